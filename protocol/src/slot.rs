@@ -1,0 +1,71 @@
+//! Slots: the 16,384 units in which keys are spread over shards, by Redis Cluster's function.
+//!
+//! Called wherever a key needs a home; a shard-aware client may compute the same.
+
+/// How many slots there are.
+pub const SLOT_COUNT: usize = 16_384;
+
+/// One of [`SLOT_COUNT`] slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// The slot of `key`: CRC-16/XMODEM of the key, or of what stands between its first `{` and the next `}` if that
+    /// is not empty, modulo [`SLOT_COUNT`]. Source: the Redis Cluster specification, "Key distribution model".
+    pub fn of(key: &[u8]) -> Self {
+        Self(crc16(hash_tag(key)) % SLOT_COUNT as u16)
+    }
+
+    /// `None` from [`SLOT_COUNT`] upwards.
+    pub const fn new(index: u16) -> Option<Self> {
+        if (index as usize) < SLOT_COUNT { Some(Self(index)) } else { None }
+    }
+
+    /// The slot's number, below [`SLOT_COUNT`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+fn hash_tag(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let after = &key[open + 1..];
+    match after.iter().position(|&byte| byte == b'}') {
+        Some(close) if close > 0 => &after[..close],
+        _ => key,
+    }
+}
+
+const CRC16_TABLE: [u16; 256] = {
+    let mut table = [0u16; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis_cluster() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(Slot::of(b"foo").index(), 12_182);
+        assert_eq!(Slot::of(b"{user1000}.following"), Slot::of(b"{user1000}.followers"));
+        assert_eq!(Slot::of(b"foo{}{bar}").index(), usize::from(crc16(b"foo{}{bar}")) % SLOT_COUNT);
+        assert_eq!(Slot::of(b"foo{{bar}}zap"), Slot::of(b"{bar"));
+    }
+}

@@ -1,0 +1,77 @@
+//! What goes into a step of the engine and what comes out of it.
+
+use cartwright_protocol::{Operation, Reply};
+
+use super::ids::{LogPosition, ShardId};
+
+/// Where a reply goes: meaningless to the engine, which hands it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    /// The shard that owns the client's connection.
+    pub shard: ShardId,
+    /// The connection, within that shard.
+    pub connection: u32,
+    /// Tells a connection from an earlier one in the same place.
+    pub generation: u32,
+    /// The request, within that connection.
+    pub sequence: u64,
+}
+
+/// A client's request, on its way to or at its home shard.
+#[derive(Debug)]
+pub struct Request {
+    /// Where the answer goes.
+    pub reply_to: ReplyTo,
+    /// What is asked.
+    pub operation: Operation,
+}
+
+/// One input of [`super::Shard::step`].
+#[derive(Debug)]
+pub enum Input {
+    /// A client's request whose home is this shard.
+    Request(Request),
+    /// From another shard; messages of one pair of shards arrive in the order they were sent.
+    Message {
+        /// Who sent it.
+        from: ShardId,
+        /// What it says.
+        message: ShardMessage,
+    },
+    /// All records of `shard` (this one or another) up to and including `position` are safe: a crash cannot take them
+    /// back. What makes them so is the driver's business.
+    Safe {
+        /// Whose log.
+        shard: ShardId,
+        /// How far.
+        position: LogPosition,
+    },
+    /// Time has passed. The driver sends one at least every few milliseconds while [`super::Shard::next_timer`] is due.
+    Tick,
+    /// How many bytes of log can still be appended, and, where that is not enough, why.
+    LogSpace {
+        /// Payload bytes certain to be appendable.
+        bytes: u64,
+        /// `Some` while no more can be had (the disk is full): new writes are refused with `READONLY` and this text.
+        blocked: Option<&'static str>,
+    },
+}
+
+/// What shards say to each other. Opaque to drivers, which carry them in order.
+#[derive(Debug)]
+pub enum ShardMessage {}
+
+/// Where a step's records go, at once and in order. The driver has made sure of the room (see [`Input::LogSpace`]).
+pub trait Journal {
+    /// Appends one encoded record; its position is the next one.
+    fn append(&mut self, payload: &[u8]) -> LogPosition;
+}
+
+/// What a step wants done, in order; the driver drains it.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Messages to other shards.
+    pub messages: Vec<(ShardId, ShardMessage)>,
+    /// Answers to clients; each may leave once this shard's log is safe up to the given position.
+    pub replies: Vec<(ReplyTo, Reply, LogPosition)>,
+}

@@ -1,0 +1,6 @@
+//! Cartwright: a thread-per-core, in-memory, durable engine for stock, carts and orders.
+//!
+//! `ARCHITECTURE.md` is the map. Dependencies point one way:
+//! `protocol` ← [`engine`] ← {`log`, `session`} ← {`net`, `runtime`} ← `main`.
+
+pub mod engine;

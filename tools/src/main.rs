@@ -1,0 +1,2 @@
+//! cart
+fn main() {}
