@@ -6,6 +6,8 @@
 mod audit;
 mod catalogue;
 mod checkout;
+#[cfg(test)]
+mod cluster_tests;
 mod hashing;
 mod idempotency;
 mod ids;
