@@ -45,10 +45,20 @@ struct Cluster {
 impl Cluster {
     fn new(shard_count: u16) -> Self {
         let map = ShardMap::new(shard_count);
-        let mut shards: Vec<_> = map.shards().map(|id| Shard::new(id, map, EngineLimits::default())).collect();
+        let mut shards: Vec<_> = map
+            .shards()
+            .map(|id| Shard::new(id, map, EngineLimits::default()))
+            .collect();
         let mut logs: Vec<_> = shards.iter().map(|_| ForgetfulLog::default()).collect();
         recovery::start(&mut shards, 1, &mut logs);
-        let mut cluster = Self { map, shards, logs, output: Output::default(), carts: 0, replies: 0 };
+        let mut cluster = Self {
+            map,
+            shards,
+            logs,
+            output: Output::default(),
+            carts: 0,
+            replies: 0,
+        };
         for number in 0..ITEMS {
             let put = ItemPut {
                 sku: sku(number),
@@ -60,8 +70,13 @@ impl Cluster {
                 key: None,
             };
             cluster.call(Operation::ItemPut(Box::new(put)));
-            let add =
-                StockAdd { sku: sku(number), delta: 1_000_000_000, location: None, reason: Text::default(), key: None };
+            let add = StockAdd {
+                sku: sku(number),
+                delta: 1_000_000_000,
+                location: None,
+                reason: Text::default(),
+                key: None,
+            };
             cluster.call(Operation::StockAdd(Box::new(add)));
         }
         cluster
@@ -69,11 +84,19 @@ impl Cluster {
 
     fn call(&mut self, operation: Operation) {
         let home = self.map.shard_of(operation.home().expect("an operation with a home"));
-        let reply_to = ReplyTo { shard: home, connection: 0, generation: 0, sequence: 0 };
+        let reply_to = ReplyTo {
+            shard: home,
+            connection: 0,
+            generation: 0,
+            sequence: 0,
+        };
         let mut inputs = VecDeque::from([(home, Input::Request(Request { reply_to, operation }))]);
         loop {
             while let Some((shard, input)) = inputs.pop_front() {
-                let space = Input::LogSpace { bytes: u64::MAX, blocked: None };
+                let space = Input::LogSpace {
+                    bytes: u64::MAX,
+                    blocked: None,
+                };
                 let (engine, log) = (&mut self.shards[shard.index()], &mut self.logs[shard.index()]);
                 engine.step(Timestamp(1), space, log, &mut self.output);
                 engine.step(Timestamp(1), input, log, &mut self.output);
@@ -89,9 +112,16 @@ impl Cluster {
             if replies > 0 && self.shards.iter().all(|shard| shard.transactions_in_flight() == 0) {
                 return;
             }
-            let safe: Vec<_> = self.map.shards().map(|shard| (shard, LogPosition(self.logs[shard.index()].end))).collect();
+            let safe: Vec<_> = self
+                .map
+                .shards()
+                .map(|shard| (shard, LogPosition(self.logs[shard.index()].end)))
+                .collect();
             for reader in self.map.shards() {
-                inputs.extend(safe.iter().map(|&(shard, position)| (reader, Input::Safe { shard, position })));
+                inputs.extend(
+                    safe.iter()
+                        .map(|&(shard, position)| (reader, Input::Safe { shard, position })),
+                );
             }
         }
     }
@@ -104,12 +134,20 @@ impl Cluster {
             next = (next + 1) % ITEMS;
             let sku = sku(next);
             if self.map.shard_of(sku.slot()) == shard_of_line(lines.len()) {
-                lines.push(CartLine { sku, quantity: Quantity::new(1).expect("a quantity") });
+                lines.push(CartLine {
+                    sku,
+                    quantity: Quantity::new(1).expect("a quantity"),
+                });
             }
         }
         let customer: Customer = format!("{{home}}{}", self.carts % 1000).parse().expect("a customer");
         let key = format!("key-{}", self.carts).parse().expect("a key");
-        self.call(Operation::Checkout(Box::new(Checkout { customer, key, hold_ms: None, lines })));
+        self.call(Operation::Checkout(Box::new(Checkout {
+            customer,
+            key,
+            hold_ms: None,
+            lines,
+        })));
     }
 }
 
@@ -129,7 +167,9 @@ fn carts(criterion: &mut Criterion) {
     let mut two = Cluster::new(2);
     let here = two.map.shard_of(home().slot());
     let there = ShardId(1 - here.0);
-    group.bench_function("on the home of two shards", |bencher| bencher.iter(|| two.cart(|_| here)));
+    group.bench_function("on the home of two shards", |bencher| {
+        bencher.iter(|| two.cart(|_| here))
+    });
     group.bench_function("over two shards", |bencher| {
         bencher.iter(|| two.cart(|line| if line % 2 == 0 { here } else { there }));
     });
