@@ -2,8 +2,7 @@
 //!
 //! `cargo bench --bench engine`. No network, no file: the log is a buffer that is thrown away.
 
-#![expect(missing_docs, reason = "criterion's macros make public items without documentation")]
-
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hint::black_box;
 
@@ -13,10 +12,13 @@ use cartwright::engine::{
 use cartwright_protocol::{
     Amount, CartLine, Checkout, Currency, Customer, ItemPut, Operation, Quantity, Reply, Sku, StockAdd, Text,
 };
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 const LINES: usize = 10;
 const ITEMS: usize = 10_000;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Default)]
 struct ForgetfulLog {
@@ -126,7 +128,8 @@ impl Cluster {
         }
     }
 
-    fn cart(&mut self, shard_of_line: impl Fn(usize) -> ShardId) {
+    /// The next cart: ten items of the shop, each on the shard that is wanted for its line.
+    fn cart(&mut self, shard_of_line: impl Fn(usize) -> ShardId) -> Operation {
         self.carts += 1;
         let mut next = (self.carts as usize * 7919) % ITEMS;
         let mut lines = Vec::with_capacity(LINES);
@@ -142,12 +145,12 @@ impl Cluster {
         }
         let customer: Customer = format!("{{home}}{}", self.carts % 1000).parse().expect("a customer");
         let key = format!("key-{}", self.carts).parse().expect("a key");
-        self.call(Operation::Checkout(Box::new(Checkout {
+        Operation::Checkout(Box::new(Checkout {
             customer,
             key,
             hold_ms: None,
             lines,
-        })));
+        }))
     }
 }
 
@@ -162,16 +165,18 @@ fn home() -> Customer {
 fn carts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ten-line cart");
     group.throughput(Throughput::Elements(1));
-    let mut one = Cluster::new(1);
-    group.bench_function("on one shard", |bencher| bencher.iter(|| one.cart(|_| ShardId(0))));
-    let mut two = Cluster::new(2);
-    let here = two.map.shard_of(home().slot());
-    let there = ShardId(1 - here.0);
-    group.bench_function("on the home of two shards", |bencher| {
-        bencher.iter(|| two.cart(|_| here))
-    });
-    group.bench_function("over two shards", |bencher| {
-        bencher.iter(|| two.cart(|line| if line % 2 == 0 { here } else { there }));
+    let mut bench = |name: &str, shard_count: u16, shard_of_line: &dyn Fn(ShardId, usize) -> ShardId| {
+        let cluster = RefCell::new(Cluster::new(shard_count));
+        let here = cluster.borrow().map.shard_of(home().slot());
+        group.bench_function(name, |bencher| {
+            let cart = || cluster.borrow_mut().cart(|line| shard_of_line(here, line));
+            bencher.iter_batched(cart, |cart| cluster.borrow_mut().call(cart), BatchSize::SmallInput);
+        });
+    };
+    bench("on one shard", 1, &|here, _| here);
+    bench("on the home of two shards", 2, &|here, _| here);
+    bench("over two shards", 2, &|here, line| {
+        if line % 2 == 0 { here } else { ShardId(1 - here.0) }
     });
     group.finish();
 }

@@ -284,9 +284,9 @@ impl Cluster {
             let mut shard = Shard::new(id, self.map, EngineLimits::default());
             if let Some((position, parts)) = &self.checkpoints[id.index()] {
                 let mut restore = Restore::new(id, self.map, *position);
-                parts
-                    .iter()
-                    .for_each(|part| restore.part(part).expect("a part reads back"));
+                for part in parts {
+                    restore.part(part).expect("a part reads back");
+                }
                 shard = restore.finish(EngineLimits::default());
                 begins = position.0 as usize;
             }
@@ -585,9 +585,12 @@ fn slots_go_to_another_number_of_shards_whole() {
     );
 }
 
+/// A customer, lines and a key.
+type Cart = (usize, Vec<(Sku, u64)>, u64);
+
 /// What a client did and what it was told.
 struct History {
-    carts: BTreeMap<u64, (usize, Vec<(Sku, u64)>, u64)>,
+    carts: BTreeMap<u64, Cart>,
 }
 
 fn random_traffic(cluster: &mut Cluster, dice: &mut Dice, items: usize, requests: usize, history: &mut History) {

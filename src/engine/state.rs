@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use cartwright_protocol::{Amount, Currency, OrderId, Quantity, Sku, Slot, Text};
+use cartwright_protocol::{OrderId, Sku, Slot};
 use hashbrown::HashMap;
 
 use super::checkpoint::ImagePositions;
@@ -276,7 +276,14 @@ impl State {
                 key,
             } => {
                 if self.takes_up(sku.slot(), position) {
-                    self.put_item(sku, price, currency, name, limit, backorder);
+                    let change = |item: &mut Item| {
+                        item.price = price;
+                        item.currency = currency;
+                        item.name = name;
+                        item.limit = limit;
+                        item.backorder = backorder;
+                    };
+                    self.put_item(&sku, change, || Item::new(sku.clone(), price, currency));
                 }
                 self.keep(position, key);
             }
@@ -369,27 +376,13 @@ impl State {
         new
     }
 
-    fn put_item(
-        &mut self,
-        sku: Sku,
-        price: Amount,
-        currency: Currency,
-        name: Text,
-        limit: Option<Quantity>,
-        backorder: u32,
-    ) {
+    fn put_item(&mut self, sku: &Sku, change: impl FnOnce(&mut Item), new: impl FnOnce() -> Item) {
         let slot = self.slot_mut(sku.slot());
-        let new = slot.item(&sku).is_none();
-        if new {
-            slot.insert_item(Item::new(sku.clone(), price, currency));
+        if slot.item(sku).is_none() {
+            slot.insert_item(new());
+            self.counts.items += 1;
         }
-        let item = slot.item_mut(&sku).expect("it was there, or has just been inserted");
-        item.price = price;
-        item.currency = currency;
-        item.name = name;
-        item.limit = limit;
-        item.backorder = backorder;
-        self.counts.items += u64::from(new);
+        change(self.existing_item(sku));
     }
 
     fn insert_pending(&mut self, transaction: TransactionId, pending: Pending) {

@@ -80,9 +80,9 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction at its start.
-    pub fn new(id: TransactionId, stock: StockChange, mut lines: Vec<PieceLine>) -> Box<Self> {
+    pub fn new(id: TransactionId, stock: StockChange, mut lines: Vec<PieceLine>) -> Self {
         lines.sort_by_key(|line| line.shard);
-        Box::new(Self {
+        Self {
             id,
             stock,
             lines,
@@ -91,7 +91,7 @@ impl Transaction {
             prepared: Vec::new(),
             currency: None,
             refusal: None,
-        })
+        }
     }
 
     /// The lines of the shard that is to prepare next.
@@ -176,7 +176,7 @@ impl Step<'_> {
             self.shard.keys_in_flight.begin(key);
         }
         self.shard.in_flight.insert(id.sequence, in_flight);
-        self.forward(Transaction::new(id, stock, lines));
+        self.forward(Box::new(Transaction::new(id, stock, lines)));
     }
 
     /// Sends the transaction to where it goes next, which may be here.
