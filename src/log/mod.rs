@@ -1,0 +1,21 @@
+//! The log: everything from a payload's bytes to the disk. What a payload means is the engine's business.
+//!
+//! Two halves. The pure one lays out records and segments, appends, plans syncs and decides what recovery keeps
+//! ([`LogWriter`], [`LogScan`]); the simulator puts its own disk under it.
+
+mod record;
+mod scan;
+mod segment;
+mod writer;
+
+pub use record::{PAYLOAD_BYTES_MAX, RecordFault, Salt};
+pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogScan, ScanEnd, ScanError};
+pub use segment::{
+    Generation, HeaderFault, LOG_FORMAT_VERSION, LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_BYTES_DEFAULT,
+    SEGMENT_BYTES_FULL_PAYLOAD_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, SegmentHeader,
+    SegmentMemory, SegmentNumber, is_segment_size, payload_bytes_max,
+};
+pub use writer::{LogWriter, SyncPlan, SyncRange};
+
+#[cfg(test)]
+mod tests;
