@@ -111,7 +111,7 @@ pub enum LogFault {
     #[error("the segment is missing; put the file back from a copy of the data directory")]
     Missing,
     /// The header cannot be used.
-    #[error("{0}; {remedy}", remedy = header_remedy(.0))]
+    #[error("{0}; {remedy}", remedy = header_remedy(*.0))]
     Header(HeaderFault),
     /// The header is that of another file.
     #[error(
@@ -169,7 +169,7 @@ pub enum LogFault {
     },
 }
 
-fn header_remedy(fault: &HeaderFault) -> &'static str {
+fn header_remedy(fault: HeaderFault) -> &'static str {
     match fault {
         HeaderFault::Newer { .. } => "start the version that wrote it, or a later one",
         HeaderFault::NotASegment | HeaderFault::Checksum | HeaderFault::Fields => "put the file back from a copy",

@@ -48,6 +48,8 @@ pub struct LogWriter<M> {
     last: LogPosition,
     synced: LogPosition,
     sync_outstanding: bool,
+    /// Empty; keeps the memory of the last plan's ranges for the next.
+    ranges: Vec<SyncRange>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl<M: SegmentMemory> LogWriter<M> {
             last: end.last,
             synced: end.last,
             sync_outstanding: false,
+            ranges: Vec::new(),
         };
         // The marks a writer keeps room for may be used up when nothing is left to prove, and only then.
         if end.offset == SEGMENT_HEADER_BYTES || end.proven < end.last {
@@ -111,9 +114,13 @@ impl<M: SegmentMemory> LogWriter<M> {
         self.synced
     }
 
-    /// Largest payload that fits the segment in use; a segment offered later must take as much.
+    /// Largest payload that may be appended, given room.
     pub fn payload_bytes_max(&self) -> usize {
-        payload_bytes_max(self.current.segment_bytes as u64)
+        let segments = std::iter::once(&self.current).chain(&self.spare);
+        segments
+            .map(|segment| payload_bytes_max(segment.segment_bytes as u64))
+            .min()
+            .unwrap_or_default()
     }
 
     /// How much log is certain to be appendable. Appends are sure to succeed, whatever syncs complete between them, as
@@ -137,10 +144,6 @@ impl<M: SegmentMemory> LogWriter<M> {
     pub fn offer_segment(&mut self, memory: M) {
         assert!(self.spare.is_none(), "a log has at most one spare segment");
         let spare = ActiveSegment::new(self.identity, self.current.number.next(), memory);
-        assert!(
-            payload_bytes_max(spare.segment_bytes as u64) >= self.payload_bytes_max(),
-            "a segment takes any payload that fits the one before"
-        );
         self.spare = Some(spare);
     }
 
@@ -170,18 +173,14 @@ impl<M: SegmentMemory> LogWriter<M> {
     }
 
     fn plan(&mut self) -> Option<SyncPlan> {
-        let ranges: Vec<_> = self
-            .sealed
-            .iter_mut()
-            .chain([&mut self.current])
-            .filter_map(ActiveSegment::begin_sync)
-            .collect();
-        if ranges.is_empty() {
+        let segments = self.sealed.iter_mut().chain([&mut self.current]);
+        self.ranges.extend(segments.filter_map(ActiveSegment::begin_sync));
+        if self.ranges.is_empty() {
             return None;
         }
         self.sync_outstanding = true;
         Some(SyncPlan {
-            ranges,
+            ranges: std::mem::take(&mut self.ranges),
             through: self.last,
         })
     }
@@ -189,13 +188,15 @@ impl<M: SegmentMemory> LogWriter<M> {
     /// The sync is done: advances [`Self::synced`], and writes so into the log, where it outlives the process. Only then
     /// may anything that waited for the sync leave.
     pub fn sync_done(&mut self, plan: SyncPlan) {
-        let SyncPlan { ranges: _, through } = plan;
+        let SyncPlan { mut ranges, through } = plan;
         assert!(self.sync_outstanding, "a sync is done once");
         assert!(
             self.synced <= through && through <= self.last,
             "a sync covers records that were appended"
         );
         self.sync_outstanding = false;
+        ranges.clear();
+        self.ranges = ranges;
         if self.synced < through {
             self.synced = through;
             self.mark();
