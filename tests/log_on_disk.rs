@@ -143,6 +143,11 @@ fn a_torn_tail_is_cut_and_never_comes_back() {
     assert_eq!(payloads.len(), 20);
     assert!(log.torn_bytes() > 0);
     let (mut writer, factory) = log.into_writer().unwrap();
+    let next = segment_path(
+        directory.path(),
+        writer.wants_segment().expect("the next segment was not a spare one").0,
+    );
+    assert!(!next.exists(), "the torn segment is gone");
     // As long as the torn one, so that the one behind it would follow on.
     append(&mut writer, &factory, 1);
     drop(writer);
