@@ -327,6 +327,17 @@ fn a_path_that_cannot_be_a_data_directory_is_refused_in_words() {
 }
 
 #[test]
+fn data_of_another_user_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(DataDirectory::open(directory.path()).unwrap());
+    // Only a privileged user can give a file away, and only such a one could use another's by mistake.
+    if std::os::unix::fs::chown(directory.path().join("MANIFEST"), Some(54321), None).is_ok() {
+        let error = DataDirectory::open(directory.path()).unwrap_err();
+        assert!(matches!(error, DataError::WrongOwner { owner: 54321, .. }), "{error}");
+    }
+}
+
+#[test]
 fn logs_without_their_manifest_are_refused() {
     let directory = TempDir::new().unwrap();
     killed_server(directory.path());
