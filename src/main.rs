@@ -1,2 +1,2 @@
-//! main
-fn main(){}
+//! The command line.
+fn main() {}
