@@ -1,2 +1,2 @@
-//! The command line.
+//! main
 fn main() {}
