@@ -100,7 +100,10 @@ pub struct Error {
 impl Error {
     /// A refusal with this text.
     pub fn new(code: ErrorCode, message: impl Into<CompactString>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// `ERR` with this text: the request was malformed.

@@ -11,7 +11,11 @@ pub struct Amount(u64);
 impl Amount {
     /// `None` above [`AMOUNT_MAX`].
     pub const fn new(minor_units: u64) -> Option<Self> {
-        if minor_units <= AMOUNT_MAX { Some(Self(minor_units)) } else { None }
+        if minor_units <= AMOUNT_MAX {
+            Some(Self(minor_units))
+        } else {
+            None
+        }
     }
 
     /// The amount in minor units.
@@ -22,7 +26,11 @@ impl Amount {
     /// `self + price × quantity`, or `None` where that passes [`AMOUNT_MAX`].
     #[must_use]
     pub fn plus_line(self, price: Self, quantity: u32) -> Option<Self> {
-        price.0.checked_mul(u64::from(quantity)).and_then(|line| line.checked_add(self.0)).and_then(Self::new)
+        price
+            .0
+            .checked_mul(u64::from(quantity))
+            .and_then(|line| line.checked_add(self.0))
+            .and_then(Self::new)
     }
 }
 

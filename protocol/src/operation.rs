@@ -25,7 +25,9 @@ pub struct Quantity(u32);
 impl Quantity {
     /// `None` outside 1 to [`QUANTITY_MAX`].
     pub fn new(units: u64) -> Option<Self> {
-        (1..=u64::from(QUANTITY_MAX)).contains(&units).then_some(Self(units as u32))
+        (1..=u64::from(QUANTITY_MAX))
+            .contains(&units)
+            .then_some(Self(units as u32))
     }
 
     /// The number of units.

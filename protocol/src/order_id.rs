@@ -18,7 +18,10 @@ impl OrderId {
 
     /// The id of the `sequence`-th order of `slot`.
     pub fn new(slot: Slot, sequence: u64) -> Self {
-        assert!((1..=Self::SEQUENCE_MAX).contains(&sequence), "an order's sequence number is from 1 to 2^49 - 1");
+        assert!(
+            (1..=Self::SEQUENCE_MAX).contains(&sequence),
+            "an order's sequence number is from 1 to 2^49 - 1"
+        );
         Self(sequence << SLOT_BITS | slot.index() as u64)
     }
 

@@ -18,7 +18,11 @@ impl Slot {
 
     /// `None` from [`SLOT_COUNT`] upwards.
     pub const fn new(index: u16) -> Option<Self> {
-        if (index as usize) < SLOT_COUNT { Some(Self(index)) } else { None }
+        if (index as usize) < SLOT_COUNT {
+            Some(Self(index))
+        } else {
+            None
+        }
     }
 
     /// The slot's number, below [`SLOT_COUNT`].
@@ -28,7 +32,9 @@ impl Slot {
 }
 
 fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else {
+        return key;
+    };
     let after = &key[open + 1..];
     match after.iter().position(|&byte| byte == b'}') {
         Some(close) if close > 0 => &after[..close],
@@ -43,7 +49,11 @@ const CRC16_TABLE: [u16; 256] = {
         let mut crc = (byte as u16) << 8;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            crc = if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            };
             bit += 1;
         }
         table[byte] = crc;
@@ -53,7 +63,9 @@ const CRC16_TABLE: [u16; 256] = {
 };
 
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)])
+    bytes.iter().fold(0, |crc, &byte| {
+        (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)]
+    })
 }
 
 #[cfg(test)]
@@ -65,7 +77,10 @@ mod tests {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(Slot::of(b"foo").index(), 12_182);
         assert_eq!(Slot::of(b"{user1000}.following"), Slot::of(b"{user1000}.followers"));
-        assert_eq!(Slot::of(b"foo{}{bar}").index(), usize::from(crc16(b"foo{}{bar}")) % SLOT_COUNT);
+        assert_eq!(
+            Slot::of(b"foo{}{bar}").index(),
+            usize::from(crc16(b"foo{}{bar}")) % SLOT_COUNT
+        );
         assert_eq!(Slot::of(b"foo{{bar}}zap"), Slot::of(b"{bar"));
     }
 }
