@@ -12,6 +12,7 @@ pub mod native;
 pub mod operation;
 pub mod order_id;
 pub mod reply;
+pub mod resp;
 pub mod slot;
 
 pub use error::{Error, ErrorCode};
