@@ -230,8 +230,18 @@ mod tests {
             both(|w| w.verbatim("Some string")),
             pair("$11\r\nSome string\r\n", "=15\r\ntxt:Some string\r\n")
         );
-        assert_eq!(both(Writer::null), pair("$-1\r\n", "_\r\n"));
-        assert_eq!(both(Writer::null_array), pair("*-1\r\n", "_\r\n"));
+        assert_eq!(
+            both(|w| {
+                w.null();
+            }),
+            pair("$-1\r\n", "_\r\n")
+        );
+        assert_eq!(
+            both(|w| {
+                w.null_array();
+            }),
+            pair("*-1\r\n", "_\r\n")
+        );
         assert_eq!(both(|w| w.array(10)), pair("*10\r\n", "*10\r\n"));
         assert_eq!(both(|w| w.map(2)), pair("*4\r\n", "%2\r\n"));
         assert_eq!(both(|w| w.set(2)), pair("*2\r\n", "~2\r\n"));
