@@ -19,8 +19,8 @@ use super::wake::Doorbell;
 pub struct Events {
     /// New connections, to be dealt out.
     pub accepted: Vec<OwnedFd>,
-    /// Connections whose endpoints have taken in bytes, or the end of them; one may be named more than once.
-    pub received: Vec<ConnectionId>,
+    /// Connections whose endpoints have taken in bytes, or got rid of output; one may be named more than once.
+    pub stirred: Vec<ConnectionId>,
     /// Parts of a log sync that have ended, by number, with the error number of those that failed.
     pub synced: Vec<(u32, Result<(), i32>)>,
     /// Connections that are gone.
@@ -36,7 +36,7 @@ pub struct Events {
 impl Events {
     fn clear(&mut self) {
         self.accepted.clear();
-        self.received.clear();
+        self.stirred.clear();
         self.synced.clear();
         (self.closed, self.accept_failed, self.timer, self.any) = (0, None, false, false);
     }
@@ -222,7 +222,10 @@ impl<E: Endpoint> Network<E> {
                 }
             }
             Token::Receive(id) => self.received(id, &completion, events),
-            Token::Send(id) => self.sent(id, completion.result),
+            Token::Send(id) => {
+                self.sent(id, completion.result);
+                events.stirred.push(id);
+            }
             Token::Sync(part) => events.synced.push((part, completion.result.map(drop))),
             Token::Timer => {
                 self.timer_running = false;
@@ -260,7 +263,7 @@ impl<E: Endpoint> Network<E> {
         if let Some(buffer) = completion.buffer {
             self.ring.give_back(buffer);
         }
-        events.received.push(id);
+        events.stirred.push(id);
         self.touch(id);
     }
 
@@ -449,8 +452,10 @@ mod tests {
         greedy.set_nonblocking(true).unwrap();
         let mut written = 0;
         let mut silent_turns = 0;
+        let chunk = vec![7; 64 << 10];
+        let chunk = vec![7; 64 << 10];
         server.turn_until(|_| {
-            match greedy.write(&[7; 64 << 10]) {
+            match greedy.write(&chunk) {
                 Ok(length) => (written, silent_turns) = (written + length, 0),
                 Err(_) => silent_turns += 1,
             }
@@ -508,7 +513,7 @@ mod tests {
     fn the_timer_runs_out_when_it_was_last_set_to() {
         let mut server = Server::start();
         let start = std::time::Instant::now();
-        server.network.set_timer(Duration::from_secs(60));
+        server.network.set_timer(Duration::from_mins(1));
         server.turn();
         server.network.set_timer(Duration::from_millis(30));
         server.turn_until(|server| server.events.timer.then_some(()));

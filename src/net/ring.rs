@@ -172,9 +172,9 @@ impl Ring {
     pub fn notify(&mut self, on: bool) {
         let completions = self.ring.completion();
         if on {
-            completions.enable_eventfd()
+            completions.enable_eventfd();
         } else {
-            completions.disable_eventfd()
+            completions.disable_eventfd();
         }
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }

@@ -106,9 +106,8 @@ impl Rest {
             .try_clone_to_owned()
             .map_err(RingError::EventFd)?;
         // SAFETY: the descriptor is ours, and ownership passes to the file.
-        Ok(Self {
-            eventfd: unsafe { BufferedFile::from_raw_fd(descriptor.into_raw_fd()) },
-        })
+        let eventfd = unsafe { BufferedFile::from_raw_fd(descriptor.into_raw_fd()) };
+        Ok(Self { eventfd })
     }
 
     /// Returns when the doorbell has been rung since the last time; at once if it has been already.
