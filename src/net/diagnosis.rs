@@ -53,11 +53,6 @@ pub fn check_machine() -> Result<(), MachineError> {
     }
 }
 
-/// The soft limit on open files of this process, where it can be read.
-pub fn open_files_limit() -> Option<u64> {
-    limit("Max open files")
-}
-
 /// What to do about a ring that could not be set up.
 pub fn io_uring_advice(error: &io::Error) -> String {
     let release = kernel_release().unwrap_or_else(|| "unknown".into());

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod diagnosis;
 pub mod listener;
 pub mod network;
+pub mod open_files;
 pub mod receive_buffers;
 pub mod ring;
 pub mod token;

@@ -453,7 +453,6 @@ mod tests {
         let mut written = 0;
         let mut silent_turns = 0;
         let chunk = vec![7; 64 << 10];
-        let chunk = vec![7; 64 << 10];
         server.turn_until(|_| {
             match greedy.write(&chunk) {
                 Ok(length) => (written, silent_turns) = (written + length, 0),

@@ -21,6 +21,9 @@ const SUBMISSION_ENTRIES: u32 = 4096;
 /// Completions that fit; the kernel keeps what is beyond on a list of its own and loses none.
 const COMPLETION_ENTRIES: u32 = 16_384;
 
+/// For operations about operations, whose success is of no interest.
+const QUIET: squeue::Flags = squeue::Flags::SKIP_SUCCESS;
+
 /// Why a ring could not be made or driven.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
@@ -139,7 +142,7 @@ impl Ring {
 
     /// Ends an operation early; it completes with `ECANCELED`, unless it just ended by itself.
     pub fn cancel(&mut self, token: Token) {
-        self.push(opcode::AsyncCancel::new(token.to_bits()).build(), Token::Control);
+        self.push(opcode::AsyncCancel::new(token.to_bits()).build().flags(QUIET), Token::Control);
     }
 
     /// Starts the timer; one [`Token::Timer`] completion follows. `running` says that it was started before and has

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 
+use crossbeam_utils::CachePadded;
 use glommio::io::BufferedFile;
 
 use super::ring::RingError;
@@ -38,7 +39,8 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Doorbell {
     eventfd: File,
-    parked: AtomicU8,
+    /// Alone in its cache line: peers look at it with every delivery.
+    parked: CachePadded<AtomicU8>,
 }
 
 impl Doorbell {
@@ -53,7 +55,7 @@ impl Doorbell {
         let eventfd = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
         Ok(Self {
             eventfd,
-            parked: AtomicU8::new(Parked::Not as u8),
+            parked: CachePadded::new(AtomicU8::new(Parked::Not as u8)),
         })
     }
 

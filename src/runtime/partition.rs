@@ -12,7 +12,7 @@ use crate::config::SyncMode;
 use crate::engine::{
     Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage, Timestamp,
 };
-use crate::log::{LogWriter, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, SyncPlan};
+use crate::log::{LogWriter, MappedSegment, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError, SyncPlan};
 
 use super::reply_gate::ReplyGate;
 
@@ -182,11 +182,6 @@ impl<M: SegmentMemory> Partition<M> {
         Some(plan)
     }
 
-    /// The last sync before an orderly end, whatever the mode; no other may be under way.
-    pub fn begin_final_sync(&mut self) -> Option<SyncPlan> {
-        self.log.begin_final_sync()
-    }
-
     /// Everything in `plan` is on disk.
     pub fn sync_done(&mut self, plan: SyncPlan) {
         self.log.sync_done(plan);
@@ -238,5 +233,12 @@ impl<M: SegmentMemory> Partition<M> {
                 self.gate.hold(after, reply_to, reply);
             }
         }
+    }
+}
+
+impl Partition<MappedSegment> {
+    /// The orderly end: waits until everything appended is on disk, whatever the mode. No sync may be under way.
+    pub fn sync_and_end(mut self) -> Result<(), StorageError> {
+        self.log.sync_blocking()
     }
 }
