@@ -45,6 +45,9 @@ struct Cluster {
     now: u64,
     next_sequence: u64,
     incarnation: u32,
+    /// The newest whole checkpoint of each shard: where it begins, and its parts.
+    checkpoints: Vec<Option<(LogPosition, Vec<Vec<u8>>)>>,
+    cursors: Vec<Option<(CheckpointCursor, Vec<Vec<u8>>)>>,
 }
 
 impl Cluster {
@@ -71,6 +74,8 @@ impl Cluster {
             now: 1_000_000,
             next_sequence: 0,
             incarnation: 0,
+            checkpoints: vec![None; shard_count.into()],
+            cursors: map.shards().map(|_| None).collect(),
         };
         cluster.start();
         cluster
@@ -167,10 +172,38 @@ impl Cluster {
         self.next_sequence
     }
 
+    /// A checkpoint stands for the log before it once that log is synced, and once every shard that had a part in its
+    /// transactions has their outcome on disk: what this shard said before has arrived there and is synced.
+    fn may_publish(&self, shard: usize, cursor: &CheckpointCursor) -> bool {
+        cursor.ends().0 <= self.logs[shard].synced as u64
+            && self
+                .mail
+                .iter()
+                .all(|(&(from, _), queue)| from != shard || queue.is_empty())
+            && self.logs.iter().all(|log| log.synced == log.records.len())
+    }
+
+    /// A few parts of a checkpoint; the first if none is being written.
+    fn write_checkpoint(&mut self, shard: usize, parts: usize) {
+        let begin = || (CheckpointCursor::begin(&self.shards[shard]), Vec::new());
+        let (mut cursor, mut written) = self.cursors[shard].take().unwrap_or_else(begin);
+        let mut buffer = Vec::new();
+        for _ in 0..parts {
+            if cursor.next_part(&self.shards[shard], &mut buffer) {
+                written.push(buffer.clone());
+            } else if self.may_publish(shard, &cursor) {
+                self.checkpoints[shard] = Some((cursor.begins(), written));
+                return;
+            }
+        }
+        self.cursors[shard] = Some((cursor, written));
+    }
+
     /// One random event.
     fn happen(&mut self, dice: &mut Dice) {
         let count = self.shards.len();
-        match dice.roll(8) {
+        match dice.roll(9) {
+            8 => self.write_checkpoint(dice.roll(count), 1 + dice.roll(8)),
             0 => self.sync(dice.roll(count)),
             1 => self.tell_safe(dice.roll(count)),
             2 => {
@@ -188,6 +221,18 @@ impl Cluster {
                     self.deliver(waiting[dice.roll(waiting.len())]);
                 }
             }
+        }
+    }
+
+    /// Every shard publishes a checkpoint, with nothing in flight.
+    fn checkpoint_all(&mut self) {
+        self.drain();
+        for shard in 0..self.shards.len() {
+            self.write_checkpoint(shard, usize::MAX);
+            assert!(
+                self.cursors[shard].is_none(),
+                "with nothing in flight a checkpoint is published"
+            );
         }
     }
 
@@ -228,14 +273,24 @@ impl Cluster {
         }
         self.mail.clear();
         self.gated.clear();
+        self.cursors.fill_with(|| None);
         self.shards = self.replayed();
         self.start();
     }
 
     fn replayed(&self) -> Vec<Shard> {
         let replayed = self.map.shards().zip(&self.logs).map(|(id, log)| {
+            let mut begins = 0;
             let mut shard = Shard::new(id, self.map, EngineLimits::default());
-            for (index, payload) in log.records.iter().enumerate() {
+            if let Some((position, parts)) = &self.checkpoints[id.index()] {
+                let mut restore = Restore::new(id, self.map, *position);
+                for part in parts {
+                    restore.part(part).expect("a part reads back");
+                }
+                shard = restore.finish(EngineLimits::default());
+                begins = position.0 as usize;
+            }
+            for (index, payload) in log.records.iter().enumerate().skip(begins) {
                 shard
                     .replay(LogPosition(index as u64 + 1), payload)
                     .expect("a log replays");
@@ -530,9 +585,12 @@ fn slots_go_to_another_number_of_shards_whole() {
     );
 }
 
+/// A customer, lines and a key.
+type Cart = (usize, Vec<(Sku, u64)>, u64);
+
 /// What a client did and what it was told.
 struct History {
-    carts: BTreeMap<u64, (usize, Vec<(Sku, u64)>, u64)>,
+    carts: BTreeMap<u64, Cart>,
 }
 
 fn random_traffic(cluster: &mut Cluster, dice: &mut Dice, items: usize, requests: usize, history: &mut History) {
@@ -601,6 +659,10 @@ proptest! {
         let mut history = History { carts: BTreeMap::new() };
         for _ in 0..4 {
             random_traffic(&mut cluster, &mut dice, items, 25, &mut history);
+            if dice.roll(2) == 0 {
+                cluster.checkpoint_all();
+                random_traffic(&mut cluster, &mut dice, items, 10, &mut history);
+            }
             let told = cluster.replies.clone();
             cluster.crash(&mut dice);
             cluster.check_books();

@@ -6,6 +6,7 @@
 mod audit;
 mod catalogue;
 mod checkout;
+mod checkpoint;
 #[cfg(test)]
 mod cluster_tests;
 mod hashing;
@@ -24,6 +25,7 @@ mod state;
 mod transaction;
 mod waiting;
 
+pub use checkpoint::{CheckpointCursor, Restore};
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
