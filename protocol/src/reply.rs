@@ -75,6 +75,7 @@ pub struct StockView {
 
 /// What a checkout made.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "rkyv", derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize))]
 pub struct Receipt {
     /// The new order.
     pub id: OrderId,

@@ -8,7 +8,9 @@ use cartwright_protocol::{SLOT_COUNT, Slot};
 pub const SHARD_COUNT_MAX: u16 = 128;
 
 /// One of the server's shards, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct ShardId(pub u16);
 
 impl ShardId {
@@ -33,7 +35,10 @@ pub struct ShardMap {
 impl ShardMap {
     /// A map onto 1 to [`SHARD_COUNT_MAX`] shards.
     pub fn new(shard_count: u16) -> Self {
-        assert!((1..=SHARD_COUNT_MAX).contains(&shard_count), "a server has 1 to {SHARD_COUNT_MAX} shards");
+        assert!(
+            (1..=SHARD_COUNT_MAX).contains(&shard_count),
+            "a server has 1 to {SHARD_COUNT_MAX} shards"
+        );
         Self { shard_count }
     }
 
@@ -83,7 +88,9 @@ impl std::fmt::Display for LogPosition {
 }
 
 /// A cross-shard transaction, unique across restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct TransactionId {
     /// Which start of the server: counts up by one with each, durable before the first request.
     pub incarnation: u32,

@@ -2,7 +2,9 @@
 
 use cartwright_protocol::{Operation, Reply};
 
-use super::ids::{LogPosition, ShardId};
+use super::audit::AuditMessage;
+use super::ids::{LogPosition, ShardId, TransactionId};
+use super::transaction::Transaction;
 
 /// Where a reply goes: meaningless to the engine, which hands it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +61,19 @@ pub enum Input {
 
 /// What shards say to each other. Opaque to drivers, which carry them in order.
 #[derive(Debug)]
-pub enum ShardMessage {}
+pub enum ShardMessage {
+    /// A transaction on its way up the shards, or back to its home: to be prepared, decided or turned back.
+    Transaction(Box<Transaction>),
+    /// From the home: the transaction that was prepared here is over.
+    Resolved {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// Whether it is durable everywhere, or never was.
+        committed: bool,
+    },
+    /// A step of an audit.
+    Audit(AuditMessage),
+}
 
 /// Where a step's records go, at once and in order. The driver has made sure of the room (see [`Input::LogSpace`]).
 pub trait Journal {

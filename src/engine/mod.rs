@@ -3,8 +3,28 @@
 //! [`Shard::step`] is the one door. Nothing in here does I/O, reads a clock, draws a random number or suspends; it
 //! imports neither the log, the network nor the runtime, which are drivers around it.
 
-pub mod ids;
-pub mod message;
+mod audit;
+mod catalogue;
+mod checkout;
+mod hashing;
+mod idempotency;
+mod ids;
+mod inventory;
+mod limits;
+mod message;
+mod order_changes;
+mod orders;
+mod record;
+pub mod recovery;
+mod shard;
+mod slots;
+mod state;
+mod transaction;
+mod waiting;
 
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
+pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
+pub use record::{RECORD_BYTES_MAX, Record, RecordError};
+pub use shard::Shard;
+pub use state::Counts;

@@ -1,0 +1,402 @@
+//! The audit: rule R1 checked over everything, on one consistent cut, and the hash of the whole state.
+//!
+//! The cut: every shard stops taking on changes and says so once its own are over; then every shard counts, as soon as
+//! nothing of others pends on it. The sum over open orders must equal the items' counters, though orders and items live
+//! on different shards: each shard adds, slot by slot, `units × coefficient(sku, location, counter)` for its items and
+//! subtracts the same for its orders' lines. Over all shards every slot must come to zero; with coefficients that are
+//! 64-bit hashes, books that do not balance come to zero with probability 2⁻⁶⁴. No list of items is ever exchanged.
+
+use std::collections::VecDeque;
+
+use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Sku};
+
+use super::hashing::Fingerprint;
+use super::idempotency::{KeptReply, KeyRecord, Scope};
+use super::ids::{LogPosition, ShardId, Timestamp};
+use super::inventory::{Allocations, Item};
+use super::message::{ReplyTo, Request, ShardMessage};
+use super::orders::Order;
+use super::shard::Step;
+use super::state::State;
+
+/// A step of an audit, between the coordinator and every shard.
+#[derive(Debug)]
+pub enum AuditMessage {
+    /// Take on no more changes.
+    Pause,
+    /// None of mine are in flight.
+    Quiet,
+    /// Count.
+    Scan,
+    /// What one shard counted.
+    Counted(Box<Part>),
+    /// Go on.
+    Resume,
+}
+
+/// What one shard counted.
+#[derive(Debug)]
+pub struct Part {
+    report: AuditReport,
+    /// Per slot of the items' SKUs: counters minus open orders, in coefficients.
+    balance: Box<[u64]>,
+    /// The count shows this shard's log up to here.
+    shows: LogPosition,
+}
+
+/// An audit that this shard coordinates.
+#[derive(Debug)]
+struct Run {
+    asked: Vec<ReplyTo>,
+    began: Timestamp,
+    quiet_count: usize,
+    parts: Vec<(ShardId, Part)>,
+    /// The report, once all have counted; it waits for what it shows to be safe.
+    report: Option<AuditReport>,
+}
+
+/// This shard's part in audits. Volatile.
+#[derive(Debug, Default)]
+pub struct Auditing {
+    run: Option<Run>,
+    /// Who asked for an audit while one ran: theirs begins after it, since its cut may lie before their question.
+    asked_meanwhile: Vec<ReplyTo>,
+    /// The coordinator for whom changes are paused here.
+    paused_for: Option<ShardId>,
+    said_quiet: bool,
+    scan_wanted: bool,
+    waiting: VecDeque<Request>,
+}
+
+impl Auditing {
+    /// Whether changes wait.
+    pub const fn is_paused(&self) -> bool {
+        self.paused_for.is_some()
+    }
+
+    /// Whether this shard takes part in an audit.
+    pub const fn is_running(&self) -> bool {
+        self.paused_for.is_some() || self.run.is_some()
+    }
+}
+
+impl Step<'_> {
+    /// `AUDIT`. The driver sends all audits to one shard.
+    pub fn begin_audit(&mut self, reply_to: ReplyTo) {
+        if self.shard.auditing.run.is_some() {
+            if self.shard.auditing.asked_meanwhile.len() >= self.shard.limits.waiting_max {
+                let error = self.shard.busy("audits waiting", self.shard.limits.waiting_max);
+                return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
+            }
+            return self.shard.auditing.asked_meanwhile.push(reply_to);
+        }
+        self.start_audit(vec![reply_to]);
+    }
+
+    fn start_audit(&mut self, asked: Vec<ReplyTo>) {
+        let began = self.shard.now;
+        self.shard.auditing.run = Some(Run {
+            asked,
+            began,
+            quiet_count: 0,
+            parts: Vec::new(),
+            report: None,
+        });
+        self.tell_all(|| AuditMessage::Pause);
+    }
+
+    fn tell_all(&mut self, message: impl Fn() -> AuditMessage) {
+        for shard in self.shard.map.shards() {
+            self.tell(shard, message());
+        }
+    }
+
+    fn tell(&mut self, to: ShardId, message: AuditMessage) {
+        if to == self.shard.id {
+            self.on_audit_message(to, message);
+        } else {
+            self.output.messages.push((to, ShardMessage::Audit(message)));
+        }
+    }
+
+    /// A step of an audit arrived.
+    pub fn on_audit_message(&mut self, from: ShardId, message: AuditMessage) {
+        let shard_count = usize::from(self.shard.map.shard_count());
+        let auditing = &mut self.shard.auditing;
+        match message {
+            AuditMessage::Pause => {
+                assert!(auditing.paused_for.is_none(), "one audit at a time");
+                auditing.paused_for = Some(from);
+                auditing.said_quiet = false;
+            }
+            AuditMessage::Quiet => {
+                let run = auditing.run.as_mut().expect("only a coordinator is told");
+                run.quiet_count += 1;
+                if run.quiet_count == shard_count {
+                    self.tell_all(|| AuditMessage::Scan);
+                }
+            }
+            AuditMessage::Scan => auditing.scan_wanted = true,
+            AuditMessage::Counted(part) => {
+                let run = auditing.run.as_mut().expect("only a coordinator is told");
+                run.parts.push((from, *part));
+                if run.parts.len() == shard_count {
+                    run.report = Some(add_up(&run.parts));
+                    let paused_ms = self.shard.now.unix_ms() - run.began.unix_ms();
+                    run.report.as_mut().expect("set above").paused_ms = paused_ms;
+                    self.tell_all(|| AuditMessage::Resume);
+                }
+            }
+            AuditMessage::Resume => {
+                auditing.paused_for = None;
+                for request in std::mem::take(&mut auditing.waiting) {
+                    self.on_mutation(request);
+                }
+            }
+        }
+    }
+
+    /// Goes on with whatever part of an audit can go on now.
+    pub fn continue_audit(&mut self) {
+        if let Some(coordinator) = self.shard.auditing.paused_for {
+            let quiet = self.shard.in_flight.is_empty() && self.shard.stock_queue.count() == 0;
+            if quiet && !self.shard.auditing.said_quiet {
+                self.shard.auditing.said_quiet = true;
+                self.tell(coordinator, AuditMessage::Quiet);
+            }
+            if self.shard.auditing.scan_wanted && self.shard.participating.is_empty() {
+                self.shard.auditing.scan_wanted = false;
+                let part = count(&self.shard.state, self.shard.end);
+                self.tell(coordinator, AuditMessage::Counted(Box::new(part)));
+            }
+        }
+        let Some(run) = &self.shard.auditing.run else { return };
+        let Some(report) = &run.report else { return };
+        if run
+            .parts
+            .iter()
+            .any(|(shard, part)| self.shard.safe[shard.index()] < part.shows)
+        {
+            return;
+        }
+        let report = Reply::Audit(report.clone());
+        let run = self.shard.auditing.run.take().expect("looked at above");
+        for reply_to in run.asked {
+            self.answer(reply_to, report.clone(), LogPosition::ZERO);
+        }
+        let asked = std::mem::take(&mut self.shard.auditing.asked_meanwhile);
+        if !asked.is_empty() {
+            self.start_audit(asked);
+        }
+    }
+
+    /// A change arrives while an audit counts.
+    pub fn wait_for_audit(&mut self, request: Request) {
+        if self.shard.auditing.waiting.len() >= self.shard.limits.waiting_max {
+            let error = self
+                .shard
+                .busy("changes waiting for an audit", self.shard.limits.waiting_max);
+            return self.answer(request.reply_to, Reply::Error(error), LogPosition::ZERO);
+        }
+        self.shard.auditing.waiting.push_back(request);
+    }
+}
+
+fn add_up(parts: &[(ShardId, Part)]) -> AuditReport {
+    let mut sum = AuditReport::default();
+    let mut balance = vec![0u64; SLOT_COUNT];
+    for (_, part) in parts {
+        sum.items += part.report.items;
+        sum.orders += part.report.orders;
+        sum.lines += part.report.lines;
+        sum.violations += part.report.violations;
+        sum.state_hash = sum.state_hash.wrapping_add(part.report.state_hash);
+        for (slot, value) in balance.iter_mut().zip(&part.balance) {
+            *slot = slot.wrapping_add(*value);
+        }
+    }
+    sum.violations += balance.iter().filter(|&&value| value != 0).count() as u64;
+    sum
+}
+
+/// Checks the books of all these states together, with nothing in flight: what an audit of a running server reports.
+pub fn audit_states<'a>(states: impl Iterator<Item = (ShardId, &'a State)>) -> AuditReport {
+    let parts: Vec<_> = states
+        .map(|(shard, state)| (shard, count(state, LogPosition::ZERO)))
+        .collect();
+    add_up(&parts)
+}
+
+/// One shard's part.
+fn count(state: &State, shows: LogPosition) -> Part {
+    let mut balance = vec![0u64; SLOT_COUNT].into_boxed_slice();
+    let mut fingerprint = Fingerprint::default();
+    let mut violations = 0;
+    for (_, slot) in state.slots() {
+        for item in slot.items() {
+            violations += u64::from(!item_balances(item));
+            let sum = &mut balance[item.sku.slot().index()];
+            for (location, level) in item.levels() {
+                for (held, units) in [(true, level.held), (false, level.committed)] {
+                    let value = coefficient(&mut fingerprint, &item.sku, location, held).wrapping_mul(units as u64);
+                    *sum = sum.wrapping_add(value);
+                }
+            }
+        }
+        for order in slot.orders() {
+            let Some(held) = order.open_units_are_held() else {
+                continue;
+            };
+            for line in &order.lines {
+                let sum = &mut balance[line.sku.slot().index()];
+                let mut take = |location: &str, units: u32| {
+                    let value = coefficient(&mut fingerprint, &line.sku, location, held).wrapping_mul(units.into());
+                    *sum = sum.wrapping_sub(value);
+                };
+                match &line.allocations {
+                    Allocations::Main => take(Location::MAIN, line.ordered - line.cancelled),
+                    Allocations::Split(parts) => {
+                        for part in parts {
+                            take(part.location.as_str(), part.quantity);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let counts = state.counts;
+    let report = AuditReport {
+        items: counts.items,
+        orders: counts.orders,
+        lines: counts.lines,
+        violations,
+        state_hash: state_hash(state),
+        paused_ms: 0,
+    };
+    Part { report, balance, shows }
+}
+
+fn item_balances(item: &Item) -> bool {
+    item.levels().all(|(location, level)| {
+        let allowance = if location == Location::MAIN {
+            i64::from(item.backorder)
+        } else {
+            0
+        };
+        level.on_hand >= 0 && level.held >= 0 && level.committed >= 0 && level.available() + allowance >= 0
+    })
+}
+
+fn coefficient(fingerprint: &mut Fingerprint, sku: &Sku, location: &str, held: bool) -> u64 {
+    fingerprint
+        .begin(u8::from(held))
+        .bytes(sku.as_bytes())
+        .bytes(location.as_bytes())
+        .finish()
+}
+
+/// Hash of the decided state. A sum over things, so that neither their order nor their shard matters.
+pub fn state_hash(state: &State) -> u64 {
+    let mut fingerprint = Fingerprint::default();
+    let mut sum = 0u64;
+    for (number, slot) in state.slots() {
+        let things = slot
+            .items()
+            .map(|item| item_hash(&mut fingerprint, item))
+            .fold(0, u64::wrapping_add);
+        let orders = slot
+            .orders()
+            .map(|order| order_hash(&mut fingerprint, order))
+            .fold(0, u64::wrapping_add);
+        let keys = slot
+            .keys()
+            .map(|key| key_hash(&mut fingerprint, key))
+            .fold(0, u64::wrapping_add);
+        sum = sum.wrapping_add(things).wrapping_add(orders).wrapping_add(keys);
+        if slot.order_sequence > 0 {
+            let sequence = fingerprint
+                .begin(4)
+                .integer(number.index() as u64)
+                .integer(slot.order_sequence)
+                .finish();
+            sum = sum.wrapping_add(sequence);
+        }
+    }
+    sum
+}
+
+fn item_hash(fingerprint: &mut Fingerprint, item: &Item) -> u64 {
+    fingerprint
+        .begin(1)
+        .bytes(item.sku.as_bytes())
+        .integer(item.price.minor_units())
+        .bytes(item.currency.as_bytes())
+        .bytes(item.name.as_str().as_bytes())
+        .integer(item.limit.map_or(0, |limit| limit.units().into()))
+        .integer(item.backorder.into());
+    for (location, level) in item.levels() {
+        fingerprint.bytes(location.as_bytes());
+        for counter in [level.on_hand, level.held, level.committed] {
+            fingerprint.integer(counter as u64);
+        }
+    }
+    fingerprint.finish()
+}
+
+fn order_hash(fingerprint: &mut Fingerprint, order: &Order) -> u64 {
+    fingerprint
+        .begin(2)
+        .integer(order.id.to_integer())
+        .bytes(order.customer.as_bytes())
+        .integer(order.state as u64)
+        .bytes(order.currency.as_bytes())
+        .integer(order.total.minor_units())
+        .integer(order.created_at.unix_ms())
+        .integer(order.updated_at.unix_ms())
+        .integer(order.expires_at.map_or(0, Timestamp::unix_ms));
+    for line in &order.lines {
+        fingerprint
+            .bytes(line.sku.as_bytes())
+            .integer(line.price.minor_units())
+            .integer(line.ordered.into())
+            .integer(line.cancelled.into());
+        if let Allocations::Split(parts) = &line.allocations {
+            for part in parts {
+                fingerprint
+                    .bytes(part.location.as_bytes())
+                    .integer(part.quantity.into());
+            }
+        }
+    }
+    fingerprint.finish()
+}
+
+fn key_hash(fingerprint: &mut Fingerprint, record: &KeyRecord) -> u64 {
+    fingerprint.begin(3);
+    match &record.scope {
+        Scope::Customer(customer) => fingerprint.integer(1).bytes(customer.as_bytes()),
+        Scope::Sku(sku) => fingerprint.integer(2).bytes(sku.as_bytes()),
+        Scope::Order(id) => fingerprint.integer(3).integer(id.to_integer()),
+    };
+    fingerprint
+        .bytes(record.key.as_bytes())
+        .integer(record.fingerprint)
+        .integer(record.at.unix_ms());
+    match &record.reply {
+        KeptReply::Ok => fingerprint.integer(1),
+        KeptReply::Integer(integer) => fingerprint.integer(2).integer(*integer as u64),
+        KeptReply::Receipt(receipt) => fingerprint
+            .integer(3)
+            .integer(receipt.id.to_integer())
+            .integer(receipt.state as u64)
+            .integer(receipt.total.minor_units())
+            .bytes(receipt.currency.as_bytes())
+            .integer(receipt.expires_at_ms),
+        KeptReply::State(state) => fingerprint.integer(4).integer(*state as u64),
+        KeptReply::Error(error) => fingerprint
+            .integer(5)
+            .integer(error.code as u64)
+            .bytes(error.message.as_bytes()),
+    };
+    fingerprint.finish()
+}

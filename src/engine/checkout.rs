@@ -1,0 +1,192 @@
+//! The parts of a step about checkouts: a cart becomes an order.
+
+use cartwright_protocol::{
+    AMOUNT_MAX, Amount, CART_LINES_MAX, CartLine, Checkout, Currency, Customer, Error, ErrorCode, OrderId, OrderState,
+    QUANTITY_MAX, Reply, Sku,
+};
+use compact_str::format_compact;
+use hashbrown::HashMap;
+
+use super::hashing::TableHasher;
+use super::idempotency::{KeptReply, KeyUse};
+use super::ids::LogPosition;
+use super::inventory::{Allocations, StockChange};
+use super::message::ReplyTo;
+use super::orders::{Order, OrderChange, OrderLine};
+use super::record::Record;
+use super::shard::Step;
+use super::transaction::{InFlight, PieceLine, Purpose, Verdict};
+
+/// Up to here lines of one SKU are found by comparing all with all.
+const MERGE_BY_COMPARISON_MAX: usize = 16;
+
+impl Step<'_> {
+    /// `CHECKOUT`. A cart whose items and customer all live here is one record.
+    pub fn checkout(&mut self, reply_to: ReplyTo, checkout: Checkout, key: Option<KeyUse>) {
+        let Checkout {
+            customer,
+            hold_ms,
+            lines,
+            ..
+        } = checkout;
+        let bounds = self.check_checkout_bounds(lines.len());
+        let mut lines = match bounds.and_then(|()| self.piece_lines(lines)) {
+            Ok(lines) => lines,
+            Err(error) => return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO),
+        };
+        let stock = if hold_ms.is_some() {
+            StockChange::Hold
+        } else {
+            StockChange::Commit
+        };
+        let mut waits = false;
+        if lines.iter().all(|line| line.shard == self.shard.id) {
+            let mut currency = None;
+            match self.check_piece(&mut lines, &mut currency, None) {
+                Ok(()) => {
+                    let currency = currency.expect("a cart has a line, and a line a currency");
+                    let (reply, after) = self.checkout_here(customer, hold_ms, currency, lines, key);
+                    return self.answer(reply_to, reply, after);
+                }
+                Err(Verdict::Refused(error, sku)) => {
+                    let reveals = self.shard.state.slot(sku.slot()).changed_at;
+                    let (reply, after) = self.refuse(key, error, reveals);
+                    return self.answer(reply_to, reply, after);
+                }
+                Err(Verdict::Wait(_)) => waits = true,
+            }
+        }
+        debug_assert!(waits || lines.iter().any(|line| line.shard != self.shard.id));
+        let purpose = Purpose::Checkout { customer, hold_ms };
+        self.begin_transaction(
+            InFlight {
+                reply_to: Some(reply_to),
+                key,
+                purpose,
+            },
+            stock,
+            lines,
+        );
+    }
+
+    fn check_checkout_bounds(&self, line_count: usize) -> Result<(), Error> {
+        let limits = &self.shard.limits;
+        if line_count == 0 {
+            return Err(Error::malformed("a cart has at least one line"));
+        }
+        if line_count > CART_LINES_MAX {
+            let text = format_compact!("the cart has {line_count} lines, the limit is {CART_LINES_MAX}");
+            return Err(Error::new(ErrorCode::TooBig, text));
+        }
+        if self.shard.state.counts.orders >= limits.orders_max {
+            return Err(self.shard.busy("orders", limits.orders_max as usize));
+        }
+        if self.shard.state.counts.keys >= limits.keys_max {
+            return Err(self.shard.busy("keys", limits.keys_max as usize));
+        }
+        if self.shard.in_flight.len() >= limits.transactions_max {
+            return Err(self.shard.busy("transactions in flight", limits.transactions_max));
+        }
+        Ok(())
+    }
+
+    /// One line a SKU, in the order of the cart; prices and allocations are the item shards' to fill in.
+    fn piece_lines(&self, cart: Vec<CartLine>) -> Result<Vec<PieceLine>, Error> {
+        let mut lines: Vec<PieceLine> = Vec::with_capacity(cart.len());
+        let mut by_sku: HashMap<Sku, usize, TableHasher> = HashMap::default();
+        let compare_all = cart.len() <= MERGE_BY_COMPARISON_MAX;
+        for CartLine { sku, quantity } in cart {
+            let same = if compare_all {
+                lines.iter().position(|line| line.sku == sku)
+            } else {
+                let next = lines.len();
+                let index = *by_sku.entry_ref(&sku).or_insert(next);
+                (index < next).then_some(index)
+            };
+            if let Some(index) = same {
+                let sum = lines[index].quantity + quantity.units();
+                if sum > QUANTITY_MAX {
+                    return Err(Error::malformed(format_args!(
+                        "the lines of {sku} add up to over {QUANTITY_MAX}"
+                    )));
+                }
+                lines[index].quantity = sum;
+            } else {
+                lines.push(PieceLine {
+                    shard: self.shard.map.shard_of(sku.slot()),
+                    cart_index: lines.len() as u16,
+                    sku,
+                    quantity: quantity.units(),
+                    price: Amount::default(),
+                    allocations: Allocations::Main,
+                });
+            }
+        }
+        Ok(lines)
+    }
+
+    fn checkout_here(
+        &mut self,
+        customer: Customer,
+        hold_ms: Option<u32>,
+        currency: Currency,
+        lines: Vec<PieceLine>,
+        key: Option<KeyUse>,
+    ) -> (Reply, LogPosition) {
+        let made = self.make_order(customer, hold_ms, currency, lines).and_then(|order| {
+            let reply = KeptReply::Receipt(order.receipt());
+            let answer = reply.to_reply();
+            let key = key.map(|key| key.answered(self.shard.now, reply));
+            let record = Record::OrderChanged {
+                change: OrderChange::Made(order),
+                key,
+            };
+            self.append_if_room(record).map(|(position, _)| (answer, position))
+        });
+        made.unwrap_or_else(|error| (Reply::Error(error), LogPosition::ZERO))
+    }
+
+    /// The order that these reserved or checked lines make. Gives it the next id of its slot; the record makes it so.
+    pub fn make_order(
+        &self,
+        customer: Customer,
+        hold_ms: Option<u32>,
+        currency: Currency,
+        mut lines: Vec<PieceLine>,
+    ) -> Result<Order, Error> {
+        lines.sort_by_key(|line| line.cart_index);
+        let total = lines
+            .iter()
+            .try_fold(Amount::default(), |sum, line| sum.plus_line(line.price, line.quantity));
+        let total = total.ok_or_else(|| {
+            Error::new(
+                ErrorCode::TooBig,
+                format_compact!("the cart's total is over {AMOUNT_MAX} minor units"),
+            )
+        })?;
+        let slot = customer.slot();
+        let id = OrderId::new(slot, self.shard.state.slot(slot).order_sequence + 1);
+        let line = |line: PieceLine| OrderLine {
+            sku: line.sku,
+            price: line.price,
+            ordered: line.quantity,
+            cancelled: 0,
+            allocations: line.allocations,
+        };
+        Ok(Order {
+            id,
+            customer,
+            state: if hold_ms.is_some() {
+                OrderState::Held
+            } else {
+                OrderState::Placed
+            },
+            currency,
+            total,
+            created_at: self.shard.now,
+            updated_at: self.shard.now,
+            expires_at: hold_ms.map(|ms| self.shard.now.plus_ms(ms.into())),
+            lines: lines.into_iter().map(line).collect(),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! The engine's bounds (rule R7). Each is per shard, and a full one answers `BUSY`.
+
+/// How much of everything one shard takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineLimits {
+    /// Catalogue entries.
+    pub items_max: u64,
+    /// Orders.
+    pub orders_max: u64,
+    /// Idempotency keys.
+    pub keys_max: u64,
+    /// Transactions in flight that this shard coordinates.
+    pub transactions_max: usize,
+    /// Requests that wait: for stock, for an order, for the end of an audit, each.
+    pub waiting_max: usize,
+}
+
+impl Default for EngineLimits {
+    /// Bounds that memory reaches first on most machines.
+    fn default() -> Self {
+        Self {
+            items_max: 100_000_000,
+            orders_max: 1_000_000_000,
+            keys_max: 1_000_000_000,
+            transactions_max: 65_536,
+            waiting_max: 65_536,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Orders: what was sold or is held, line by line, and the state machine that moves them.
+
+use cartwright_protocol::{
+    Amount, Currency, Customer, LineView, OrderId, OrderState, OrderSummary, OrderView, Receipt, Sku,
+};
+
+use super::ids::Timestamp;
+use super::inventory::{Allocations, StockChange};
+
+/// One line of an order: 64 bytes where the SKU has at most 24.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct OrderLine {
+    /// What.
+    pub sku: Sku,
+    /// Price of one unit at checkout.
+    pub price: Amount,
+    /// Units ordered.
+    pub ordered: u32,
+    /// Units cancelled or expired.
+    pub cancelled: u32,
+    /// Where the units that are still open lie.
+    pub allocations: Allocations,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Order {
+    /// Its id, which carries the slot.
+    pub id: OrderId,
+    /// Who bought.
+    pub customer: Customer,
+    /// Its state.
+    pub state: OrderState,
+    /// The cart's one currency.
+    pub currency: Currency,
+    /// Sum of the lines at checkout.
+    pub total: Amount,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it expires, while it is held.
+    pub expires_at: Option<Timestamp>,
+    /// Its lines, in the order of the cart; one a SKU.
+    pub lines: Box<[OrderLine]>,
+}
+
+/// A decided change to one order, with every choice made. What it does to stock follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum OrderChange {
+    /// A checkout.
+    Made(Order),
+    /// held → placed.
+    Confirmed {
+        /// The order.
+        id: OrderId,
+        /// When.
+        at: Timestamp,
+    },
+    /// held or placed → cancelled.
+    Cancelled {
+        /// The order.
+        id: OrderId,
+        /// When.
+        at: Timestamp,
+    },
+    /// held → expired.
+    Expired {
+        /// The order.
+        id: OrderId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl OrderChange {
+    /// The change of an existing order's state to `to`.
+    pub fn to(id: OrderId, to: OrderState, at: Timestamp) -> Self {
+        match to {
+            OrderState::Placed => Self::Confirmed { id, at },
+            OrderState::Cancelled => Self::Cancelled { id, at },
+            OrderState::Expired => Self::Expired { id, at },
+            OrderState::Held => unreachable!("no order becomes held but by its checkout"),
+        }
+    }
+
+    /// The order it changes.
+    pub const fn id(&self) -> OrderId {
+        match self {
+            Self::Made(order) => order.id,
+            Self::Confirmed { id, .. } | Self::Cancelled { id, .. } | Self::Expired { id, .. } => *id,
+        }
+    }
+}
+
+/// What a change of state asks of the stock of an order's lines.
+pub const fn stock_change(from: OrderState, to: OrderState) -> Option<StockChange> {
+    match (from, to) {
+        (OrderState::Held, OrderState::Placed) => Some(StockChange::Confirm),
+        (OrderState::Held, OrderState::Cancelled | OrderState::Expired) => Some(StockChange::ReleaseHeld),
+        (OrderState::Placed, OrderState::Cancelled) => Some(StockChange::ReleaseCommitted),
+        _ => None,
+    }
+}
+
+impl Order {
+    /// What its checkout did to the stock of its lines.
+    pub const fn made_stock_change(&self) -> StockChange {
+        match self.state {
+            OrderState::Held => StockChange::Hold,
+            _ => StockChange::Commit,
+        }
+    }
+
+    /// Whether its open units are counted in `held` (true) or `committed` (false); `None` where none are open.
+    pub const fn open_units_are_held(&self) -> Option<bool> {
+        match self.state {
+            OrderState::Held => Some(true),
+            OrderState::Placed => Some(false),
+            OrderState::Cancelled | OrderState::Expired => None,
+        }
+    }
+
+    /// held → placed.
+    pub fn confirm(&mut self, at: Timestamp) {
+        self.move_to(OrderState::Placed, at);
+    }
+
+    /// held or placed → cancelled, every line with it.
+    pub fn cancel(&mut self, at: Timestamp) {
+        self.close(OrderState::Cancelled, at);
+    }
+
+    /// held → expired, every line with it.
+    pub fn expire(&mut self, at: Timestamp) {
+        self.close(OrderState::Expired, at);
+    }
+
+    fn close(&mut self, to: OrderState, at: Timestamp) {
+        self.move_to(to, at);
+        for line in &mut self.lines {
+            line.cancelled = line.ordered;
+        }
+    }
+
+    fn move_to(&mut self, to: OrderState, at: Timestamp) {
+        assert!(
+            stock_change(self.state, to).is_some(),
+            "an order cannot go from {} to {to}",
+            self.state
+        );
+        self.state = to;
+        self.updated_at = at;
+        self.expires_at = None;
+    }
+
+    /// What its checkout answers.
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            id: self.id,
+            state: self.state,
+            total: self.total,
+            currency: self.currency,
+            expires_at_ms: self.expires_at_ms(),
+        }
+    }
+
+    /// The order in a list.
+    pub const fn summary(&self) -> OrderSummary {
+        OrderSummary {
+            id: self.id,
+            state: self.state,
+            total: self.total,
+            currency: self.currency,
+            created_at_ms: self.created_at.unix_ms(),
+        }
+    }
+
+    /// The order as clients see it.
+    pub fn view(&self) -> OrderView {
+        let line = |line: &OrderLine| LineView {
+            sku: line.sku.clone(),
+            price: line.price,
+            ordered: line.ordered,
+            cancelled: line.cancelled,
+            shipped: 0,
+            returned: 0,
+        };
+        OrderView {
+            id: self.id,
+            customer: self.customer.clone(),
+            state: self.state,
+            currency: self.currency,
+            total: self.total,
+            created_at_ms: self.created_at.unix_ms(),
+            updated_at_ms: self.updated_at.unix_ms(),
+            expires_at_ms: self.expires_at_ms(),
+            lines: self.lines.iter().map(line).collect(),
+        }
+    }
+
+    fn expires_at_ms(&self) -> u64 {
+        self.expires_at.map_or(0, Timestamp::unix_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_moves_of_the_diagram_are_possible() {
+        let possible: Vec<_> = OrderState::ALL
+            .into_iter()
+            .flat_map(|from| OrderState::ALL.map(|to| (from, to)))
+            .filter(|&(from, to)| stock_change(from, to).is_some())
+            .collect();
+        assert_eq!(
+            possible,
+            [
+                (OrderState::Held, OrderState::Placed),
+                (OrderState::Held, OrderState::Cancelled),
+                (OrderState::Held, OrderState::Expired),
+                (OrderState::Placed, OrderState::Cancelled),
+            ]
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! The log's payloads: decided operations with every choice already made.
+//!
+//! [`super::state::State::apply`] is the only reader of their meaning; live traffic, recovery and replicas go through
+//! it. Encoded as rkyv archives (little-endian, unaligned, 32-bit offsets), checked before they are trusted.
+
+use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
+
+use super::idempotency::KeyRecord;
+use super::ids::{LogPosition, ShardId, Timestamp, TransactionId};
+use super::inventory::{Allocations, StockChange};
+use super::orders::OrderChange;
+
+/// Largest encoded record, in bytes; what would be larger is refused with `TOOBIG`.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// A line of a piece: what a transaction does to one item.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct StockLine {
+    /// Which item.
+    pub sku: Sku,
+    /// How many units.
+    pub quantity: u32,
+    /// At which locations.
+    pub allocations: Allocations,
+}
+
+/// One record of a shard's log.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum Record {
+    /// The server started: what follows was written by this incarnation.
+    Started {
+        /// See [`TransactionId::incarnation`].
+        incarnation: u32,
+    },
+    /// `ITEM.PUT`.
+    ItemPut {
+        /// The item's code.
+        sku: Sku,
+        /// Price of one unit.
+        price: Amount,
+        /// The price's currency.
+        currency: Currency,
+        /// What people call it.
+        name: Text,
+        /// Most units one customer may have in open orders.
+        limit: Option<Quantity>,
+        /// How far below zero `available` may go.
+        backorder: u32,
+        /// The key it came with.
+        key: Option<KeyRecord>,
+    },
+    /// `STOCK.ADD`.
+    StockAdded {
+        /// The item's code.
+        sku: Sku,
+        /// Where.
+        location: Location,
+        /// Units; negative for shrinkage.
+        delta: i64,
+        /// Why.
+        reason: Text,
+        /// When.
+        at: Timestamp,
+        /// The key it came with.
+        key: Option<KeyRecord>,
+    },
+    /// A change of an order all of whose items are on this shard.
+    OrderChanged {
+        /// What.
+        change: OrderChange,
+        /// The key it came with.
+        key: Option<KeyRecord>,
+    },
+    /// A piece of a cross-shard transaction was checked and reserved here.
+    Prepared {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// What it does to stock.
+        stock: StockChange,
+        /// The items of this shard.
+        lines: Vec<StockLine>,
+    },
+    /// The home shard's part of a cross-shard transaction, written last: committed if, and only if, this record and
+    /// those it names are on disk.
+    Decided {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// Where every other participant's `Prepared` is.
+        prepared: Vec<(ShardId, LogPosition)>,
+        /// The change of the order; lines whose items are on this shard are reserved here.
+        change: OrderChange,
+        /// The key it came with.
+        key: Option<KeyRecord>,
+    },
+    /// The transaction is durable on all its participants: its effects are applied from here on.
+    Committed {
+        /// Which transaction.
+        transaction: TransactionId,
+    },
+    /// The transaction never was.
+    Aborted {
+        /// Which transaction.
+        transaction: TransactionId,
+    },
+    /// A request with a key was answered without changing anything: a refusal, or a state already reached.
+    Answered {
+        /// The key and the answer.
+        key: KeyRecord,
+    },
+    /// Keys of this slot last used before `before` are forgotten.
+    KeysForgotten {
+        /// Index of the slot.
+        slot: u16,
+        /// From when on keys are kept.
+        before: Timestamp,
+    },
+}
+
+/// Why a payload is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The archive does not check out: written by another version, or damaged before its checksum was made.
+    #[error("record {position} cannot be decoded ({detail}): was it written by another version of cartwright?")]
+    Undecodable {
+        /// Where.
+        position: LogPosition,
+        /// What rkyv says.
+        detail: String,
+    },
+}
+
+impl Record {
+    /// Encodes into `buffer`, replacing what it holds.
+    pub fn encode(&self, buffer: &mut Vec<u8>) {
+        let mut taken = std::mem::take(buffer);
+        taken.clear();
+        *buffer = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, taken)
+            .expect("encoding into growing memory does not fail");
+    }
+
+    /// Checks and decodes one payload.
+    pub fn decode(position: LogPosition, payload: &[u8]) -> Result<Self, RecordError> {
+        rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload).map_err(|error| RecordError::Undecodable {
+            position,
+            detail: error.to_string(),
+        })
+    }
+}

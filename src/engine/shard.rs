@@ -1,0 +1,503 @@
+//! One shard: decided state, what is in flight, and the step that moves both.
+//!
+//! Driven by the runtime in production and by the simulator in tests; sees neither. The parts of a step live beside
+//! their noun: `catalogue.rs`, `checkout.rs`, `order_changes.rs`, `transaction.rs`, `audit.rs`.
+
+use std::collections::VecDeque;
+
+use cartwright_protocol::{Error, ErrorCode, Operation, OrderId, Reply, Sku};
+use compact_str::format_compact;
+use hashbrown::HashMap;
+
+use super::audit::Auditing;
+use super::hashing::{Fingerprint, TableHasher};
+use super::idempotency::{KEY_RETENTION_MS, KeptReply, KeyUse, KeysInFlight};
+use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
+use super::limits::EngineLimits;
+use super::message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
+use super::record::{RECORD_BYTES_MAX, Record, RecordError, StockLine};
+use super::recovery::ReplayNotes;
+use super::state::{Counts, State};
+use super::transaction::{Awaiting, InFlight};
+use super::waiting::{StockQueue, Tickets, Waiting};
+
+/// Log bytes kept free for the end of everything in flight: its outcome must always find room.
+const SETTLEMENT_BYTES: u64 = 512;
+
+/// What a record costs in the log above its payload, at most.
+const FRAME_BYTES_MAX: u64 = 64;
+
+/// How many expired orders one tick takes on.
+const EXPIRATIONS_PER_TICK_MAX: usize = 256;
+
+/// How long an expiry that found no room waits before it tries again.
+const EXPIRY_RETRY_MS: u64 = 1000;
+
+/// How often one slot's old keys are forgotten: every slot of a one-shard server about once an hour.
+const KEY_SWEEP_INTERVAL_MS: u64 = 200;
+
+/// One shard of the shop.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) map: ShardMap,
+    pub(super) limits: EngineLimits,
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+    /// The last record of this shard's log.
+    pub(super) end: LogPosition,
+    /// Up to where each shard's log is safe, as far as this one knows.
+    pub(super) safe: Vec<LogPosition>,
+    log_space_bytes: u64,
+    log_blocked: Option<&'static str>,
+    incarnation: u32,
+    next_transaction: u64,
+    /// Transactions this shard coordinates, by sequence number.
+    pub(super) in_flight: HashMap<u64, InFlight, TableHasher>,
+    /// Transactions prepared here for other homes, with their tickets.
+    pub(super) participating: HashMap<TransactionId, u64, TableHasher>,
+    pub(super) awaiting: VecDeque<Awaiting>,
+    pub(super) resolving: bool,
+    pub(super) keys_in_flight: KeysInFlight,
+    /// Orders that a transaction is changing, with the requests that wait for them.
+    pub(super) locked_orders: HashMap<OrderId, VecDeque<Request>, TableHasher>,
+    pub(super) stock_queue: StockQueue,
+    /// Items whose pending transactions changed in this step, for those who wait.
+    moved: VecDeque<Sku>,
+    pub(super) tickets: Tickets,
+    /// Reads that wait for the transactions before their ticket.
+    pub(super) reads: VecDeque<(u64, Request)>,
+    pub(super) auditing: Auditing,
+    expiry_retry_at: Timestamp,
+    next_key_sweep: Timestamp,
+    key_sweep_slot: usize,
+    fingerprint: Fingerprint,
+    record_buffer: Vec<u8>,
+    /// Only while recovering.
+    pub(super) replay_notes: ReplayNotes,
+}
+
+/// One step: the shard and where its outputs go.
+pub(super) struct Step<'a> {
+    pub(super) shard: &'a mut Shard,
+    journal: &'a mut dyn Journal,
+    pub(super) output: &'a mut Output,
+}
+
+impl Shard {
+    /// An empty shard. Recovery replays records into it before its first step.
+    pub fn new(id: ShardId, map: ShardMap, limits: EngineLimits) -> Self {
+        Self::with_state(id, map, limits, State::new(id, map))
+    }
+
+    pub(super) fn with_state(id: ShardId, map: ShardMap, limits: EngineLimits, state: State) -> Self {
+        Self {
+            id,
+            map,
+            limits,
+            now: state.latest,
+            state,
+            end: LogPosition::ZERO,
+            safe: vec![LogPosition::ZERO; usize::from(map.shard_count())],
+            log_space_bytes: 0,
+            log_blocked: None,
+            incarnation: 0,
+            next_transaction: 0,
+            in_flight: HashMap::default(),
+            participating: HashMap::default(),
+            awaiting: VecDeque::new(),
+            resolving: false,
+            keys_in_flight: KeysInFlight::default(),
+            locked_orders: HashMap::default(),
+            stock_queue: StockQueue::default(),
+            moved: VecDeque::new(),
+            tickets: Tickets::default(),
+            reads: VecDeque::new(),
+            auditing: Auditing::default(),
+            expiry_retry_at: Timestamp::default(),
+            next_key_sweep: Timestamp::default(),
+            key_sweep_slot: 0,
+            fingerprint: Fingerprint::default(),
+            record_buffer: Vec::new(),
+            replay_notes: ReplayNotes::default(),
+        }
+    }
+
+    /// Takes one input to its end, or to where it waits for another. The only way in.
+    ///
+    /// `now` may go backwards; the shard's own time does not. Every record of the step is appended to `journal`; what
+    /// the step wants sent is added to `output`.
+    pub fn step(&mut self, now: Timestamp, input: Input, journal: &mut dyn Journal, output: &mut Output) {
+        self.now = self.now.max(now);
+        let mut step = Step {
+            shard: self,
+            journal,
+            output,
+        };
+        match input {
+            Input::Request(request) => step.on_request(request),
+            Input::Message {
+                message: ShardMessage::Transaction(transaction),
+                ..
+            } => step.on_transaction(transaction),
+            Input::Message {
+                message: ShardMessage::Resolved { transaction, committed },
+                ..
+            } => {
+                step.on_resolved(transaction, committed);
+            }
+            Input::Message {
+                from,
+                message: ShardMessage::Audit(message),
+            } => step.on_audit_message(from, message),
+            Input::Safe { shard, position } => {
+                let safe = &mut step.shard.safe[shard.index()];
+                assert!(*safe <= position, "a safe position never goes back");
+                *safe = position;
+                step.resolve_awaiting();
+                step.continue_audit();
+            }
+            Input::Tick => step.on_tick(),
+            Input::LogSpace { bytes, blocked } => {
+                step.shard.log_space_bytes = bytes;
+                step.shard.log_blocked = blocked;
+            }
+        }
+        step.settle();
+    }
+
+    /// When this shard wants an [`Input::Tick`] next.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let expiry = self
+            .state
+            .expirations
+            .first()
+            .map(|&(at, _)| at.max(self.expiry_retry_at));
+        let sweep = (self.state.counts.keys > 0).then_some(self.next_key_sweep);
+        let earliest = [expiry, sweep].into_iter().flatten().min()?;
+        // An expired order that is locked stays first; it is looked at again a moment later, not in a loop.
+        Some(earliest.max(self.now.plus_ms(1)))
+    }
+
+    /// How much there is of everything, as decided.
+    pub const fn counts(&self) -> Counts {
+        self.state.counts
+    }
+
+    /// Transactions that this shard coordinates or takes part in.
+    pub fn transactions_in_flight(&self) -> usize {
+        self.in_flight.len() + self.participating.len()
+    }
+
+    /// Whether nothing is in flight that this shard coordinates or takes part in.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+            && self.participating.is_empty()
+            && self.awaiting.is_empty()
+            && self.stock_queue.count() == 0
+            && self.reads.is_empty()
+            && !self.auditing.is_running()
+    }
+
+    /// The latest time in any record: a clock must not start below it.
+    pub const fn latest(&self) -> Timestamp {
+        self.state.latest
+    }
+
+    /// Recovery: applies the record at `position` of this shard's log.
+    pub fn replay(&mut self, position: LogPosition, payload: &[u8]) -> Result<(), RecordError> {
+        let record = Record::decode(position, payload)?;
+        self.replay_notes.note(self.id, position, &record);
+        self.state.apply(position, record);
+        self.end = position;
+        Ok(())
+    }
+
+    /// Hash of the decided state; the sum over all shards does not depend on their number.
+    pub fn state_hash(&self) -> u64 {
+        super::audit::state_hash(&self.state)
+    }
+
+    pub(super) fn next_transaction_id(&mut self) -> TransactionId {
+        self.next_transaction += 1;
+        TransactionId {
+            incarnation: self.incarnation,
+            home: self.id,
+            sequence: self.next_transaction,
+        }
+    }
+
+    /// From here on transactions are numbered in this incarnation.
+    pub(super) fn begin_incarnation(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
+        self.next_transaction = 0;
+    }
+
+    pub(super) fn busy(&self, what: &str, limit: usize) -> Error {
+        let text = format_compact!("shard {} has {limit} {what}, its limit; try again in a moment", self.id);
+        Error::new(ErrorCode::Busy, text)
+    }
+}
+
+impl Step<'_> {
+    pub(super) fn new<'a>(shard: &'a mut Shard, journal: &'a mut dyn Journal, output: &'a mut Output) -> Step<'a> {
+        Step { shard, journal, output }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request.operation {
+            Operation::ItemGet { ref sku } => self.item_get(request.reply_to, sku),
+            Operation::StockGet { .. } => self.stock_get(request),
+            Operation::OrderGet { id } => self.order_get(request.reply_to, id),
+            Operation::OrderList {
+                ref customer,
+                before,
+                count,
+            } => {
+                self.order_list(request.reply_to, customer, before, count);
+            }
+            Operation::Audit => self.begin_audit(request.reply_to),
+            _ => self.on_mutation(request),
+        }
+    }
+
+    /// A request that changes something: its key is looked up before anything else.
+    pub(super) fn on_mutation(&mut self, request: Request) {
+        let Request { reply_to, operation } = request;
+        if self.shard.auditing.is_paused() {
+            return self.wait_for_audit(Request { reply_to, operation });
+        }
+        let key = KeyUse::of(&operation, &mut self.shard.fingerprint);
+        if let Some(key) = &key
+            && self.answered_by_key(reply_to, key)
+        {
+            return;
+        }
+        match operation {
+            Operation::ItemPut(put) => self.item_put(reply_to, *put, key),
+            Operation::StockAdd(_) => self.stock_add(Request { reply_to, operation }, key, false),
+            Operation::Checkout(checkout) => self.checkout(reply_to, *checkout, key),
+            Operation::OrderConfirm { id, .. } | Operation::OrderCancel { id, .. } => {
+                self.change_order_state(Request { reply_to, operation }, id, key);
+            }
+            _ => unreachable!("reads are answered before"),
+        }
+    }
+
+    fn answered_by_key(&mut self, reply_to: ReplyTo, key: &KeyUse) -> bool {
+        let slot = self.shard.state.slot(key.scope.slot());
+        let after = slot.changed_at;
+        if let Some(kept) = slot.key(&key.scope, &key.key) {
+            let same = kept.fingerprint == key.fingerprint;
+            let reply = if same {
+                kept.reply.to_reply()
+            } else {
+                Reply::Error(conflict(key))
+            };
+            self.answer(reply_to, reply, after);
+            return true;
+        }
+        match self.shard.keys_in_flight.join(key, reply_to) {
+            None => false,
+            Some(true) => true,
+            Some(false) => {
+                let error = self
+                    .shard
+                    .busy("requests waiting for one key", super::idempotency::JOINED_MAX);
+                self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
+                true
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, reply_to: ReplyTo, reply: Reply, after: LogPosition) {
+        self.output.replies.push((reply_to, reply, after));
+    }
+
+    /// Answers who asked and everybody who joined with the same key.
+    pub(super) fn answer_all(
+        &mut self,
+        reply_to: Option<ReplyTo>,
+        key: Option<&KeyUse>,
+        reply: &Reply,
+        after: LogPosition,
+    ) {
+        if let Some(key) = key {
+            for (joined, same) in self.shard.keys_in_flight.end(key) {
+                let reply = if same {
+                    reply.clone()
+                } else {
+                    Reply::Error(conflict(key))
+                };
+                self.answer(joined, reply, after);
+            }
+        }
+        if let Some(reply_to) = reply_to {
+            self.answer(reply_to, reply.clone(), after);
+        }
+    }
+
+    /// A refusal with a key is kept, so that a retry is refused as well, whatever has changed meanwhile. Returns the
+    /// answer and what it has to wait for.
+    pub(super) fn refuse(&mut self, key: Option<KeyUse>, error: Error, reveals: LogPosition) -> (Reply, LogPosition) {
+        let about_the_shop = !matches!(
+            error.code,
+            ErrorCode::Err | ErrorCode::Busy | ErrorCode::TooBig | ErrorCode::ReadOnly
+        );
+        if about_the_shop && let Some(key) = key {
+            return self.keep_answer(key, KeptReply::Error(error));
+        }
+        (Reply::Error(error), reveals)
+    }
+
+    /// Keeps the answer to a keyed request that changes nothing.
+    pub(super) fn keep_answer(&mut self, key: KeyUse, reply: KeptReply) -> (Reply, LogPosition) {
+        let answer = reply.to_reply();
+        let key = key.answered(self.shard.now, reply);
+        match self.append_if_room(Record::Answered { key }) {
+            Ok((position, _)) => (answer, position),
+            Err(error) => (Reply::Error(error), LogPosition::ZERO),
+        }
+    }
+
+    /// Appends a record that must find room: room was kept free for it.
+    pub(super) fn append(&mut self, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
+        record.encode(&mut self.shard.record_buffer);
+        self.append_encoded(record)
+    }
+
+    /// Appends a record, or refuses where the log has no room for it or it would be over the limit.
+    pub(super) fn append_if_room(&mut self, record: Record) -> Result<(LogPosition, Option<Vec<StockLine>>), Error> {
+        record.encode(&mut self.shard.record_buffer);
+        let bytes = self.shard.record_buffer.len();
+        if bytes > RECORD_BYTES_MAX {
+            let text = format_compact!("the change takes {bytes} bytes of log, the limit is {RECORD_BYTES_MAX}");
+            return Err(Error::new(ErrorCode::TooBig, text));
+        }
+        let settlements = (self.shard.transactions_in_flight() as u64 + 1) * SETTLEMENT_BYTES;
+        if self.shard.log_space_bytes < bytes as u64 + FRAME_BYTES_MAX + settlements {
+            return Err(match self.shard.log_blocked {
+                Some(why) => Error::new(ErrorCode::ReadOnly, format_compact!("writes are refused: {why}")),
+                None => Error::new(ErrorCode::Busy, "the log is being extended; try again in a moment"),
+            });
+        }
+        Ok(self.append_encoded(record))
+    }
+
+    fn append_encoded(&mut self, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
+        let payload = &self.shard.record_buffer;
+        let cost = payload.len() as u64 + FRAME_BYTES_MAX;
+        self.shard.log_space_bytes = self.shard.log_space_bytes.saturating_sub(cost);
+        let position = self.journal.append(payload);
+        assert_eq!(position, self.shard.end.next(), "the log and the shard count alike");
+        self.shard.end = position;
+        (position, self.shard.state.apply(position, record))
+    }
+
+    /// Pending transactions on these items are over: those who wait for them are looked at before the step ends.
+    pub(super) fn stock_moved(&mut self, lines: &[StockLine]) {
+        for line in lines {
+            self.item_moved(&line.sku);
+        }
+    }
+
+    /// Like [`Self::stock_moved`], for one item.
+    pub(super) fn item_moved(&mut self, sku: &Sku) {
+        if self.shard.stock_queue.count() > 0 && self.shard.state.item(sku).is_some_and(|item| item.has_waiting) {
+            self.shard.moved.push_back(sku.clone());
+        }
+    }
+
+    /// The end of every step: those whose wait is over go on.
+    fn settle(&mut self) {
+        loop {
+            while let Some(sku) = self.shard.moved.pop_front() {
+                self.retry_waiting(&sku);
+            }
+            let ready = self
+                .shard
+                .reads
+                .front()
+                .is_some_and(|&(ticket, _)| self.shard.tickets.all_over_before(ticket));
+            if ready {
+                let (_, read) = self.shard.reads.pop_front().expect("looked at above");
+                self.stock_get_decided(&read);
+            } else {
+                break;
+            }
+        }
+        self.continue_audit();
+    }
+
+    fn retry_waiting(&mut self, sku: &Sku) {
+        while let Some(waiting) = self.shard.stock_queue.pop(sku) {
+            match waiting {
+                Waiting::Piece(transaction) => self.prepare(transaction, Some(sku)),
+                Waiting::StockAdd(request) => {
+                    let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
+                    self.stock_add(request, key, true);
+                }
+            }
+            if self.shard.stock_queue.was_put_back() {
+                return;
+            }
+        }
+        if self.shard.stock_queue.is_over(sku)
+            && let Some(item) = self.shard.state.item_mut(sku)
+        {
+            item.has_waiting = false;
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if self.shard.auditing.is_paused() {
+            return;
+        }
+        let now = self.shard.now;
+        if self.shard.expiry_retry_at <= now {
+            let due: Vec<_> = self
+                .shard
+                .state
+                .expirations
+                .iter()
+                .take_while(|&&(at, _)| at <= now)
+                .filter(|(_, id)| !self.shard.locked_orders.contains_key(id))
+                .take(EXPIRATIONS_PER_TICK_MAX)
+                .map(|&(_, id)| id)
+                .collect();
+            for id in due {
+                if !self.expire_order(id) {
+                    self.shard.expiry_retry_at = now.plus_ms(EXPIRY_RETRY_MS);
+                    break;
+                }
+            }
+        }
+        if self.shard.next_key_sweep <= now && self.shard.state.counts.keys > 0 {
+            self.shard.next_key_sweep = now.plus_ms(KEY_SWEEP_INTERVAL_MS);
+            self.sweep_keys();
+        }
+    }
+
+    /// Forgets old keys of one slot. Recorded, so that replaying the log forgets the same.
+    fn sweep_keys(&mut self) {
+        let range = self.shard.map.slots_of(self.shard.id);
+        let index = range.start + self.shard.key_sweep_slot % range.len();
+        self.shard.key_sweep_slot += 1;
+        let slot = cartwright_protocol::Slot::new(index as u16).expect("a shard's slots are slots");
+        let before = Timestamp(self.shard.now.unix_ms().saturating_sub(KEY_RETENTION_MS));
+        if self.shard.state.slot(slot).keys().any(|key| key.at < before) {
+            // Without room in the log they are forgotten on a later round.
+            let _ = self.append_if_room(Record::KeysForgotten {
+                slot: index as u16,
+                before,
+            });
+        }
+    }
+}
+
+fn conflict(key: &KeyUse) -> Error {
+    Error::new(
+        ErrorCode::Conflict,
+        format_compact!("key {} was used with another request", key.key),
+    )
+}
