@@ -372,6 +372,7 @@ fn fit(lines: &mut Vec<ShopLine>) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fmt::Write;
 
     const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
 
@@ -456,14 +457,16 @@ mod tests {
 
     #[test]
     fn an_order_over_the_cart_limit_is_added_up_or_left_out_and_never_cut() {
-        let many: String = (0..=CART_LINES_MAX)
-            .map(|n| format!("1,S{},,1,,1,,\n", n % 9))
-            .collect();
+        let rows = |distinct: usize| {
+            let rows = (0..=CART_LINES_MAX).map(|n| format!("1,S{},,1,,1,,\n", n % distinct));
+            rows.collect::<Vec<_>>().concat()
+        };
+        let many = rows(9);
         let file = read(&many).unwrap();
         assert_eq!(file.shop.orders[0].lines.len(), 9);
         assert_eq!(file.shop.totals().units, CART_LINES_MAX as u64 + 1);
 
-        let distinct: String = (0..=CART_LINES_MAX).map(|n| format!("1,S{n},,1,,1,,\n")).collect();
+        let distinct = rows(CART_LINES_MAX + 1);
         let file = read(&format!("{distinct}2,S1,,1,,1,,\n")).unwrap();
         assert_eq!(
             (file.shop.orders.len(), file.skipped.count(Skip::TooLarge)),
@@ -500,7 +503,8 @@ mod tests {
         )) {
             let mut text = String::from(HEADER);
             for (number, sku, quantity, price) in &rows {
-                text += &format!("{number},{sku},,{quantity},,{},,\n", Decimal::new(*price, 2));
+                let price = Decimal::new(*price, 2);
+                writeln!(text, "{number},{sku},,{quantity},,{price},,").unwrap();
             }
             match OrderFile::read(text.as_bytes(), "test.csv") {
                 Ok(file) => prop_assert_eq!(file.shop.totals().rows + file.skipped.total(), rows.len() as u64),

@@ -1,8 +1,8 @@
-//! A small seeded generator of random numbers (SplitMix64), and draws from weights.
+//! A small seeded generator of random numbers (`SplitMix64`), and draws from weights.
 //!
 //! Used by the shop generator, which must give the same shop for the same seed on every machine and in every version.
 
-/// SplitMix64, by Sebastiano Vigna: 64 bits of state, passes `BigCrush`; not for secrets.
+/// `SplitMix64`, by Sebastiano Vigna: 64 bits of state, passes `BigCrush`; not for secrets.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
