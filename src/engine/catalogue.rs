@@ -56,34 +56,33 @@ impl Step<'_> {
     /// `ITEM.PUT`.
     pub fn item_put(&mut self, reply_to: ReplyTo, put: ItemPut, key: Option<KeyUse>) {
         let backorder = put.backorder.map_or(0, Quantity::units);
-        let (reply, after) = match self.check_item_put(&put, backorder) {
-            Err((error, reveals)) => self.refuse(key, error, reveals),
-            Ok(()) => {
-                let sku = put.sku.clone();
-                let key = key.map(|key| key.answered(self.shard.now, KeptReply::Ok));
-                let ItemPut {
-                    sku: _,
-                    price,
-                    currency,
-                    name,
-                    limit,
-                    ..
-                } = put;
-                let record = Record::ItemPut {
-                    sku: sku.clone(),
-                    price,
-                    currency,
-                    name,
-                    limit,
-                    backorder,
-                    key,
-                };
-                match self.append_if_room(record) {
-                    Err(error) => (Reply::Error(error), LogPosition::ZERO),
-                    Ok((position, _)) => {
-                        self.item_moved(&sku);
-                        (Reply::Ok, position)
-                    }
+        let (reply, after) = if let Err((error, reveals)) = self.check_item_put(&put, backorder) {
+            self.refuse(key, error, reveals)
+        } else {
+            let sku = put.sku.clone();
+            let key = key.map(|key| key.answered(self.shard.now, KeptReply::Ok));
+            let ItemPut {
+                sku: _,
+                price,
+                currency,
+                name,
+                limit,
+                ..
+            } = put;
+            let record = Record::ItemPut {
+                sku: sku.clone(),
+                price,
+                currency,
+                name,
+                limit,
+                backorder,
+                key,
+            };
+            match self.append_if_room(record) {
+                Err(error) => (Reply::Error(error), LogPosition::ZERO),
+                Ok((position, _)) => {
+                    self.item_moved(&sku);
+                    (Reply::Ok, position)
                 }
             }
         };
@@ -107,7 +106,7 @@ impl Step<'_> {
     }
 
     /// `STOCK.ADD`. `at_front`: the request waited and has reached the front of the item's queue.
-    pub fn stock_add(&mut self, request: Request, key: Option<KeyUse>, at_front: bool) {
+    pub fn stock_add(&mut self, request: Request, key: Option<&KeyUse>, at_front: bool) {
         let reply_to = request.reply_to;
         let Operation::StockAdd(add) = &request.operation else {
             unreachable!("called for STOCK.ADD")
@@ -122,15 +121,15 @@ impl Step<'_> {
                 if let Err(error) = self.join_stock_queue(&sku) {
                     return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
                 }
-                if let Some(key) = &key {
+                if let Some(key) = key {
                     self.shard.keys_in_flight.begin(key);
                 }
                 return self.shard.stock_queue.push(&sku, Waiting::StockAdd(request));
             }
-            Err(Some((error, reveals))) => self.refuse(key.clone(), error, reveals),
-            Ok(on_hand) => self.record_stock_add(add, location, on_hand, key.clone()),
+            Err(Some((error, reveals))) => self.refuse(key.cloned(), error, reveals),
+            Ok(on_hand) => self.record_stock_add(add, location, on_hand, key.cloned()),
         };
-        self.answer_all(Some(reply_to), key.as_ref(), &reply, after);
+        self.answer_all(Some(reply_to), key, &reply, after);
     }
 
     /// The new `on_hand`, a refusal, or `None` where pending transactions must be awaited.

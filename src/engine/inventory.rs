@@ -124,6 +124,17 @@ pub struct Allocation {
     pub quantity: u32,
 }
 
+/// A line of a piece: what a transaction does to one item.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct StockLine {
+    /// Which item.
+    pub sku: Sku,
+    /// How many units.
+    pub quantity: u32,
+    /// At which locations.
+    pub allocations: Allocations,
+}
+
 /// Why units can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
@@ -364,6 +375,16 @@ impl Item {
             "on_hand stays within its bounds: {level:?}"
         );
         self.check();
+    }
+
+    /// Puts a level back as a checkpoint holds it.
+    pub fn restore_level(&mut self, location: &Location, on_hand: i64, held: i64, committed: i64) {
+        *self.level_mut(location) = Level {
+            on_hand,
+            held,
+            committed,
+            ..Level::default()
+        };
     }
 
     /// The smallest backorder allowance that what is taken already needs.

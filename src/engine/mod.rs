@@ -6,6 +6,9 @@
 mod audit;
 mod catalogue;
 mod checkout;
+mod checkpoint;
+#[cfg(test)]
+mod cluster_tests;
 mod hashing;
 mod idempotency;
 mod ids;
@@ -22,6 +25,7 @@ mod state;
 mod transaction;
 mod waiting;
 
+pub use checkpoint::{CheckpointCursor, Restore};
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};

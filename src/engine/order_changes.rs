@@ -126,7 +126,15 @@ impl Step<'_> {
         to: OrderState,
         key: Option<super::idempotency::KeyRecord>,
     ) -> Result<LogPosition, Error> {
-        let change = OrderChange::to(id, to, self.shard.now);
+        let order = self.existing(id);
+        let lines = order.stock_lines().collect();
+        let change = OrderChange::Moved {
+            id,
+            from: order.state,
+            to,
+            at: self.shard.now,
+            lines,
+        };
         let (position, lines) = self.append_if_room(Record::OrderChanged { change, key })?;
         self.stock_moved(lines.as_deref().unwrap_or_default());
         Ok(position)
@@ -161,12 +169,13 @@ impl Step<'_> {
                 allocations: line.allocations.clone(),
             });
         let lines = lines.collect();
+        let from = self.existing(id).state;
         self.shard.locked_orders.insert(id, VecDeque::new());
         self.begin_transaction(
             InFlight {
                 reply_to,
                 key,
-                purpose: Purpose::OrderChange { id, to },
+                purpose: Purpose::OrderChange { id, from, to },
             },
             stock,
             lines,

@@ -5,7 +5,7 @@ use cartwright_protocol::{
 };
 
 use super::ids::Timestamp;
-use super::inventory::{Allocations, StockChange};
+use super::inventory::{Allocations, StockChange, StockLine};
 
 /// One line of an order: 64 bytes where the SKU has at most 24.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -45,50 +45,59 @@ pub struct Order {
     pub lines: Box<[OrderLine]>,
 }
 
-/// A decided change to one order, with every choice made. What it does to stock follows from it.
+/// A decided change to one order, with every choice made. Says itself what it does to stock, so that a record can be
+/// applied to the slot of an item without looking at the slot of the order.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum OrderChange {
     /// A checkout.
     Made(Order),
-    /// held → placed.
-    Confirmed {
+    /// A change of its state.
+    Moved {
         /// The order.
         id: OrderId,
+        /// The state it leaves.
+        from: OrderState,
+        /// The state it enters.
+        to: OrderState,
         /// When.
         at: Timestamp,
-    },
-    /// held or placed → cancelled.
-    Cancelled {
-        /// The order.
-        id: OrderId,
-        /// When.
-        at: Timestamp,
-    },
-    /// held → expired.
-    Expired {
-        /// The order.
-        id: OrderId,
-        /// When.
-        at: Timestamp,
+        /// What moves with it of the items on the shard of this record.
+        lines: Vec<StockLine>,
     },
 }
 
 impl OrderChange {
-    /// The change of an existing order's state to `to`.
-    pub fn to(id: OrderId, to: OrderState, at: Timestamp) -> Self {
-        match to {
-            OrderState::Placed => Self::Confirmed { id, at },
-            OrderState::Cancelled => Self::Cancelled { id, at },
-            OrderState::Expired => Self::Expired { id, at },
-            OrderState::Held => unreachable!("no order becomes held but by its checkout"),
-        }
-    }
-
     /// The order it changes.
     pub const fn id(&self) -> OrderId {
         match self {
             Self::Made(order) => order.id,
-            Self::Confirmed { id, .. } | Self::Cancelled { id, .. } | Self::Expired { id, .. } => *id,
+            Self::Moved { id, .. } => *id,
+        }
+    }
+
+    /// When it was decided.
+    pub const fn at(&self) -> Timestamp {
+        match self {
+            Self::Made(order) => order.created_at,
+            Self::Moved { at, .. } => *at,
+        }
+    }
+
+    /// What it does to the stock of its lines.
+    pub fn stock(&self) -> StockChange {
+        match self {
+            Self::Made(order) => order.made_stock_change(),
+            Self::Moved { id, from, to, .. } => {
+                stock_change(*from, *to).unwrap_or_else(|| panic!("order {id} cannot go from {from} to {to}"))
+            }
+        }
+    }
+
+    /// Its lines whose items `owns` says are here.
+    pub fn stock_lines(&self, owns: impl Fn(&Sku) -> bool) -> Vec<StockLine> {
+        match self {
+            Self::Made(order) => order.stock_lines().filter(|line| owns(&line.sku)).collect(),
+            Self::Moved { lines, .. } => lines.clone(),
         }
     }
 }
@@ -121,29 +130,17 @@ impl Order {
         }
     }
 
-    /// held → placed.
-    pub fn confirm(&mut self, at: Timestamp) {
-        self.move_to(OrderState::Placed, at);
+    /// Its open units, line by line.
+    pub fn stock_lines(&self) -> impl Iterator<Item = StockLine> {
+        self.lines.iter().map(|line| StockLine {
+            sku: line.sku.clone(),
+            quantity: line.ordered - line.cancelled,
+            allocations: line.allocations.clone(),
+        })
     }
 
-    /// held or placed → cancelled, every line with it.
-    pub fn cancel(&mut self, at: Timestamp) {
-        self.close(OrderState::Cancelled, at);
-    }
-
-    /// held → expired, every line with it.
-    pub fn expire(&mut self, at: Timestamp) {
-        self.close(OrderState::Expired, at);
-    }
-
-    fn close(&mut self, to: OrderState, at: Timestamp) {
-        self.move_to(to, at);
-        for line in &mut self.lines {
-            line.cancelled = line.ordered;
-        }
-    }
-
-    fn move_to(&mut self, to: OrderState, at: Timestamp) {
+    /// Enters another state; where that closes the order, every line with it.
+    pub fn move_to(&mut self, to: OrderState, at: Timestamp) {
         assert!(
             stock_change(self.state, to).is_some(),
             "an order cannot go from {} to {to}",
@@ -152,6 +149,11 @@ impl Order {
         self.state = to;
         self.updated_at = at;
         self.expires_at = None;
+        if self.open_units_are_held().is_none() {
+            for line in &mut self.lines {
+                line.cancelled = line.ordered;
+            }
+        }
     }
 
     /// What its checkout answers.

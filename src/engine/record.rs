@@ -7,22 +7,11 @@ use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
 
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, Timestamp, TransactionId};
-use super::inventory::{Allocations, StockChange};
+use super::inventory::{StockChange, StockLine};
 use super::orders::OrderChange;
 
 /// Largest encoded record, in bytes; what would be larger is refused with `TOOBIG`.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
-
-/// A line of a piece: what a transaction does to one item.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct StockLine {
-    /// Which item.
-    pub sku: Sku,
-    /// How many units.
-    pub quantity: u32,
-    /// At which locations.
-    pub allocations: Allocations,
-}
 
 /// One record of a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]

@@ -99,6 +99,7 @@ fn outcomes(shards: &[Shard]) -> BTreeMap<TransactionId, bool> {
 fn apply_outcomes(shards: &mut [Shard], mut apply: impl FnMut(&mut Shard, Record)) -> Resolved {
     let outcomes = outcomes(shards);
     for shard in shards {
+        shard.state.finish_replay();
         let mut pending: Vec<_> = shard
             .state
             .pending

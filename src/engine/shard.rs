@@ -13,9 +13,10 @@ use super::audit::Auditing;
 use super::hashing::{Fingerprint, TableHasher};
 use super::idempotency::{KEY_RETENTION_MS, KeptReply, KeyUse, KeysInFlight};
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
+use super::inventory::StockLine;
 use super::limits::EngineLimits;
 use super::message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
-use super::record::{RECORD_BYTES_MAX, Record, RecordError, StockLine};
+use super::record::{RECORD_BYTES_MAX, Record, RecordError};
 use super::recovery::ReplayNotes;
 use super::state::{Counts, State};
 use super::transaction::{Awaiting, InFlight};
@@ -25,7 +26,7 @@ use super::waiting::{StockQueue, Tickets, Waiting};
 const SETTLEMENT_BYTES: u64 = 512;
 
 /// What a record costs in the log above its payload, at most.
-const FRAME_BYTES_MAX: u64 = 64;
+const FRAME_BYTES_MAX: u64 = 72;
 
 /// How many expired orders one tick takes on.
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
@@ -275,7 +276,7 @@ impl Step<'_> {
         }
         match operation {
             Operation::ItemPut(put) => self.item_put(reply_to, *put, key),
-            Operation::StockAdd(_) => self.stock_add(Request { reply_to, operation }, key, false),
+            Operation::StockAdd(_) => self.stock_add(Request { reply_to, operation }, key.as_ref(), false),
             Operation::Checkout(checkout) => self.checkout(reply_to, *checkout, key),
             Operation::OrderConfirm { id, .. } | Operation::OrderCancel { id, .. } => {
                 self.change_order_state(Request { reply_to, operation }, id, key);
@@ -435,7 +436,7 @@ impl Step<'_> {
                 Waiting::Piece(transaction) => self.prepare(transaction, Some(sku)),
                 Waiting::StockAdd(request) => {
                     let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
-                    self.stock_add(request, key, true);
+                    self.stock_add(request, key.as_ref(), true);
                 }
             }
             if self.shard.stock_queue.was_put_back() {

@@ -113,6 +113,11 @@ impl SlotState {
             .into_mut()
     }
 
+    /// Whether there has never been anything here.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.keys.is_empty() && self.order_sequence == 0
+    }
+
     /// Every order, in no order that may matter.
     pub fn orders(&self) -> impl Iterator<Item = &Order> {
         self.orders.iter().map(|order| &**order)

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeSet;
 
-use cartwright_protocol::{OrderId, OrderState, Sku, Slot};
+use cartwright_protocol::{OrderId, Sku, Slot};
 use hashbrown::HashMap;
 
+use super::checkpoint::ImagePositions;
 use super::hashing::TableHasher;
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
+use super::inventory::StockLine;
 use super::inventory::{Item, StockChange};
-use super::orders::{Order, OrderChange, stock_change};
-use super::record::{Record, StockLine};
+use super::orders::{Order, OrderChange};
+use super::record::Record;
 use super::slots::SlotState;
 
 /// How much there is of everything.
@@ -42,7 +44,7 @@ impl std::ops::AddAssign for Counts {
 }
 
 /// The home shard's part of a pending transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Decision {
     /// Where every other participant's `Prepared` is.
     pub prepared: Vec<(ShardId, LogPosition)>,
@@ -51,7 +53,7 @@ pub struct Decision {
 }
 
 /// A transaction that is in this shard's log and whose outcome is not.
-#[derive(Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Pending {
     /// Where its record is.
     pub position: LogPosition,
@@ -77,6 +79,10 @@ pub struct State {
     pub counts: Counts,
     /// The latest time in any record.
     pub latest: Timestamp,
+    /// While records are replayed, nothing is reserved.
+    replaying: bool,
+    /// While records are replayed over a checkpoint: where its images end.
+    replayed_images: Option<ImagePositions>,
 }
 
 impl State {
@@ -92,6 +98,8 @@ impl State {
             expirations: BTreeSet::new(),
             counts: Counts::default(),
             latest: Timestamp::default(),
+            replaying: true,
+            replayed_images: None,
         }
     }
 
@@ -121,6 +129,58 @@ impl State {
             slot.changed_at = LogPosition::ZERO;
         }
         state
+    }
+
+    /// Which shard's state this is.
+    pub const fn owner(&self) -> (ShardId, ShardMap) {
+        (self.shard, self.map)
+    }
+
+    /// Puts back what a checkpoint holds of a slot.
+    pub fn restore_slot(
+        &mut self,
+        slot: Slot,
+        order_sequence: u64,
+        items: impl Iterator<Item = Item>,
+        keys: Vec<KeyRecord>,
+    ) {
+        let mut counts = Counts::default();
+        let mut latest = self.latest;
+        let state = self.slot_mut(slot);
+        state.order_sequence = order_sequence;
+        for item in items {
+            counts.items += 1;
+            state.insert_item(item);
+        }
+        for key in keys {
+            counts.keys += 1;
+            latest = latest.max(key.at);
+            state.insert_key(key);
+        }
+        self.latest = latest;
+        self.counts += counts;
+    }
+
+    /// Puts back some of a slot's orders.
+    pub fn restore_orders(&mut self, slot: Slot, orders: Vec<Order>) {
+        for order in orders {
+            self.counts.orders += 1;
+            self.counts.lines += order.lines.len() as u64;
+            self.latest = self.latest.max(order.updated_at);
+            if let Some(expires_at) = order.expires_at {
+                self.counts.held += 1;
+                self.expirations.insert((expires_at, order.id));
+            }
+            let state = self.slot_mut(slot);
+            // The slot's own part may be older than this one.
+            state.order_sequence = state.order_sequence.max(order.id.sequence());
+            state.insert_order(order);
+        }
+    }
+
+    /// Records are replayed over what was restored so far as the positions tell.
+    pub fn replay_over(&mut self, positions: ImagePositions) {
+        self.replayed_images = Some(positions);
     }
 
     /// Its slots, in order.
@@ -196,7 +256,10 @@ impl State {
         }
     }
 
-    /// Applies the record at `position`. Returns what a settled transaction did to items here.
+    /// Applies the record at `position`. Returns what a change that is over did to items here.
+    ///
+    /// What a record does to one slot depends on that slot and the record alone. So a slot that was restored from a
+    /// checkpoint takes up its records where its own image ends, whatever other slots do.
     ///
     /// # Panics
     /// Where the record contradicts the records before it: the log was not written by this code.
@@ -212,21 +275,17 @@ impl State {
                 backorder,
                 key,
             } => {
-                let slot = self.slot_mut(sku.slot());
-                slot.changed_at = position;
-                let new = slot.item(&sku).is_none();
-                let item = match slot.item_mut(&sku) {
-                    // Looked up twice because of the borrow checker's rule on conditional returns.
-                    Some(_) => slot.item_mut(&sku).expect("found above"),
-                    None => slot.insert_item(Item::new(sku, price, currency)),
-                };
-                item.price = price;
-                item.currency = currency;
-                item.name = name;
-                item.limit = limit;
-                item.backorder = backorder;
-                self.counts.items += u64::from(new);
-                self.keep(key);
+                if self.takes_up(sku.slot(), position) {
+                    let change = |item: &mut Item| {
+                        item.price = price;
+                        item.currency = currency;
+                        item.name = name;
+                        item.limit = limit;
+                        item.backorder = backorder;
+                    };
+                    self.put_item(&sku, change, || Item::new(sku.clone(), price, currency));
+                }
+                self.keep(position, key);
             }
             Record::StockAdded {
                 sku,
@@ -237,24 +296,25 @@ impl State {
                 ..
             } => {
                 self.latest = self.latest.max(at);
-                self.slot_mut(sku.slot()).changed_at = position;
-                self.existing_item(&sku).add(&location, delta);
-                self.keep(key);
+                if self.takes_up(sku.slot(), position) {
+                    self.existing_item(&sku).add(&location, delta);
+                }
+                self.keep(position, key);
             }
             Record::OrderChanged { change, key } => {
-                let (stock, lines) = self.stock_lines(&change);
+                let (stock, lines) = (change.stock(), change.stock_lines(|_| true));
                 for StockLine {
                     sku,
                     quantity,
                     allocations,
                 } in &lines
                 {
-                    self.slot_mut(sku.slot()).changed_at = position;
-                    self.existing_item(sku).apply(stock, *quantity, allocations);
+                    if self.takes_up(sku.slot(), position) {
+                        self.existing_item(sku).apply(stock, *quantity, allocations);
+                    }
                 }
-                self.slot_mut(change.id().slot()).changed_at = position;
-                self.change_order(change);
-                self.keep(key);
+                self.change_order(position, change);
+                self.keep(position, key);
                 return Some(lines);
             }
             Record::Prepared {
@@ -262,7 +322,6 @@ impl State {
                 stock,
                 lines,
             } => {
-                self.reserve(stock, &lines);
                 self.insert_pending(
                     transaction,
                     Pending {
@@ -279,8 +338,7 @@ impl State {
                 change,
                 key,
             } => {
-                let (stock, lines) = self.stock_lines(&change);
-                self.reserve(stock, &lines);
+                let (stock, lines) = (change.stock(), change.stock_lines(|sku| self.owns(sku)));
                 if let OrderChange::Made(order) = &change {
                     let slot = self.slot_mut(order.id.slot());
                     slot.order_sequence = slot.order_sequence.max(order.id.sequence());
@@ -296,108 +354,140 @@ impl State {
                     },
                 );
             }
-            Record::Committed { transaction } => return Some(self.resolve(transaction, true)),
-            Record::Aborted { transaction } => return Some(self.resolve(transaction, false)),
-            Record::Answered { key } => {
-                self.slot_mut(key.scope.slot()).changed_at = position;
-                self.keep(Some(key));
-            }
+            Record::Committed { transaction } => return Some(self.resolve(position, transaction, true)),
+            Record::Aborted { transaction } => return Some(self.resolve(position, transaction, false)),
+            Record::Answered { key } => self.keep(position, Some(key)),
             Record::KeysForgotten { slot, before } => {
                 let slot = Slot::new(slot).expect("a record's slot is a slot");
-                self.counts.keys -= self.slot_mut(slot).forget_keys(before) as u64;
+                if self.is_new_to(slot, position) {
+                    self.counts.keys -= self.slot_mut(slot).forget_keys(before) as u64;
+                }
             }
         }
         None
     }
 
+    /// Whether `slot` has yet to see the record at `position`, and if so, notes that it changes there.
+    fn takes_up(&mut self, slot: Slot, position: LogPosition) -> bool {
+        let new = self.is_new_to(slot, position);
+        if new {
+            self.slot_mut(slot).changed_at = position;
+        }
+        new
+    }
+
+    fn put_item(&mut self, sku: &Sku, change: impl FnOnce(&mut Item), new: impl FnOnce() -> Item) {
+        let slot = self.slot_mut(sku.slot());
+        if slot.item(sku).is_none() {
+            slot.insert_item(new());
+            self.counts.items += 1;
+        }
+        change(self.existing_item(sku));
+    }
+
     fn insert_pending(&mut self, transaction: TransactionId, pending: Pending) {
+        if !self.replaying {
+            self.reserve(pending.stock, &pending.lines);
+        }
         let before = self.pending.insert(transaction, pending);
         assert!(before.is_none(), "a shard takes part in {transaction:?} once");
     }
 
-    fn resolve(&mut self, transaction: TransactionId, committed: bool) -> Vec<StockLine> {
+    /// Ends replaying: what still pends reserves its units, as it did before the crash.
+    pub fn finish_replay(&mut self) {
+        if std::mem::replace(&mut self.replaying, false) {
+            self.replayed_images = None;
+            let pending = std::mem::take(&mut self.pending);
+            for Pending { stock, lines, .. } in pending.values() {
+                self.reserve(*stock, lines);
+            }
+            self.pending = pending;
+        }
+    }
+
+    fn resolve(&mut self, position: LogPosition, transaction: TransactionId, committed: bool) -> Vec<StockLine> {
         let pending = self.pending.remove(&transaction);
         let pending = pending.unwrap_or_else(|| panic!("{transaction:?} is resolved once, after it was prepared"));
-        self.settle(pending.stock, &pending.lines, committed);
+        if !self.replaying {
+            self.settle(pending.stock, &pending.lines, committed);
+        } else if committed {
+            // Nothing was reserved: a slot's image is of decided state.
+            for StockLine {
+                sku,
+                quantity,
+                allocations,
+            } in &pending.lines
+            {
+                if self.is_new_to(sku.slot(), position) {
+                    self.existing_item(sku).apply(pending.stock, *quantity, allocations);
+                }
+            }
+        }
         if let Some(decision) = pending.decision
             && committed
         {
-            self.change_order(decision.change);
-            self.keep(decision.key);
+            let changed_at = self.slot(decision.change.id().slot()).changed_at;
+            let slot = decision.change.id().slot();
+            self.change_order(position, decision.change);
+            self.keep(position, decision.key);
+            // What it changed was safe before: no reply has to wait for this record.
+            self.slot_mut(slot).changed_at = changed_at;
         }
         pending.lines
     }
 
-    /// What `change` does to those items of the order that are on this shard.
-    fn stock_lines(&self, change: &OrderChange) -> (StockChange, Vec<StockLine>) {
-        let (order, stock) = match change {
-            OrderChange::Made(order) => (order, order.made_stock_change()),
-            OrderChange::Confirmed { id, .. } => self.existing_order(*id, OrderState::Placed),
-            OrderChange::Cancelled { id, .. } => self.existing_order(*id, OrderState::Cancelled),
-            OrderChange::Expired { id, .. } => self.existing_order(*id, OrderState::Expired),
-        };
-        let lines = order
-            .lines
-            .iter()
-            .filter(|line| self.owns(&line.sku))
-            .map(|line| StockLine {
-                sku: line.sku.clone(),
-                quantity: line.ordered - line.cancelled,
-                allocations: line.allocations.clone(),
-            });
-        (stock, lines.collect())
+    fn is_new_to(&self, slot: Slot, position: LogPosition) -> bool {
+        self.replayed_images
+            .as_ref()
+            .is_none_or(|images| images.slot(slot) < position)
     }
 
-    fn existing_order(&self, id: OrderId, to: OrderState) -> (&Order, StockChange) {
-        let order = self
-            .order(id)
-            .unwrap_or_else(|| panic!("a record names order {id}, which no record before it made"));
-        let stock = stock_change(order.state, to);
-        (
-            order,
-            stock.unwrap_or_else(|| panic!("order {id} cannot go from {} to {to}", order.state)),
-        )
-    }
-
-    fn change_order(&mut self, change: OrderChange) {
-        let index = change.id().slot().index() - self.first_slot;
-        let slot = &mut self.slots[index];
-        let (id, at) = match change {
+    fn change_order(&mut self, position: LogPosition, change: OrderChange) {
+        self.latest = self.latest.max(change.at());
+        let id = change.id();
+        if self
+            .replayed_images
+            .as_ref()
+            .is_some_and(|images| images.order(id) >= position)
+        {
+            return;
+        }
+        let slot = self.slot_mut(id.slot());
+        slot.changed_at = position;
+        match change {
             OrderChange::Made(order) => {
-                self.latest = self.latest.max(order.created_at);
-                self.counts.orders += 1;
-                self.counts.lines += order.lines.len() as u64;
-                slot.order_sequence = slot.order_sequence.max(order.id.sequence());
+                slot.order_sequence = slot.order_sequence.max(id.sequence());
                 let order = slot.insert_order(order);
-                if let Some(expires_at) = order.expires_at {
-                    self.expirations.insert((expires_at, order.id));
+                let (line_count, expires_at) = (order.lines.len() as u64, order.expires_at);
+                self.counts.orders += 1;
+                self.counts.lines += line_count;
+                if let Some(expires_at) = expires_at {
+                    self.expirations.insert((expires_at, id));
                     self.counts.held += 1;
                 }
-                return;
             }
-            OrderChange::Confirmed { id, at } | OrderChange::Cancelled { id, at } | OrderChange::Expired { id, at } => {
-                (id, at)
+            OrderChange::Moved { from, to, at, .. } => {
+                let order = slot.order_mut(id);
+                let order =
+                    order.unwrap_or_else(|| panic!("a record names order {id}, which no record before it made"));
+                assert_eq!(order.state, from, "order {id} is in the state that the record leaves");
+                let expires_at = order.expires_at;
+                order.move_to(to, at);
+                if let Some(expires_at) = expires_at {
+                    self.expirations.remove(&(expires_at, id));
+                    self.counts.held -= 1;
+                }
             }
-        };
-        self.latest = self.latest.max(at);
-        let order = slot.order_mut(id).expect("the change was checked against the order");
-        if let Some(expires_at) = order.expires_at {
-            self.expirations.remove(&(expires_at, id));
-            self.counts.held -= 1;
-        }
-        match change {
-            OrderChange::Made(_) => unreachable!("returned above"),
-            OrderChange::Confirmed { .. } => order.confirm(at),
-            OrderChange::Cancelled { .. } => order.cancel(at),
-            OrderChange::Expired { .. } => order.expire(at),
         }
     }
 
-    fn keep(&mut self, key: Option<KeyRecord>) {
-        if let Some(key) = key {
-            self.latest = self.latest.max(key.at);
+    fn keep(&mut self, position: LogPosition, key: Option<KeyRecord>) {
+        let Some(key) = key else { return };
+        self.latest = self.latest.max(key.at);
+        let slot = key.scope.slot();
+        if self.takes_up(slot, position) {
             self.counts.keys += 1;
-            self.slot_mut(key.scope.slot()).insert_key(key);
+            self.slot_mut(slot).insert_key(key);
         }
     }
 }

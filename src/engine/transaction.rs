@@ -12,10 +12,11 @@ use compact_str::format_compact;
 
 use super::idempotency::{KeptReply, KeyRecord, KeyUse};
 use super::ids::{LogPosition, ShardId, TransactionId};
+use super::inventory::StockLine;
 use super::inventory::{Allocations, Shortage, StockChange};
 use super::message::{ReplyTo, ShardMessage};
 use super::orders::OrderChange;
-use super::record::{Record, StockLine};
+use super::record::Record;
 use super::shard::Step;
 use super::waiting::Waiting;
 
@@ -79,9 +80,9 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction at its start.
-    pub fn new(id: TransactionId, stock: StockChange, mut lines: Vec<PieceLine>) -> Box<Self> {
+    pub fn new(id: TransactionId, stock: StockChange, mut lines: Vec<PieceLine>) -> Self {
         lines.sort_by_key(|line| line.shard);
-        Box::new(Self {
+        Self {
             id,
             stock,
             lines,
@@ -90,7 +91,7 @@ impl Transaction {
             prepared: Vec::new(),
             currency: None,
             refusal: None,
-        })
+        }
     }
 
     /// The lines of the shard that is to prepare next.
@@ -131,6 +132,8 @@ pub enum Purpose {
     OrderChange {
         /// The order.
         id: cartwright_protocol::OrderId,
+        /// Where it is.
+        from: cartwright_protocol::OrderState,
         /// Where it goes.
         to: cartwright_protocol::OrderState,
     },
@@ -173,7 +176,7 @@ impl Step<'_> {
             self.shard.keys_in_flight.begin(key);
         }
         self.shard.in_flight.insert(id.sequence, in_flight);
-        self.forward(Transaction::new(id, stock, lines));
+        self.forward(Box::new(Transaction::new(id, stock, lines)));
     }
 
     /// Sends the transaction to where it goes next, which may be here.
@@ -322,20 +325,23 @@ impl Step<'_> {
         // What the home reserved in memory is reserved again by the record's own application.
         let reserved = self.take_back_reservation(&mut transaction);
         let prepared = transaction.prepared.clone();
-        let decided = self.decided_change(&mut transaction).and_then(|(change, key, reply)| {
-            let record = if prepared.is_empty() {
-                Record::OrderChanged { change, key }
-            } else {
-                Record::Decided {
-                    transaction: transaction.id,
-                    prepared: prepared.clone(),
-                    change,
-                    key,
-                }
-            };
-            self.append_if_room(record)
-                .map(|(position, lines)| (position, lines, reply))
-        });
+        let here = reserved.as_ref().map_or_else(Vec::new, |(_, lines)| lines.clone());
+        let decided = self
+            .decided_change(&mut transaction, here)
+            .and_then(|(change, key, reply)| {
+                let record = if prepared.is_empty() {
+                    Record::OrderChanged { change, key }
+                } else {
+                    Record::Decided {
+                        transaction: transaction.id,
+                        prepared: prepared.clone(),
+                        change,
+                        key,
+                    }
+                };
+                self.append_if_room(record)
+                    .map(|(position, lines)| (position, lines, reply))
+            });
         match decided {
             Err(error) => {
                 self.give_up_reservation(reserved);
@@ -369,10 +375,12 @@ impl Step<'_> {
         }
     }
 
-    /// The change that a transaction amounts to, its key, and what is answered. Uses up the transaction's lines.
+    /// The change that a transaction amounts to, its key, and what is answered. Uses up the transaction's lines;
+    /// `here` are those reserved at the home.
     fn decided_change(
         &self,
         transaction: &mut Transaction,
+        here: Vec<StockLine>,
     ) -> Result<(OrderChange, Option<KeyRecord>, KeptReply), Error> {
         let in_flight = self
             .shard
@@ -388,7 +396,16 @@ impl Step<'_> {
                 let receipt = order.receipt();
                 (OrderChange::Made(order), KeptReply::Receipt(receipt))
             }
-            &Purpose::OrderChange { id, to } => (OrderChange::to(id, to, at), KeptReply::State(to)),
+            &Purpose::OrderChange { id, from, to } => (
+                OrderChange::Moved {
+                    id,
+                    from,
+                    to,
+                    at,
+                    lines: here,
+                },
+                KeptReply::State(to),
+            ),
         };
         Ok((
             change,
