@@ -40,8 +40,13 @@ pub struct Frame<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The stream is out of step, or the peer speaks something else.
-    #[error("a frame begins with ca f7, not with {0:02x} {1:02x}")]
-    Magic(u8, u8),
+    #[error("a frame begins with ca f7, this one's byte {at} is {byte:02x}")]
+    Magic {
+        /// The place of the first wrong byte, 0 or 1.
+        at: usize,
+        /// What is there.
+        byte: u8,
+    },
     /// Another version than the hello agreed on.
     #[error("frame version {0} was not agreed on in the hello, which was for version {expected}", expected = super::PROTOCOL_VERSION)]
     Version(u8),
@@ -79,13 +84,16 @@ fn checksum(frame: &[u8]) -> u32 {
 /// The first frame in `bytes` and how many bytes it takes; `None` where more bytes are needed. Constant work until the
 /// frame is whole.
 pub fn decode_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
-    let Some(header) = bytes.get(..FRAME_HEADER_BYTES) else {
-        let magic = bytes.iter().zip(FRAME_MAGIC).all(|(&byte, expected)| byte == expected);
-        return if magic { Ok(None) } else { Err(magic_error(bytes)) };
-    };
-    if header[..2] != FRAME_MAGIC {
-        return Err(magic_error(bytes));
+    if let Some(at) = bytes
+        .iter()
+        .zip(FRAME_MAGIC)
+        .position(|(&byte, expected)| byte != expected)
+    {
+        return Err(FrameError::Magic { at, byte: bytes[at] });
     }
+    let Some(header) = bytes.get(..FRAME_HEADER_BYTES) else {
+        return Ok(None);
+    };
     if header[VERSION] != super::PROTOCOL_VERSION {
         return Err(FrameError::Version(header[VERSION]));
     }
@@ -111,10 +119,6 @@ pub fn decode_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameErr
         body: &frame[FRAME_HEADER_BYTES..],
     };
     Ok(Some((decoded, frame.len())))
-}
-
-fn magic_error(bytes: &[u8]) -> FrameError {
-    FrameError::Magic(bytes[0], bytes.get(1).copied().unwrap_or(0))
 }
 
 /// Appends a frame to `output`; `body` appends its body.

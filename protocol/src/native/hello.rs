@@ -69,8 +69,13 @@ pub struct ServerHello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
     /// Not the four bytes of a hello.
-    #[error("this is no Cartwright hello: it begins with {0:02x?}")]
-    Magic([u8; 4]),
+    #[error("this is no Cartwright hello: its byte {at} is {byte:02x}")]
+    Magic {
+        /// The place of the first wrong byte, from 0.
+        at: usize,
+        /// What is there.
+        byte: u8,
+    },
     /// Some bit changed on the way.
     #[error("the hello's checksum is wrong")]
     Checksum,
@@ -92,11 +97,8 @@ fn sealed<const N: usize>(mut hello: [u8; N]) -> [u8; N] {
 
 /// The first `N` bytes, checked; `None` where more are needed. A wrong magic is told from the first wrong byte.
 fn opened<const N: usize>(bytes: &[u8]) -> Result<Option<&[u8]>, HelloError> {
-    if bytes.iter().zip(MAGIC).any(|(&byte, expected)| byte != expected) {
-        let mut seen = [0; 4];
-        let length = bytes.len().min(4);
-        seen[..length].copy_from_slice(&bytes[..length]);
-        return Err(HelloError::Magic(seen));
+    if let Some(at) = bytes.iter().zip(MAGIC).position(|(&byte, expected)| byte != expected) {
+        return Err(HelloError::Magic { at, byte: bytes[at] });
     }
     let Some(hello) = bytes.get(..N) else { return Ok(None) };
     if crc32c::crc32c(&hello[..N - 4]) != u32::from_le_bytes(field(hello, N - 4)) {
@@ -192,7 +194,7 @@ mod tests {
         }
         assert_eq!(
             ClientHello::decode(b"\xcaX"),
-            Err(HelloError::Magic([0xca, b'X', 0, 0]))
+            Err(HelloError::Magic { at: 1, byte: b'X' })
         );
     }
 }
