@@ -1,5 +1,7 @@
 //! The command line: `serve` runs the server, `verify` reads a data directory and changes nothing.
 
+use std::io::IsTerminal;
+
 use cartwright::config::{ServeConfig, VerifyConfig};
 use cartwright::runtime::{ExitCode, VerifyError, serve, verify};
 use cartwright_tools::demo::DemoOptions;
@@ -18,7 +20,13 @@ struct CommandLine {
     command: Command,
 
     /// What to log to stderr: error, warn, info, debug or trace, also by module
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", env = "CARTWRIGHT_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "CARTWRIGHT_LOG"
+    )]
     log: String,
 }
 
@@ -38,7 +46,12 @@ fn main() {
         eprintln!("cartwright: --log {log} is not a level or filter: {error}");
         std::process::exit(2);
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     match command {
         Command::Serve(config) => {
             if let Err(error) = serve(&config) {

@@ -12,7 +12,9 @@ use crate::config::SyncMode;
 use crate::engine::{
     Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage, Timestamp,
 };
-use crate::log::{LogWriter, MappedSegment, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError, SyncPlan};
+use crate::log::{
+    LogWriter, MappedSegment, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError, SyncPlan,
+};
 
 use super::reply_gate::ReplyGate;
 
@@ -47,7 +49,11 @@ pub struct Partition<M> {
 impl<M: SegmentMemory> Partition<M> {
     /// A recovered shard and the log that it goes on in, all of which is synced.
     pub fn new(shard: Shard, log: LogWriter<M>, mode: SyncMode) -> Self {
-        assert_eq!(log.synced(), log.last(), "all logs are synced before any shard takes a step");
+        assert_eq!(
+            log.synced(),
+            log.last(),
+            "all logs are synced before any shard takes a step"
+        );
         Self {
             shard,
             log,
@@ -118,7 +124,13 @@ impl<M: SegmentMemory> Partition<M> {
                 break;
             }
             self.told_safe = safe;
-            self.step(now, Input::Safe { shard: self.log.identity().shard, position: safe });
+            self.step(
+                now,
+                Input::Safe {
+                    shard: self.log.identity().shard,
+                    position: safe,
+                },
+            );
         }
         self.tell_space(now);
         self.gate.open(self.told_safe, &mut self.released);
@@ -212,7 +224,11 @@ impl<M: SegmentMemory> Partition<M> {
     /// A segment that is late is waited for; one that cannot be had is not, so that reads go on.
     fn has_room(&self) -> bool {
         let largest = RECORD_BYTES_MAX.min(self.log.payload_bytes_max()) as u64 + RECORD_OVERHEAD_BYTES;
-        let kept_free = if self.log.wants_segment().is_some() { RECORDS_KEPT_FREE * largest } else { 0 };
+        let kept_free = if self.log.wants_segment().is_some() {
+            RECORDS_KEPT_FREE * largest
+        } else {
+            0
+        };
         self.blocked.is_some() || self.log.room_bytes() >= kept_free
     }
 
@@ -220,7 +236,13 @@ impl<M: SegmentMemory> Partition<M> {
         let space = (self.log.room_bytes(), self.blocked);
         if space != self.told_space {
             self.told_space = space;
-            self.step(now, Input::LogSpace { bytes: space.0, blocked: space.1 });
+            self.step(
+                now,
+                Input::LogSpace {
+                    bytes: space.0,
+                    blocked: space.1,
+                },
+            );
         }
     }
 
