@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use cartwright::config::{ServeConfig, VerifyConfig};
 use cartwright::runtime::{ExitCode, VerifyError, serve, verify};
+use cartwright_tools::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +36,8 @@ enum Command {
     Serve(ServeConfig),
     /// Reads a data directory and says what it holds, or where it is damaged
     Verify(VerifyConfig),
+    /// Plays a shop's orders, crashes the server in the middle, and proves that none was lost
+    Demo(DemoOptions),
 }
 
 fn main() {
@@ -61,5 +64,14 @@ fn main() {
             Err(VerifyError::Data(error)) => error.exit_code().die(error),
             Err(error @ VerifyError::Report(_)) => ExitCode::Storage.die(error),
         },
+        Command::Demo(options) => {
+            let shown = std::env::current_exe()
+                .map_err(anyhow::Error::from)
+                .and_then(|server| cartwright_tools::demo::run(&DemoOptions { server, ..options }));
+            if let Err(error) = shown {
+                eprintln!("cartwright: {error:#}");
+                std::process::exit(1);
+            }
+        }
     }
 }

@@ -166,6 +166,7 @@ impl Step<'_> {
                 sku: line.sku.clone(),
                 quantity: line.ordered - line.cancelled,
                 price: Amount::default(),
+                limit: None,
                 allocations: line.allocations.clone(),
             });
         let lines = lines.collect();

@@ -64,6 +64,16 @@ pub struct Pending {
     pub decision: Option<Decision>,
 }
 
+impl Pending {
+    /// The order that this transaction makes, on its home shard.
+    pub fn order_made(&self) -> Option<&Order> {
+        match &self.decision.as_ref()?.change {
+            OrderChange::Made(order) => Some(order),
+            OrderChange::Moved { .. } => None,
+        }
+    }
+}
+
 /// A shard's decided state.
 #[derive(Debug)]
 pub struct State {

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Reply, Sku};
+use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Quantity, Reply, Sku};
 use compact_str::format_compact;
 
 use super::idempotency::{KeptReply, KeyRecord, KeyUse};
@@ -33,6 +33,8 @@ pub struct PieceLine {
     pub quantity: u32,
     /// The item's price, once its shard has been visited.
     pub price: Amount,
+    /// The item's limit for one customer, once its shard has been visited.
+    pub limit: Option<Quantity>,
     /// Where the units are: known from the order, or found by the item's shard.
     pub allocations: Allocations,
 }
@@ -230,6 +232,7 @@ impl Step<'_> {
                 ));
             }
             line.price = item.price;
+            line.limit = item.limit;
             match item.allocate(line.quantity) {
                 Ok(_) if item.has_waiting && front_of != Some(&line.sku) => {
                     wait.get_or_insert_with(|| line.sku.clone());
@@ -390,6 +393,7 @@ impl Step<'_> {
         let at = self.shard.now;
         let (change, reply) = match &in_flight.purpose {
             Purpose::Checkout { customer, hold_ms } => {
+                self.check_limits(customer, &transaction.lines)?;
                 let lines = std::mem::take(&mut transaction.lines);
                 let currency = transaction.currency.expect("a prepared cart has a currency");
                 let order = self.make_order(customer.clone(), *hold_ms, currency, lines)?;
@@ -412,6 +416,27 @@ impl Step<'_> {
             in_flight.key.clone().map(|key| key.answered(at, reply.clone())),
             reply,
         ))
+    }
+
+    /// Refuses once all that is decided here by now is durable: for a refusal that such decisions explain.
+    pub fn refuse_behind_decisions(&mut self, reply_to: ReplyTo, key: Option<KeyUse>, purpose: Purpose, error: Error) {
+        let transaction = self.shard.next_transaction_id();
+        if let Some(key) = &key {
+            self.shard.keys_in_flight.begin(key);
+        }
+        let in_flight = InFlight {
+            reply_to: Some(reply_to),
+            key,
+            purpose,
+        };
+        self.shard.in_flight.insert(transaction.sequence, in_flight);
+        let needs = vec![(self.shard.id, self.shard.end)];
+        self.shard.awaiting.push_back(Awaiting {
+            needs,
+            transaction,
+            then: Then::Refuse(error),
+        });
+        self.resolve_awaiting();
     }
 
     /// Gives back what the home holds in memory for this transaction; its ticket stays open.
