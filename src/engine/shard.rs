@@ -25,8 +25,8 @@ use super::waiting::{StockQueue, Tickets, Waiting};
 /// Log bytes kept free for the end of everything in flight: its outcome must always find room.
 const SETTLEMENT_BYTES: u64 = 512;
 
-/// What a record costs in the log above its payload, at most.
-const FRAME_BYTES_MAX: u64 = 72;
+/// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
+pub const FRAME_BYTES_MAX: u64 = 72;
 
 /// How many expired orders one tick takes on.
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
