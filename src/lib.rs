@@ -4,3 +4,4 @@
 //! `protocol` ← [`engine`] ← {`log`, `session`} ← {`net`, `runtime`} ← `main`.
 
 pub mod engine;
+pub mod log;

@@ -1,0 +1,406 @@
+//! The data directory: who may use it, what it holds, and how a start begins.
+//!
+//! Opened once at start, before anything else, and kept while the process uses it: the lock goes with it. Knows where
+//! logs are, but never reads a record.
+//!
+//! ```text
+//! DIR/LOCK       locked while a process uses the directory; holds the server's process id
+//! DIR/MANIFEST   see [`super::Manifest`]
+//! DIR/log/generation-00001/shard-000/segment-00000001.log
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use thiserror::Error;
+
+use super::manifest::{GenerationEntry, Manifest, ManifestFault};
+use super::recovery::is_unused;
+use super::segment::{Generation, LogIdentity, SegmentNumber};
+use super::storage::{
+    Context, SegmentFactory, StorageError, TEMPORARY_SUFFIX, generation_path, logs_path, make_directory, shard_path,
+    sync_directory,
+};
+use crate::engine::ids::{SHARD_COUNT_MAX, ShardId, ShardMap};
+
+const LOCK: &str = "LOCK";
+const MANIFEST: &str = "MANIFEST";
+
+/// A manifest is far smaller; a file larger than this is none.
+const MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// The path, or a part of it, is a file.
+    #[error("{} is not a directory; name one with --data, or a path where one can be created", .0.display())]
+    NotADirectory(PathBuf),
+    /// The system refuses access.
+    #[error("no permission to {action} {}; run as its owner, or give this user read and write access", path.display())]
+    NoPermission {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+    },
+    /// Another user's data: files made now could not be used by that user afterwards.
+    #[error("{} belongs to user {owner}, and this process runs as user {user}; run as user {owner}, or change the owner of the whole directory", path.display())]
+    WrongOwner {
+        /// The manifest.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
+    /// Locked.
+    #[error("{} is in use by another process{}; stop it first, or use another directory", path.display(), holder(*.process_id))]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// What the lock file names: the server that uses it, unless it only is being verified.
+        process_id: Option<u32>,
+    },
+    /// Nothing to read.
+    #[error("{} holds no data of this server; check the path", .0.display())]
+    Empty(PathBuf),
+    /// Logs, but nothing that says which.
+    #[error("{} holds logs but no MANIFEST; put that file back from a copy, as without it the logs cannot be told from leftovers", .0.display())]
+    ManifestMissing(PathBuf),
+    /// The manifest cannot be used.
+    #[error("cannot use {}: {fault}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ManifestFault,
+    },
+    /// A log with records that the manifest does not know.
+    #[error("{} holds records, but MANIFEST does not list it: the manifest is older than the logs; put back the newer one, or move the generation away", .0.display())]
+    UnlistedGeneration(PathBuf),
+    /// Any other failure.
+    #[error(transparent)]
+    Storage(StorageError),
+}
+
+fn holder(process_id: Option<u32>) -> String {
+    process_id.map_or_else(String::new, |process_id| format!(" (LOCK names process {process_id})"))
+}
+
+impl From<StorageError> for DataError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Io { action, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::NoPermission { action, path }
+            }
+            StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                Self::NotADirectory(path)
+            }
+            error => Self::Storage(error),
+        }
+    }
+}
+
+/// One start of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Counts up by one with each start.
+    pub number: u32,
+    /// The generation that new records go to.
+    pub generation: Generation,
+    /// Whether this start began the generation, so its logs are empty.
+    pub is_new_generation: bool,
+}
+
+/// A data directory, locked.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    manifest: Manifest,
+    lock: File,
+    is_writable: bool,
+}
+
+impl DataDirectory {
+    /// Opens a directory to serve from it, and locks all others out. Creates it if it is not there.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        create_with_parents(path)?;
+        require_directory(path)?;
+        let lock_path = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .context("open", &lock_path)?;
+        locked(path, &mut lock, File::try_lock)?;
+        lock.set_len(0).context("write", &lock_path)?;
+        lock.write_all(format!("{}\n", std::process::id()).as_bytes())
+            .context("write", &lock_path)?;
+
+        let manifest = if let Some(manifest) = read_manifest(path)? {
+            manifest
+        } else {
+            // Written before any log is made, so that logs without a manifest always mean that one was lost.
+            let manifest = Manifest::default();
+            write_manifest(path, &manifest)?;
+            manifest
+        };
+        refuse_unlisted_generations(path, &manifest)?;
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            lock,
+            is_writable: true,
+        })
+    }
+
+    /// Opens a directory to read it, along with other readers but never while a server runs on it. Changes nothing.
+    pub fn open_read_only(path: &Path) -> Result<Self, DataError> {
+        require_directory(path)?;
+        let lock_path = path.join(LOCK);
+        let mut lock = match File::open(&lock_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DataError::Empty(path.to_owned())),
+            lock => lock.context("open", &lock_path)?,
+        };
+        locked(path, &mut lock, File::try_lock_shared)?;
+        let manifest = read_manifest(path)?.ok_or_else(|| DataError::Empty(path.to_owned()))?;
+        refuse_unlisted_generations(path, &manifest)?;
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            lock,
+            is_writable: false,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was opened to serve from it.
+    pub fn is_writable(&self) -> bool {
+        self.is_writable
+    }
+
+    /// What it holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Counts this start, durably. With the number of shards of the newest generation, new records go on in it; with
+    /// another (1 to [`SHARD_COUNT_MAX`]), a new generation begins, and the first segment of each of its logs, of
+    /// `segment_bytes`, is made here. Every record of the older generations must be on disk before: see
+    /// [`super::RecoveredLog::close`].
+    ///
+    /// Only on a directory opened by [`Self::open`].
+    pub fn begin_incarnation(&mut self, shard_count: u16, segment_bytes: u64) -> Result<Incarnation, DataError> {
+        assert!(self.is_writable, "a directory opened to be read is never written");
+        assert!(
+            (1..=SHARD_COUNT_MAX).contains(&shard_count),
+            "a server has 1 to {SHARD_COUNT_MAX} shards"
+        );
+        let mut manifest = self.manifest.clone();
+        manifest.incarnation = manifest
+            .incarnation
+            .checked_add(1)
+            .expect("nobody starts a server 2^32 times");
+        let newest = manifest.generations.last().copied();
+        let is_new_generation = newest.is_none_or(|newest| newest.shard_count != shard_count);
+        if is_new_generation {
+            let entry = GenerationEntry {
+                number: manifest.next_generation(),
+                shard_count,
+            };
+            self.create_generation(entry, segment_bytes)?;
+            manifest.generations.push(entry);
+        }
+        write_manifest(&self.path, &manifest)?;
+        self.manifest = manifest;
+        let newest = self
+            .manifest
+            .generations
+            .last()
+            .expect("one was added if there was none");
+        Ok(Incarnation {
+            number: self.manifest.incarnation,
+            generation: newest.number,
+            is_new_generation,
+        })
+    }
+
+    /// Makes the logs of a generation before the manifest lists it: a listed log always has its first segment.
+    fn create_generation(&self, entry: GenerationEntry, segment_bytes: u64) -> Result<(), DataError> {
+        let GenerationEntry {
+            number: generation,
+            shard_count,
+        } = entry;
+        let generation_directory = generation_path(&self.path, generation);
+        make_directory(&logs_path(&self.path))?;
+        if generation_directory.exists() {
+            // Left by a start that failed before it was listed; that it holds no record was checked when opening.
+            fs::remove_dir_all(&generation_directory).context("remove the unused generation", &generation_directory)?;
+        }
+        make_directory(&generation_directory)?;
+        thread::scope(|scope| {
+            let shards = ShardMap::new(shard_count).shards();
+            let threads: Vec<_> = shards
+                .map(|shard| scope.spawn(move || self.create_log(generation, shard, shard_count, segment_bytes)))
+                .collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread
+                    .join()
+                    .expect("making a segment does not panic")
+                    .map_err(DataError::from)
+            })
+        })
+    }
+
+    fn create_log(
+        &self,
+        generation: Generation,
+        shard: ShardId,
+        shard_count: u16,
+        segment_bytes: u64,
+    ) -> Result<(), StorageError> {
+        make_directory(&shard_path(&self.path, generation, shard))?;
+        let identity = LogIdentity {
+            generation,
+            shard,
+            shard_count,
+        };
+        SegmentFactory::new(&self.path, identity, segment_bytes)
+            .create(SegmentNumber::FIRST)
+            .map(drop)
+    }
+}
+
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        if self.is_writable {
+            // Only tidies: what counts is the lock itself, which goes when the file is closed.
+            let _ = self.lock.set_len(0);
+        }
+    }
+}
+
+fn create_with_parents(path: &Path) -> Result<(), DataError> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).context("create", path)?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+fn require_directory(path: &Path) -> Result<(), DataError> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DataError::Empty(path.to_owned())),
+        metadata => metadata.context("look at", path)?,
+    };
+    if !metadata.is_dir() {
+        return Err(DataError::NotADirectory(path.to_owned()));
+    }
+    // Also tells at once whether its files may be reached at all.
+    fs::read_dir(path).context("list", path)?;
+    Ok(())
+}
+
+fn locked(path: &Path, lock: &mut File, try_lock: fn(&File) -> Result<(), TryLockError>) -> Result<(), DataError> {
+    match try_lock(lock) {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let process_id = lock
+                .read_to_string(&mut text)
+                .ok()
+                .and_then(|_| text.trim().parse().ok());
+            Err(DataError::InUse {
+                path: path.to_owned(),
+                process_id,
+            })
+        }
+        Err(TryLockError::Error(error)) => Err(StorageError::new("lock", &path.join(LOCK), error).into()),
+    }
+}
+
+/// `None` if the directory holds nothing yet.
+fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataError> {
+    let manifest_path = path.join(MANIFEST);
+    let file = match File::open(&manifest_path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if logs_path(path).exists() {
+                Err(DataError::ManifestMissing(path.to_owned()))
+            } else {
+                Ok(None)
+            };
+        }
+        file => file.context("open", &manifest_path)?,
+    };
+    let owner = file.metadata().context("look at", &manifest_path)?.uid();
+    // Its own entry in /proc belongs to whom the process runs as; where there is none, the check is left out.
+    if let Ok(user) = fs::metadata("/proc/self").map(|process| process.uid())
+        && owner != user
+    {
+        return Err(DataError::WrongOwner {
+            path: manifest_path,
+            owner,
+            user,
+        });
+    }
+    let mut bytes = Vec::new();
+    file.take(MANIFEST_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .context("read", &manifest_path)?;
+    Manifest::decode(&bytes).map(Some).map_err(|fault| DataError::Manifest {
+        path: manifest_path,
+        fault,
+    })
+}
+
+/// Replaces the manifest: after a crash there is the old one or the new one.
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), DataError> {
+    let manifest_path = path.join(MANIFEST);
+    let temporary = path.join(format!("{MANIFEST}{TEMPORARY_SUFFIX}"));
+    let mut file = File::create(&temporary).context("create", &temporary)?;
+    file.write_all(&manifest.encode()).context("write", &temporary)?;
+    file.sync_all().context("sync", &temporary)?;
+    fs::rename(&temporary, &manifest_path).context("replace", &manifest_path)?;
+    sync_directory(path)?;
+    Ok(())
+}
+
+/// An unlisted generation without a record is left from a start that failed; one with records means that the manifest is
+/// not theirs.
+fn refuse_unlisted_generations(path: &Path, manifest: &Manifest) -> Result<(), DataError> {
+    let logs = logs_path(path);
+    let entries = match fs::read_dir(&logs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.context("list", &logs)?,
+    };
+    let listed: Vec<_> = manifest
+        .generations
+        .iter()
+        .map(|generation| generation_path(path, generation.number))
+        .collect();
+    for entry in entries {
+        let generation = entry.context("list", &logs)?.path();
+        if listed.contains(&generation) || !generation.is_dir() {
+            continue;
+        }
+        for shard in fs::read_dir(&generation).context("list", &generation)? {
+            let shard = shard.context("list", &generation)?.path();
+            if shard.is_dir() && !is_unused(&shard)? {
+                return Err(DataError::UnlistedGeneration(generation));
+            }
+        }
+    }
+    Ok(())
+}

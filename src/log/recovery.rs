@@ -1,0 +1,279 @@
+//! Recovery of one shard's log from disk: reads it, and makes it ready to be written again.
+//!
+//! [`open_log`] changes nothing, so it also serves to verify a log and to read those of older generations. Only
+//! [`RecoveredLog::into_writer`] cuts a torn tail, and does so durably before anything new is written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::data_directory::DataDirectory;
+use super::scan::{LogDamage, LogOffset, LogScan, ScanEnd, ScanError};
+use super::segment::{LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
+use super::storage::{
+    Context, MappedSegment, SegmentFactory, StorageError, TEMPORARY_SUFFIX, list_segments, segment_path, shard_path,
+    sync_directory,
+};
+use super::writer::LogWriter;
+use crate::engine::ids::LogPosition;
+
+/// Bytes are written again from the start of a page: a page is what a failed sync loses.
+const PAGE_BYTES: usize = 4096;
+
+/// Why a log cannot be used.
+#[derive(Debug, Error)]
+pub enum LogError<E> {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The log is damaged: nothing was changed, and the server must not start with it.
+    #[error("the log is damaged: {}, {damage}", path.display())]
+    Damage {
+        /// The segment.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: LogDamage,
+    },
+    /// A record is whole, but the caller refused it.
+    #[error("the log holds a record that cannot be applied: {}, byte {}, position {position}: {error}", path.display(), at.offset)]
+    Refused {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        at: LogOffset,
+        /// The record's position.
+        position: LogPosition,
+        /// What the caller said.
+        error: E,
+    },
+}
+
+/// A log that was read to its end.
+#[derive(Debug)]
+pub struct RecoveredLog {
+    factory: SegmentFactory,
+    directory: PathBuf,
+    end: ScanEnd,
+    segment_count: usize,
+    bytes: u64,
+    is_writable: bool,
+}
+
+/// Reads the log `identity` under `data`, handing each record's position and payload to `on_record`, in order. New
+/// segments of a writer made from it will have `segment_bytes`; those there keep their size.
+pub fn open_log<E>(
+    data: &DataDirectory,
+    identity: LogIdentity,
+    segment_bytes: u64,
+    on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
+) -> Result<RecoveredLog, LogError<E>> {
+    let directory = shard_path(data.path(), identity.generation, identity.shard);
+    let numbers = match list_segments(&directory) {
+        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        numbers => numbers?,
+    };
+    let with_path = |damage: LogDamage| LogError::Damage {
+        path: segment_path(&directory, damage.at.segment),
+        damage,
+    };
+    let mut scan = LogScan::new(identity);
+    let mut buffer = Vec::new();
+    let mut bytes = 0;
+    for &number in &numbers {
+        let path = segment_path(&directory, number);
+        read_segment(&path, &mut buffer)?;
+        bytes += buffer.len() as u64;
+        scan.segment(number, &buffer, on_record).map_err(|error| match error {
+            ScanError::Damage(damage) => with_path(damage),
+            ScanError::Refused { at, position, error } => LogError::Refused {
+                path,
+                at,
+                position,
+                error,
+            },
+        })?;
+    }
+    let end = scan.finish().map_err(with_path)?;
+    let factory = SegmentFactory::new(data.path(), identity, segment_bytes);
+    Ok(RecoveredLog {
+        factory,
+        directory,
+        end,
+        segment_count: numbers.len(),
+        bytes,
+        is_writable: data.is_writable(),
+    })
+}
+
+/// Reads a whole segment; of a file larger than any, enough to tell.
+fn read_segment(path: &Path, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+    buffer.clear();
+    let file = File::open(path).context("open the log segment", path)?;
+    let size = file.metadata().context("look at", path)?.len().min(SEGMENT_BYTES_MAX);
+    buffer.reserve(size as usize + 1);
+    file.take(SEGMENT_BYTES_MAX + 1)
+        .read_to_end(buffer)
+        .context("read the log segment", path)?;
+    Ok(())
+}
+
+impl RecoveredLog {
+    /// The last record's position.
+    pub fn end(&self) -> LogPosition {
+        self.end.last
+    }
+
+    /// The highest position the log itself proves to have been synced.
+    pub fn synced_proven(&self) -> LogPosition {
+        self.end.proven
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many segments there are, spare ones included.
+    pub fn segment_count(&self) -> usize {
+        self.segment_count
+    }
+
+    /// Bytes of torn records behind the end; 0 after an orderly end.
+    pub fn torn_bytes(&self) -> u64 {
+        self.end.torn_bytes
+    }
+
+    /// Makes the log ready to be appended to: every record read is on disk, everything behind the last one is erased,
+    /// durably. Also returns what makes further segments.
+    ///
+    /// Not to be called before the records of all shards were found consistent: it destroys what is behind the end. Nor
+    /// on a log of a directory opened to be read.
+    pub fn into_writer(self) -> Result<(LogWriter<MappedSegment>, SegmentFactory), StorageError> {
+        assert!(self.is_writable, "a directory opened to be read is never written");
+        self.remove_temporary_files()?;
+        let spare = self.remove_later_segments()?;
+        self.rewrite_unproven()?;
+        let path = segment_path(&self.directory, self.end.segment);
+        self.erase_tail(&path)?;
+        let current = MappedSegment::open(&path)?;
+        let mut writer = LogWriter::resume(self.factory.identity(), current, &self.end);
+        if let Some(number) = spare {
+            writer.offer_segment(MappedSegment::open(&segment_path(&self.directory, number))?);
+        }
+        Ok((writer, self.factory))
+    }
+
+    /// Makes sure that every record read is on disk, and proven to be, for a log that will only be read from now on: one
+    /// of an older generation, before the first record of a newer one is written.
+    pub fn close(self) -> Result<(), StorageError> {
+        if self.is_orderly() {
+            return Ok(());
+        }
+        let (mut writer, _) = self.into_writer()?;
+        writer.sync_blocking()
+    }
+
+    /// Whether all there is was synced, as after [`LogWriter::sync_blocking`].
+    fn is_orderly(&self) -> bool {
+        self.end.torn_bytes == 0 && self.end.unproven_from.is_none()
+    }
+
+    fn remove_temporary_files(&self) -> Result<(), StorageError> {
+        for entry in fs::read_dir(&self.directory).context("list", &self.directory)? {
+            let path = entry.context("list", &self.directory)?.path();
+            if path
+                .to_str()
+                .is_some_and(|path| path.ends_with(&format!(".log{TEMPORARY_SUFFIX}")))
+            {
+                fs::remove_file(&path).context("remove the unfinished segment", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what lies behind the end, last first: a crash between two leaves no gap. Keeps a spare segment.
+    fn remove_later_segments(&self) -> Result<Option<SegmentNumber>, StorageError> {
+        for later in self.end.later.iter().rev() {
+            if later.is_empty && later.number == self.end.segment.next() && self.is_kept_size(later.number)? {
+                return Ok(Some(later.number));
+            }
+            let path = segment_path(&self.directory, later.number);
+            fs::remove_file(&path).context("remove the torn segment", &path)?;
+            sync_directory(&self.directory)?;
+        }
+        Ok(None)
+    }
+
+    /// A spare segment made under another setting is made anew.
+    fn is_kept_size(&self, number: SegmentNumber) -> Result<bool, StorageError> {
+        let path = segment_path(&self.directory, number);
+        Ok(fs::metadata(&path).context("look at", &path)?.len() == self.factory.segment_bytes())
+    }
+
+    /// Zeros the segment at `path` from the end of the log, durably.
+    fn erase_tail(&self, path: &Path) -> Result<(), StorageError> {
+        let file = open_to_write(path)?;
+        // After a disorderly end even what reads as zeros: an erasure whose sync failed would read so, too.
+        if !self.is_orderly() {
+            let size = file.metadata().context("look at", path)?.len() as usize;
+            let zeros = vec![0; size.saturating_sub(self.end.offset)];
+            file.write_all_at(&zeros, self.end.offset as u64)
+                .context("erase the torn tail of", path)?;
+        }
+        file.sync_all().context("sync the log segment", path)
+    }
+
+    /// Puts on disk what may be in the page cache only. A sync that failed before leaves pages that count as clean and
+    /// never reach the disk, so syncing alone would not do: they are written again.
+    fn rewrite_unproven(&self) -> Result<(), StorageError> {
+        let Some(from) = self.end.unproven_from else {
+            return Ok(());
+        };
+        for number in from.segment.0..=self.end.segment.0 {
+            let number = SegmentNumber(number);
+            let path = segment_path(&self.directory, number);
+            let file = open_to_write(&path)?;
+            let start = if number == from.segment {
+                from.offset / PAGE_BYTES * PAGE_BYTES
+            } else {
+                0
+            };
+            let end = if number == self.end.segment {
+                self.end.offset as u64
+            } else {
+                file.metadata().context("look at", &path)?.len()
+            };
+            let mut bytes = vec![0; (end as usize).saturating_sub(start)];
+            file.read_exact_at(&mut bytes, start as u64)
+                .context("read the log segment", &path)?;
+            file.write_all_at(&bytes, start as u64)
+                .context("write the log segment", &path)?;
+            file.sync_all().context("sync the log segment", &path)?;
+        }
+        Ok(())
+    }
+}
+
+fn open_to_write(path: &Path) -> Result<File, StorageError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .context("open the log segment", path)
+}
+
+/// Whether a shard's directory holds nothing that was ever acknowledged: no segment with anything behind its header.
+pub(super) fn is_unused(directory: &Path) -> Result<bool, StorageError> {
+    let mut buffer = Vec::new();
+    for number in list_segments(directory)? {
+        read_segment(&segment_path(directory, number), &mut buffer)?;
+        match SegmentHeader::decode(&buffer) {
+            Ok(_) if buffer[SEGMENT_HEADER_BYTES..].iter().all(|&byte| byte == 0) => {}
+            Ok(_) | Err(_) => return Ok(false),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,407 @@
+//! The scan: reads a log's segments in order, hands out its records, and decides where the log ends.
+//!
+//! Run by recovery and by the simulator over plain bytes. Reads nothing past a bad record, except to look for proof that
+//! what was lost had been acknowledged. Changes nothing.
+//!
+//! A log ends at its first bad record. Stores to a mapping reach the disk in any order, so after a power cut a bad record
+//! may have good ones behind it; that is a **torn tail**, and is cut. Every record tells how far the log was synced when
+//! it was written: if any record behind the bad one tells of a sync that covered it, the disk has lost or changed what
+//! it had confirmed. That is **damage**, and no state is handed out as whole.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use super::record::{RECORD_ALIGNMENT, Record, RecordFault, RecordKind, Salt, read_u64};
+use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
+use crate::engine::ids::LogPosition;
+
+/// How far apart places are remembered from which an unproven end could be written again; bounds what is remembered.
+const ANCHOR_BYTES: usize = 64 * 1024;
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOffset {
+    /// The segment.
+    pub segment: SegmentNumber,
+    /// From the segment's first byte.
+    pub offset: usize,
+}
+
+/// Reads one shard's log. Feed it every segment, ascending, then [`Self::finish`].
+#[derive(Debug)]
+pub struct LogScan {
+    identity: LogIdentity,
+    last: LogPosition,
+    proven: LogPosition,
+    /// The segment that comes next.
+    next: SegmentNumber,
+    records_end: Option<RecordsEnd>,
+    /// Places and the first position at or behind each, ascending; the front one is before every unproven record.
+    anchors: VecDeque<(LogPosition, LogOffset)>,
+    later: Vec<LaterSegment>,
+    torn_bytes: u64,
+}
+
+/// Where records stopped, and why.
+#[derive(Clone, Copy, Debug)]
+struct RecordsEnd {
+    at: LogOffset,
+    fault: RecordFault,
+}
+
+/// A segment behind the end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaterSegment {
+    /// Which.
+    pub number: SegmentNumber,
+    /// Whether it holds nothing but its header, as a spare one does.
+    pub is_empty: bool,
+}
+
+/// Where a log ends, and what must be done before it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanEnd {
+    /// The last record's position.
+    pub last: LogPosition,
+    /// The highest position the log itself proves to have been synced.
+    pub proven: LogPosition,
+    /// The segment the log ends in.
+    pub segment: SegmentNumber,
+    /// Where its next record goes; everything from here on is to be erased.
+    pub offset: usize,
+    /// From here on records may be in the page cache only, some of them marked clean by a sync that failed: to be
+    /// written again and synced. `None` if every record is proven.
+    pub unproven_from: Option<LogOffset>,
+    /// Bytes behind the end that are not zero, up to the last such in each segment: 0 after an orderly end.
+    pub torn_bytes: u64,
+    /// Segments after [`Self::segment`], ascending.
+    pub later: Vec<LaterSegment>,
+}
+
+impl ScanEnd {
+    /// Of a log whose first segment holds nothing but its header.
+    pub(super) fn of_new_log() -> Self {
+        Self {
+            last: LogPosition::ZERO,
+            proven: LogPosition::ZERO,
+            segment: SegmentNumber::FIRST,
+            offset: SEGMENT_HEADER_BYTES,
+            unproven_from: None,
+            torn_bytes: 0,
+            later: Vec::new(),
+        }
+    }
+}
+
+/// Damage to a log: where, and what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("at byte {}: {fault}", at.offset)]
+pub struct LogDamage {
+    /// Where.
+    pub at: LogOffset,
+    /// What.
+    pub fault: LogFault,
+}
+
+/// What is wrong with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LogFault {
+    /// A segment is not there, but must be: it is the first, or one before it or after it says so.
+    #[error("the segment is missing; put the file back from a copy of the data directory")]
+    Missing,
+    /// The header cannot be used.
+    #[error("{0}; {remedy}", remedy = header_remedy(*.0))]
+    Header(HeaderFault),
+    /// The header is that of another file.
+    #[error(
+        "the segment belongs elsewhere: it says generation {}, shard {} of {}, segment {}; files were renamed or mixed up, \
+         so put back the right one", .0.identity.generation.0, .0.identity.shard, .0.identity.shard_count, .0.number.0
+    )]
+    Elsewhere(SegmentHeader),
+    /// The file was cut or has grown.
+    #[error("the segment has {found} bytes and must have {expected}; put the file back from a copy")]
+    Size {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes its header tells.
+        expected: u64,
+    },
+    /// A bad record that had been acknowledged.
+    #[error(
+        "{fault}, but the record at position {position} must be here: the log proves that everything up to position {proof} \
+         was on disk. The disk or something else changed the file; restore the data directory from a copy"
+    )]
+    LostRecord {
+        /// What is there instead.
+        fault: RecordFault,
+        /// Which record was expected.
+        position: LogPosition,
+        /// How far the log was synced, at least.
+        proof: LogPosition,
+    },
+    /// A whole record that is not the one that follows.
+    #[error(
+        "a whole record, but with position {found} after position {last}: parts of two logs were mixed; restore the data \
+         directory from a copy"
+    )]
+    OutOfOrder {
+        /// Its position.
+        found: LogPosition,
+        /// The last position before it.
+        last: LogPosition,
+    },
+    /// A whole record that tells of a sync of records that did not exist.
+    #[error(
+        "a whole record that tells of a sync up to {synced} after position {last}; restore the data directory from a copy"
+    )]
+    SyncedAhead {
+        /// How far it says the log was synced.
+        synced: LogPosition,
+        /// The last position before it.
+        last: LogPosition,
+    },
+    /// A seal that names another segment than the next.
+    #[error("the seal names segment {found} as the next; restore the data directory from a copy")]
+    Seal {
+        /// The segment it names.
+        found: u64,
+    },
+}
+
+fn header_remedy(fault: HeaderFault) -> &'static str {
+    match fault {
+        HeaderFault::Newer { .. } => "start the version that wrote it, or a later one",
+        HeaderFault::NotASegment | HeaderFault::Checksum | HeaderFault::Fields => "put the file back from a copy",
+    }
+}
+
+/// Why a scan stopped.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum ScanError<E> {
+    /// The log is damaged.
+    #[error(transparent)]
+    Damage(#[from] LogDamage),
+    /// The caller refused a record.
+    #[error("the record at position {position} (byte {}) was refused: {error}", at.offset)]
+    Refused {
+        /// Where it is.
+        at: LogOffset,
+        /// Its position.
+        position: LogPosition,
+        /// Why.
+        error: E,
+    },
+}
+
+impl LogScan {
+    /// A scan of the log `identity`, from its first segment.
+    pub fn new(identity: LogIdentity) -> Self {
+        Self {
+            identity,
+            last: LogPosition::ZERO,
+            proven: LogPosition::ZERO,
+            next: SegmentNumber::FIRST,
+            records_end: None,
+            anchors: VecDeque::new(),
+            later: Vec::new(),
+            torn_bytes: 0,
+        }
+    }
+
+    /// Reads the whole segment `number` (by its file's name), handing each record's position and payload to `on_record`.
+    pub fn segment<E>(
+        &mut self,
+        number: SegmentNumber,
+        bytes: &[u8],
+        on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
+    ) -> Result<(), ScanError<E>> {
+        if number != self.next {
+            return Err(damage(self.next, 0, LogFault::Missing).into());
+        }
+        self.next = number.next();
+        let salt = self.header(number, bytes)?.salt;
+        if self.records_end.is_some() {
+            let tail = &bytes[SEGMENT_HEADER_BYTES..];
+            let torn_bytes = bytes_to_last_nonzero(tail);
+            self.torn_bytes += torn_bytes;
+            self.later.push(LaterSegment {
+                number,
+                is_empty: torn_bytes == 0,
+            });
+            return Ok(self.search(salt, bytes, SEGMENT_HEADER_BYTES)?);
+        }
+        let Some(end) = self.records(number, salt, bytes, on_record)? else {
+            return Ok(());
+        };
+        self.torn_bytes += bytes_to_last_nonzero(bytes.get(end.at.offset..).unwrap_or_default());
+        self.records_end = Some(end);
+        // What the bad record itself says counts for nothing.
+        Ok(self.search(salt, bytes, end.at.offset + RECORD_ALIGNMENT)?)
+    }
+
+    /// Every segment was read: decides where the log ends.
+    pub fn finish(self) -> Result<ScanEnd, LogDamage> {
+        let Some(RecordsEnd { at, fault: _ }) = self.records_end else {
+            // No segment at all, or the last one has its seal: the one it names was on disk before.
+            return Err(damage(self.next, 0, LogFault::Missing));
+        };
+        Ok(ScanEnd {
+            last: self.last,
+            proven: self.proven,
+            segment: at.segment,
+            offset: at.offset,
+            unproven_from: if self.proven < self.last {
+                self.anchors.front().map(|&(_, at)| at)
+            } else {
+                None
+            },
+            torn_bytes: self.torn_bytes,
+            later: self.later,
+        })
+    }
+
+    fn header(&self, number: SegmentNumber, bytes: &[u8]) -> Result<SegmentHeader, LogDamage> {
+        let header = SegmentHeader::decode(bytes).map_err(|fault| damage(number, 0, LogFault::Header(fault)))?;
+        if header.identity != self.identity || header.number != number {
+            return Err(damage(number, 0, LogFault::Elsewhere(header)));
+        }
+        if header.segment_bytes != bytes.len() as u64 {
+            let size = LogFault::Size {
+                found: bytes.len() as u64,
+                expected: header.segment_bytes,
+            };
+            return Err(damage(number, 0, size));
+        }
+        Ok(header)
+    }
+
+    /// Reads records up to the seal (`None`) or the first bad one.
+    fn records<E>(
+        &mut self,
+        number: SegmentNumber,
+        salt: Salt,
+        bytes: &[u8],
+        on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
+    ) -> Result<Option<RecordsEnd>, ScanError<E>> {
+        let mut offset = SEGMENT_HEADER_BYTES;
+        loop {
+            let at = LogOffset {
+                segment: number,
+                offset,
+            };
+            let record = match Record::decode(salt, bytes.get(offset..).unwrap_or_default()) {
+                Ok(record) => record,
+                Err(fault) => return Ok(Some(RecordsEnd { at, fault })),
+            };
+            let expected = if record.kind == RecordKind::Payload {
+                self.last.next()
+            } else {
+                self.last
+            };
+            if record.position != expected {
+                let fault = LogFault::OutOfOrder {
+                    found: record.position,
+                    last: self.last,
+                };
+                return Err(LogDamage { at, fault }.into());
+            }
+            if record.synced > self.last {
+                let fault = LogFault::SyncedAhead {
+                    synced: record.synced,
+                    last: self.last,
+                };
+                return Err(LogDamage { at, fault }.into());
+            }
+            self.remember(at);
+            self.prove(record.synced);
+            match record.kind {
+                RecordKind::Payload => {
+                    on_record(record.position, record.payload).map_err(|error| ScanError::Refused {
+                        at,
+                        position: record.position,
+                        error,
+                    })?;
+                    self.last = record.position;
+                }
+                RecordKind::Mark => {}
+                RecordKind::Seal => {
+                    let found = read_u64(record.payload, 0);
+                    if found != number.next().0 {
+                        return Err(LogDamage {
+                            at,
+                            fault: LogFault::Seal { found },
+                        }
+                        .into());
+                    }
+                    return Ok(None);
+                }
+            }
+            offset += record.bytes();
+        }
+    }
+
+    /// Notes a place from which everything unproven could be written again.
+    fn remember(&mut self, at: LogOffset) {
+        let is_far = self
+            .anchors
+            .back()
+            .is_none_or(|(_, anchor)| anchor.segment != at.segment || at.offset - anchor.offset >= ANCHOR_BYTES);
+        if is_far {
+            self.anchors.push_back((self.last.next(), at));
+        }
+    }
+
+    fn prove(&mut self, synced: LogPosition) {
+        self.proven = self.proven.max(synced);
+        // The sync that covered a record covered all before it, marks and seals included.
+        while self
+            .anchors
+            .get(1)
+            .is_some_and(|&(position, _)| position <= self.proven)
+        {
+            self.anchors.pop_front();
+        }
+    }
+
+    /// Looks behind the bad record for one that proves it was acknowledged.
+    fn search(&self, salt: Salt, bytes: &[u8], from: usize) -> Result<(), LogDamage> {
+        let Some(RecordsEnd { at, fault }) = self.records_end else {
+            return Ok(());
+        };
+        let position = self.last.next();
+        let mut offset = from;
+        while offset < bytes.len() {
+            let Ok(record) = Record::decode(salt, &bytes[offset..]) else {
+                offset += RECORD_ALIGNMENT;
+                continue;
+            };
+            if record.synced >= position {
+                return Err(LogDamage {
+                    at,
+                    fault: LogFault::LostRecord {
+                        fault,
+                        position,
+                        proof: record.synced,
+                    },
+                });
+            }
+            offset += record.bytes();
+        }
+        Ok(())
+    }
+}
+
+fn damage(segment: SegmentNumber, offset: usize, fault: LogFault) -> LogDamage {
+    LogDamage {
+        at: LogOffset { segment, offset },
+        fault,
+    }
+}
+
+fn bytes_to_last_nonzero(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last as u64 + 1)
+}

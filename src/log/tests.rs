@@ -1,0 +1,570 @@
+//! What the log promises, checked on a simulated disk: the pure half, end to end.
+
+use std::convert::Infallible;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::Journal;
+use crate::engine::ids::{LogPosition, ShardId};
+
+const SEGMENT_BYTES: usize = SEGMENT_BYTES_MIN as usize;
+
+const IDENTITY: LogIdentity = LogIdentity {
+    generation: Generation(1),
+    shard: ShardId(0),
+    shard_count: 2,
+};
+
+/// What a disk tears: it writes whole sectors, in any order.
+const SECTOR_BYTES: usize = 512;
+
+fn empty_segment(number: SegmentNumber) -> Vec<u8> {
+    let mut memory = vec![0; SEGMENT_BYTES];
+    let salt = Salt(number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    SegmentHeader {
+        identity: IDENTITY,
+        number,
+        segment_bytes: SEGMENT_BYTES as u64,
+        salt,
+    }
+    .encode(&mut memory);
+    memory
+}
+
+fn payload(position: u64, bytes: usize) -> Vec<u8> {
+    (0..bytes)
+        .map(|at| (position as usize * 31 + at * 7 + 1) as u8)
+        .collect()
+}
+
+/// A writer, the disk under it, and what it was told.
+#[derive(Debug)]
+struct Rig {
+    writer: LogWriter<Vec<u8>>,
+    /// Retired segments, ascending.
+    retired: Vec<Vec<u8>>,
+    /// Each segment as far as syncs have made it durable.
+    durable: Vec<Vec<u8>>,
+    /// Every payload, by position - 1.
+    payloads: Vec<Vec<u8>>,
+    outstanding: Option<(SyncPlan, Vec<Vec<u8>>)>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let first = empty_segment(SegmentNumber::FIRST);
+        Self {
+            durable: vec![first.clone()],
+            writer: LogWriter::create(IDENTITY, first),
+            retired: Vec::new(),
+            payloads: Vec::new(),
+            outstanding: None,
+        }
+    }
+
+    fn offer_spare(&mut self) {
+        if let Some(number) = self.writer.wants_segment() {
+            let spare = empty_segment(number);
+            self.durable.push(spare.clone());
+            self.writer.offer_segment(spare);
+        }
+    }
+
+    fn append(&mut self, bytes: usize) {
+        self.offer_spare();
+        let payload = payload(self.payloads.len() as u64 + 1, bytes);
+        let position = self.writer.append(&payload);
+        self.payloads.push(payload);
+        assert_eq!(position.0, self.payloads.len() as u64, "positions have no gaps");
+    }
+
+    fn begin_sync(&mut self) {
+        let Some(plan) = self.writer.begin_sync() else { return };
+        let data = plan
+            .ranges
+            .iter()
+            .map(|range| self.writer.segment(range.segment).expect("in the plan")[range.bytes.clone()].to_vec())
+            .collect();
+        self.outstanding = Some((plan, data));
+    }
+
+    fn finish_sync(&mut self) {
+        let Some((plan, data)) = self.outstanding.take() else {
+            return;
+        };
+        for (range, data) in plan.ranges.iter().zip(data) {
+            self.durable[range.segment.0 as usize - 1][range.bytes.clone()].copy_from_slice(&data);
+        }
+        self.writer.sync_done(plan);
+        self.retired.extend(self.writer.take_retired());
+    }
+
+    fn sync(&mut self) {
+        self.finish_sync();
+        self.begin_sync();
+        self.finish_sync();
+    }
+
+    /// Every segment as the process sees it: what a SIGKILL leaves.
+    fn cache(&self) -> Vec<Vec<u8>> {
+        let mut cache = self.retired.clone();
+        while let Some(memory) = self.writer.segment(SegmentNumber(cache.len() as u64 + 1)) {
+            cache.push(memory.clone());
+        }
+        cache.extend(self.durable[cache.len()..].iter().cloned());
+        cache
+    }
+
+    fn run(&mut self, actions: &[Action]) {
+        for action in actions {
+            match *action {
+                Action::Append(bytes) => self.append(bytes),
+                Action::BeginSync => self.begin_sync(),
+                Action::FinishSync => self.finish_sync(),
+            }
+        }
+    }
+
+    /// Goes on after a restart, as storage does it: cut, erase, remove what follows.
+    fn restart(mut segments: Vec<Vec<u8>>, payloads: &[Vec<u8>], end: &ScanEnd) -> Self {
+        segments.truncate(end.segment.0 as usize);
+        let mut current = segments.pop().expect("a log has a segment");
+        current[end.offset..].fill(0);
+        let mut durable = segments.clone();
+        durable.push(current.clone());
+        Self {
+            writer: LogWriter::resume(IDENTITY, current, end),
+            retired: segments,
+            durable,
+            payloads: payloads[..end.last.0 as usize].to_vec(),
+            outstanding: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Append(usize),
+    BeginSync,
+    FinishSync,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => (0usize..200).prop_map(Action::Append),
+        1 => (1000usize..3000).prop_map(Action::Append),
+        2 => Just(Action::BeginSync),
+        2 => Just(Action::FinishSync),
+    ]
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    proptest::collection::vec(action(), 0..80)
+}
+
+fn scan(segments: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, ScanEnd), LogDamage> {
+    let mut scan = LogScan::new(IDENTITY);
+    let mut payloads = Vec::new();
+    for (index, bytes) in segments.iter().enumerate() {
+        scan.segment(SegmentNumber(index as u64 + 1), bytes, &mut |position, payload| {
+            payloads.push(payload.to_vec());
+            assert_eq!(position.0, payloads.len() as u64);
+            Ok::<(), Infallible>(())
+        })
+        .map_err(|error| match error {
+            ScanError::Damage(damage) => damage,
+            ScanError::Refused { error, .. } => match error {},
+        })?;
+    }
+    let end = scan.finish()?;
+    assert_eq!(end.last.0, payloads.len() as u64);
+    Ok((payloads, end))
+}
+
+/// A small log over three segments, its last record acknowledged and marked, two more behind it not synced.
+fn small_log() -> Rig {
+    let mut rig = Rig::new();
+    for round in 0..12 {
+        rig.append(400 + round);
+        rig.append(300);
+        if round % 3 == 2 {
+            rig.sync();
+        }
+    }
+    rig.append(20);
+    rig.sync();
+    rig.append(30);
+    rig.append(40);
+    rig
+}
+
+/// The state holds exactly the first records, and no fewer than `least`.
+fn assert_holds(found: &[Vec<u8>], written: &[Vec<u8>], least: LogPosition, case: &str) {
+    assert!(
+        found.len() as u64 >= least.0,
+        "{case}: {} records of {least} acknowledged",
+        found.len()
+    );
+    assert!(written.starts_with(found), "{case}: records differ from those written");
+}
+
+#[test]
+fn every_prefix_of_a_log_is_a_torn_tail() {
+    let rig = small_log();
+    let cache = rig.cache();
+    assert!(cache.len() >= 3);
+    let mut counts = Vec::new();
+    for segment in 0..cache.len() {
+        for length in SEGMENT_HEADER_BYTES..SEGMENT_BYTES {
+            let mut cut = cache[..=segment].to_vec();
+            cut[segment][length..].fill(0);
+            // The spare segment was on disk before the one in front of it was sealed.
+            cut.push(empty_segment(SegmentNumber(segment as u64 + 2)));
+            let (found, end) = scan(&cut).unwrap_or_else(|damage| panic!("{segment} {length}: {damage}"));
+            assert_holds(&found, &rig.payloads, LogPosition::ZERO, "prefix");
+            assert!(end.proven <= end.last);
+            counts.push(found.len());
+        }
+    }
+    assert!(counts.is_sorted());
+    assert_eq!(counts.last(), Some(&rig.payloads.len()));
+}
+
+#[test]
+fn no_flipped_byte_loses_an_acknowledged_record() {
+    let rig = small_log();
+    let cache = rig.cache();
+    let acknowledged = rig.writer.synced();
+    assert_eq!(acknowledged.0 + 2, rig.payloads.len() as u64);
+    let (mut refused, mut whole) = (0, 0);
+    for segment in 0..cache.len() {
+        for at in 0..SEGMENT_BYTES {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut flipped = cache.clone();
+                flipped[segment][at] ^= flip;
+                match scan(&flipped) {
+                    Err(damage) => {
+                        assert_eq!(damage.at.segment.0, segment as u64 + 1);
+                        assert!(damage.at.offset <= at);
+                        refused += 1;
+                    }
+                    Ok((found, _)) => {
+                        assert_holds(
+                            &found,
+                            &rig.payloads,
+                            acknowledged,
+                            &format!("segment {segment} byte {at}"),
+                        );
+                        whole += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 0 && whole > 0);
+}
+
+#[test]
+fn the_last_acknowledged_record_is_proven_by_the_mark_alone() {
+    let mut rig = Rig::new();
+    rig.append(100);
+    rig.append(100);
+    rig.sync();
+    let mut cache = rig.cache();
+    let (_, end) = scan(&cache).unwrap();
+    assert_eq!(
+        (end.proven, end.last, end.torn_bytes, end.unproven_from),
+        (LogPosition(2), LogPosition(2), 0, None)
+    );
+    // Within the second payload.
+    cache[0][SEGMENT_HEADER_BYTES + 32 + 136 + 50] ^= 1;
+    let damage = scan(&cache).unwrap_err();
+    assert_eq!(
+        damage.fault,
+        LogFault::LostRecord {
+            fault: RecordFault::Checksum,
+            position: LogPosition(2),
+            proof: LogPosition(2)
+        }
+    );
+    assert_eq!(
+        damage.at,
+        LogOffset {
+            segment: SegmentNumber(1),
+            offset: SEGMENT_HEADER_BYTES + 32 + 136
+        }
+    );
+}
+
+#[test]
+fn a_missing_segment_is_refused() {
+    let rig = small_log();
+    let cache = rig.cache();
+    let used = rig.writer.last();
+    assert!(used.0 > 0);
+    for missing in 0..cache.len() - 1 {
+        let mut scan = LogScan::new(IDENTITY);
+        let mut result = Ok(());
+        for (index, bytes) in cache.iter().enumerate().filter(|(index, _)| *index != missing) {
+            let number = SegmentNumber(index as u64 + 1);
+            result = result.and_then(|()| scan.segment(number, bytes, &mut |_, _| Ok::<(), Infallible>(())));
+        }
+        let damage = match result {
+            Err(ScanError::Damage(damage)) => damage,
+            Ok(()) => scan.finish().unwrap_err(),
+            Err(ScanError::Refused { .. }) => unreachable!("records are accepted"),
+        };
+        assert_eq!(
+            damage,
+            LogDamage {
+                at: LogOffset {
+                    segment: SegmentNumber(missing as u64 + 1),
+                    offset: 0
+                },
+                fault: LogFault::Missing
+            }
+        );
+    }
+    assert_eq!(
+        LogScan::new(IDENTITY).finish().unwrap_err().fault,
+        LogFault::Missing,
+        "no segment at all"
+    );
+}
+
+#[test]
+fn a_sealed_segment_without_its_successor_is_refused() {
+    let cache = small_log().cache();
+    let damage = scan(&cache[..1]).unwrap_err();
+    assert_eq!((damage.at.segment, damage.fault), (SegmentNumber(2), LogFault::Missing));
+}
+
+#[test]
+fn a_segment_of_another_log_or_size_is_refused() {
+    let header = SegmentHeader {
+        identity: IDENTITY,
+        number: SegmentNumber(1),
+        segment_bytes: SEGMENT_BYTES as u64,
+        salt: Salt(7),
+    };
+    let refuse = |header: SegmentHeader, bytes: usize| {
+        let mut memory = vec![0; bytes];
+        header.encode(&mut memory);
+        scan(&[memory]).unwrap_err().fault
+    };
+    for identity in [
+        LogIdentity {
+            generation: Generation(2),
+            ..IDENTITY
+        },
+        LogIdentity {
+            shard: ShardId(1),
+            ..IDENTITY
+        },
+        LogIdentity {
+            shard_count: 3,
+            ..IDENTITY
+        },
+    ] {
+        let other = SegmentHeader { identity, ..header };
+        assert_eq!(refuse(other, SEGMENT_BYTES), LogFault::Elsewhere(other));
+    }
+    let renamed = SegmentHeader {
+        number: SegmentNumber(2),
+        ..header
+    };
+    assert_eq!(refuse(renamed, SEGMENT_BYTES), LogFault::Elsewhere(renamed));
+    for bytes in [SEGMENT_BYTES - 8, SEGMENT_BYTES + 8] {
+        assert_eq!(
+            refuse(header, bytes),
+            LogFault::Size {
+                found: bytes as u64,
+                expected: SEGMENT_BYTES as u64
+            }
+        );
+    }
+    let mut newer = vec![0; SEGMENT_BYTES];
+    header.encode(&mut newer);
+    newer[8] += 1;
+    let fault = scan(&[newer]).unwrap_err().fault;
+    assert_eq!(
+        fault,
+        LogFault::Header(HeaderFault::Newer {
+            found: LOG_FORMAT_VERSION + 1
+        })
+    );
+    assert!(fault.to_string().contains("later"), "{fault}");
+}
+
+#[test]
+fn a_record_the_caller_refuses_stops_the_scan_there() {
+    let mut rig = Rig::new();
+    rig.append(10);
+    rig.append(10);
+    let mut seen = 0;
+    let result = LogScan::new(IDENTITY).segment(SegmentNumber(1), &rig.cache()[0], &mut |position, _| {
+        seen += 1;
+        if position.0 == 1 { Err("no") } else { Ok(()) }
+    });
+    assert!(matches!(
+        result,
+        Err(ScanError::Refused {
+            position: LogPosition(1),
+            error: "no",
+            ..
+        })
+    ));
+    assert_eq!(seen, 1);
+}
+
+#[test]
+fn an_orderly_end_leaves_nothing_to_prove_or_cut() {
+    let mut rig = small_log();
+    rig.sync();
+    while let Some(plan) = rig.writer.begin_final_sync() {
+        for range in &plan.ranges {
+            let data = &rig.writer.segment(range.segment).unwrap()[range.bytes.clone()];
+            rig.durable[range.segment.0 as usize - 1][range.bytes.clone()].copy_from_slice(data);
+        }
+        rig.writer.sync_done(plan);
+    }
+    let (found, end) = scan(&rig.durable).unwrap();
+    assert_eq!(found, rig.payloads);
+    assert_eq!((end.proven, end.torn_bytes, end.unproven_from), (end.last, 0, None));
+}
+
+#[test]
+#[should_panic(expected = "room_bytes() allows")]
+fn an_append_without_room_panics() {
+    let mut rig = Rig::new();
+    for _ in 0..5 {
+        rig.writer.append(&[1; 1000]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a torn tail is erased")]
+fn a_log_never_goes_on_before_its_torn_tail_is_erased() {
+    let mut rig = Rig::new();
+    rig.append(10);
+    let mut cache = rig.cache();
+    cache[0][SEGMENT_BYTES - 1] = 1;
+    let (_, end) = scan(&cache).unwrap();
+    assert_eq!(end.torn_bytes, (SEGMENT_BYTES - end.offset) as u64);
+    let _ = LogWriter::resume(IDENTITY, cache.swap_remove(0), &end);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_killed_process_loses_no_appended_record(actions in actions()) {
+        let mut rig = Rig::new();
+        rig.run(&actions);
+        let (found, end) = scan(&rig.cache()).unwrap();
+        prop_assert_eq!(&found, &rig.payloads);
+        prop_assert_eq!(end.proven, rig.writer.synced(), "the file proves what was acknowledged");
+        prop_assert_eq!(end.torn_bytes, 0);
+    }
+
+    /// Any sectors stored since the last sync may be on disk, and none has to be.
+    #[test]
+    fn a_power_cut_loses_no_synced_record_and_a_cut_tail_never_comes_back(
+        before in actions(), after in actions(), lost in proptest::collection::vec(any::<bool>(), 400),
+        lost_again in proptest::collection::vec(any::<bool>(), 400),
+    ) {
+        let mut rig = Rig::new();
+        rig.run(&before);
+        let synced = rig.writer.synced();
+        let disk = power_cut(&rig, &lost);
+        let (found, end) = scan(&disk).map_err(|damage| TestCaseError::fail(format!("{damage}")))?;
+        assert_holds(&found, &rig.payloads, synced, "first cut");
+
+        let mut rig = Rig::restart(disk, &rig.payloads, &end);
+        // Payloads are told by position alone: make those written now differ from those lost.
+        rig.run(&after.iter().map(|action| match action {
+            Action::Append(bytes) => Action::Append(bytes + 1),
+            other => other.clone(),
+        }).collect::<Vec<_>>());
+        let (found, _) = scan(&rig.cache()).map_err(|damage| TestCaseError::fail(format!("{damage}")))?;
+        prop_assert_eq!(&found, &rig.payloads);
+
+        let disk = power_cut(&rig, &lost_again);
+        let (found, _) = scan(&disk).map_err(|damage| TestCaseError::fail(format!("{damage}")))?;
+        assert_holds(&found, &rig.payloads, rig.writer.synced().max(end.last), "second cut");
+    }
+
+    /// Erasing is not atomic either: a crash within it leaves any part of the tail.
+    #[test]
+    fn a_crash_while_the_tail_is_erased_changes_nothing(
+        before in actions(), lost in proptest::collection::vec(any::<bool>(), 400),
+        erased in proptest::collection::vec(any::<bool>(), 400),
+    ) {
+        let mut rig = Rig::new();
+        rig.run(&before);
+        let mut disk = power_cut(&rig, &lost);
+        let (found, end) = scan(&disk).unwrap();
+        let mut erased = erased.iter().cycle();
+        let last = &mut disk[end.segment.0 as usize - 1];
+        for sector in (end.offset / SECTOR_BYTES)..last.len() / SECTOR_BYTES {
+            if *erased.next().expect("endless") {
+                last[end.offset.max(sector * SECTOR_BYTES)..(sector + 1) * SECTOR_BYTES].fill(0);
+            }
+        }
+        let (again, end_again) = scan(&disk).unwrap();
+        prop_assert_eq!(found, again);
+        prop_assert_eq!((end.segment, end.offset, end.last), (end_again.segment, end_again.offset, end_again.last));
+    }
+
+    #[test]
+    fn appends_within_the_room_always_fit(
+        before in actions(), sizes in proptest::collection::vec(0usize..1500, 1..60), syncs in any::<u64>(),
+        with_spare: bool,
+    ) {
+        let mut rig = Rig::new();
+        rig.run(&before);
+        if with_spare {
+            rig.offer_spare();
+        }
+        let mut room = rig.writer.room_bytes();
+        for (index, bytes) in sizes.into_iter().enumerate() {
+            let Some(rest) = room.checked_sub(bytes as u64 + RECORD_OVERHEAD_BYTES) else { continue };
+            room = rest;
+            rig.writer.append(&payload(1, bytes));
+            // As many marks as can be.
+            if syncs >> (index % 64) & 1 == 1 {
+                rig.finish_sync();
+                rig.begin_sync();
+                rig.finish_sync();
+                rig.begin_sync();
+            }
+        }
+        rig.finish_sync();
+        rig.sync();
+    }
+
+    #[test]
+    fn an_empty_spare_is_room_for_the_largest_payload(before in actions()) {
+        let mut rig = Rig::new();
+        rig.run(&before);
+        rig.offer_spare();
+        let largest = rig.writer.payload_bytes_max();
+        prop_assert!(rig.writer.room_bytes() >= largest as u64 + RECORD_OVERHEAD_BYTES);
+        rig.append(largest);
+    }
+}
+
+/// The disk after a power cut: what is durable, and of what was stored since the sectors that are not `lost`.
+fn power_cut(rig: &Rig, lost: &[bool]) -> Vec<Vec<u8>> {
+    let mut lost = lost.iter().cycle();
+    let mut disk = rig.durable.clone();
+    for (disk, cache) in disk.iter_mut().zip(rig.cache()) {
+        for (disk, cache) in disk.chunks_mut(SECTOR_BYTES).zip(cache.chunks(SECTOR_BYTES)) {
+            if disk != cache && !lost.next().expect("endless") {
+                disk.copy_from_slice(cache);
+            }
+        }
+    }
+    disk
+}

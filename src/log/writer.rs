@@ -1,0 +1,316 @@
+//! The writer: appends records to the segments of one shard's log, and says what to sync next.
+//!
+//! Driven by the shard's loop (and by the simulator): append, begin a sync, and once that sync is done release what
+//! waited for it. Makes no system call: segments come from outside, syncs are run outside. Never looks into a payload.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::record::{MARK_BYTES, PAYLOAD_BYTES_MAX, Record, RecordKind, SEAL_BYTES, Salt, record_bytes};
+use super::scan::ScanEnd;
+use super::segment::{
+    LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_RESERVE_BYTES, SegmentHeader, SegmentMemory,
+    SegmentNumber, payload_bytes_max,
+};
+use crate::engine::ids::LogPosition;
+use crate::engine::message::Journal;
+
+/// One range of bytes of one segment to sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncRange {
+    /// The segment; [`LogWriter::segment`] has its memory.
+    pub segment: SegmentNumber,
+    /// From the segment's first byte.
+    pub bytes: Range<usize>,
+}
+
+/// A sync under way. Hand it back to [`LogWriter::sync_done`] once every range is on disk. A sync that fails is never
+/// repeated: the process ends.
+#[derive(Debug)]
+#[must_use = "the sync must be run and reported done"]
+pub struct SyncPlan {
+    /// At least one, ascending.
+    pub ranges: Vec<SyncRange>,
+    /// Every record up to and including this one is on disk when the sync is done.
+    pub through: LogPosition,
+}
+
+/// Appends to one shard's log. See the module's text.
+#[derive(Debug)]
+pub struct LogWriter<M> {
+    identity: LogIdentity,
+    /// Full, sealed, not yet wholly synced; ascending.
+    sealed: VecDeque<ActiveSegment<M>>,
+    current: ActiveSegment<M>,
+    spare: Option<ActiveSegment<M>>,
+    /// Sealed and wholly synced: of no more use to the writer.
+    retired: Vec<M>,
+    last: LogPosition,
+    synced: LogPosition,
+    sync_outstanding: bool,
+    /// Empty; keeps the memory of the last plan's ranges for the next.
+    ranges: Vec<SyncRange>,
+}
+
+#[derive(Debug)]
+struct ActiveSegment<M> {
+    number: SegmentNumber,
+    salt: Salt,
+    memory: M,
+    segment_bytes: usize,
+    /// Where the next record goes.
+    offset: usize,
+    /// Everything before is on disk, or in the sync under way.
+    sync_begun: usize,
+}
+
+impl<M: SegmentMemory> LogWriter<M> {
+    /// A writer of a new log. `first` is its first segment, on disk, holding nothing but its header.
+    pub fn create(identity: LogIdentity, first: M) -> Self {
+        Self::resume(identity, first, &ScanEnd::of_new_log())
+    }
+
+    /// A writer that goes on where a scan ended. The caller has put everything before that end on disk, has erased
+    /// everything behind it in `current`, durably, and has removed the segments after `current` (or offers the next one,
+    /// if it holds nothing but its header).
+    pub fn resume(identity: LogIdentity, current: M, end: &ScanEnd) -> Self {
+        let mut current = ActiveSegment::new(identity, end.segment, current);
+        assert!(
+            current.memory.bytes()[end.offset..].iter().all(|&byte| byte == 0),
+            "a torn tail is erased before the log goes on, or its records could come back"
+        );
+        current.offset = end.offset;
+        current.sync_begun = end.offset;
+        let mut writer = Self {
+            identity,
+            sealed: VecDeque::new(),
+            current,
+            spare: None,
+            retired: Vec::new(),
+            last: end.last,
+            synced: end.last,
+            sync_outstanding: false,
+            ranges: Vec::new(),
+        };
+        // The marks a writer keeps room for may be used up when nothing is left to prove, and only then.
+        if end.offset == SEGMENT_HEADER_BYTES || end.proven < end.last {
+            writer.mark();
+        }
+        writer
+    }
+
+    /// Which log this is.
+    pub fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    /// The last record's position; [`LogPosition::ZERO`] while there is none.
+    pub fn last(&self) -> LogPosition {
+        self.last
+    }
+
+    /// The highest position up to which every record is known to be on disk.
+    pub fn synced(&self) -> LogPosition {
+        self.synced
+    }
+
+    /// Largest payload that may be appended, given room.
+    pub fn payload_bytes_max(&self) -> usize {
+        let segments = std::iter::once(&self.current).chain(&self.spare);
+        segments
+            .map(|segment| payload_bytes_max(segment.segment_bytes as u64))
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// How much log is certain to be appendable. Appends are sure to succeed, whatever syncs complete between them, as
+    /// long as payload bytes plus [`RECORD_OVERHEAD_BYTES`] for each record add up to no more.
+    pub fn room_bytes(&self) -> u64 {
+        let current = self.current.room_bytes();
+        let Some(spare) = &self.spare else { return current };
+        let spare = spare.room_bytes();
+        // The payload that opens the spare leaves a gap behind it in the current segment, smaller than itself.
+        let largest = self.payload_bytes_max() as u64 + RECORD_OVERHEAD_BYTES;
+        current.max(spare).max((current + spare).saturating_sub(largest))
+    }
+
+    /// Which segment to make next; `None` while there is a spare one.
+    pub fn wants_segment(&self) -> Option<SegmentNumber> {
+        self.spare.is_none().then(|| self.current.number.next())
+    }
+
+    /// Takes the spare segment asked for by [`Self::wants_segment`]: on disk, with its name, holding nothing but its
+    /// header.
+    pub fn offer_segment(&mut self, memory: M) {
+        assert!(self.spare.is_none(), "a log has at most one spare segment");
+        let spare = ActiveSegment::new(self.identity, self.current.number.next(), memory);
+        self.spare = Some(spare);
+    }
+
+    /// The memory of a segment named in a [`SyncPlan`], until that plan is done.
+    pub fn segment(&self, number: SegmentNumber) -> Option<&M> {
+        self.sealed
+            .iter()
+            .chain([&self.current])
+            .find(|segment| segment.number == number)
+            .map(|segment| &segment.memory)
+    }
+
+    /// What to sync, if records were appended since the last sync began and none is under way.
+    pub fn begin_sync(&mut self) -> Option<SyncPlan> {
+        if self.sync_outstanding || self.synced == self.last {
+            None
+        } else {
+            self.plan()
+        }
+    }
+
+    /// What to sync before an orderly end: also marks that no record follows. `None` once all is on disk. No sync may be
+    /// under way.
+    pub fn begin_final_sync(&mut self) -> Option<SyncPlan> {
+        assert!(!self.sync_outstanding, "the last sync begins when no other runs");
+        self.plan()
+    }
+
+    fn plan(&mut self) -> Option<SyncPlan> {
+        let segments = self.sealed.iter_mut().chain([&mut self.current]);
+        self.ranges.extend(segments.filter_map(ActiveSegment::begin_sync));
+        if self.ranges.is_empty() {
+            return None;
+        }
+        self.sync_outstanding = true;
+        Some(SyncPlan {
+            ranges: std::mem::take(&mut self.ranges),
+            through: self.last,
+        })
+    }
+
+    /// The sync is done: advances [`Self::synced`], and writes so into the log, where it outlives the process. Only then
+    /// may anything that waited for the sync leave.
+    pub fn sync_done(&mut self, plan: SyncPlan) {
+        let SyncPlan { mut ranges, through } = plan;
+        assert!(self.sync_outstanding, "a sync is done once");
+        assert!(
+            self.synced <= through && through <= self.last,
+            "a sync covers records that were appended"
+        );
+        self.sync_outstanding = false;
+        ranges.clear();
+        self.ranges = ranges;
+        if self.synced < through {
+            self.synced = through;
+            self.mark();
+        }
+        while self
+            .sealed
+            .front()
+            .is_some_and(|segment| segment.sync_begun == segment.offset)
+        {
+            let segment = self.sealed.pop_front().expect("the front was just looked at");
+            self.retired.push(segment.memory);
+        }
+    }
+
+    /// Segments that are full and wholly on disk, to be unmapped. They stay part of the log.
+    pub fn take_retired(&mut self) -> Vec<M> {
+        std::mem::take(&mut self.retired)
+    }
+
+    fn mark(&mut self) {
+        self.current.put(RecordKind::Mark, self.last, self.synced, &[]);
+    }
+
+    /// Seals the current segment and goes on in the spare one.
+    fn turn(&mut self) {
+        let spare = self
+            .spare
+            .take()
+            .expect("callers append no more than room_bytes() allows");
+        self.current
+            .put(RecordKind::Seal, self.last, self.synced, &spare.number.0.to_le_bytes());
+        self.sealed.push_back(std::mem::replace(&mut self.current, spare));
+        self.mark();
+    }
+}
+
+impl<M: SegmentMemory> Journal for LogWriter<M> {
+    fn append(&mut self, payload: &[u8]) -> LogPosition {
+        assert!(
+            payload.len() <= PAYLOAD_BYTES_MAX,
+            "a payload has at most {PAYLOAD_BYTES_MAX} bytes"
+        );
+        if !self.current.takes(payload.len()) {
+            self.turn();
+            assert!(
+                self.current.takes(payload.len()),
+                "a payload is no larger than payload_bytes_max()"
+            );
+        }
+        self.last = self.last.next();
+        self.current.put(RecordKind::Payload, self.last, self.synced, payload);
+        self.last
+    }
+}
+
+impl<M: SegmentMemory> ActiveSegment<M> {
+    fn new(identity: LogIdentity, number: SegmentNumber, memory: M) -> Self {
+        let bytes = memory.bytes();
+        let header = SegmentHeader::decode(bytes).expect("a segment has its header before the log takes it");
+        assert!(
+            header.identity == identity && header.number == number && header.segment_bytes == bytes.len() as u64,
+            "the segment offered is the one the log needs next"
+        );
+        Self {
+            number,
+            salt: header.salt,
+            segment_bytes: bytes.len(),
+            memory,
+            offset: SEGMENT_HEADER_BYTES,
+            sync_begun: SEGMENT_HEADER_BYTES,
+        }
+    }
+
+    /// Whether a payload fits with the reserve left behind it.
+    fn takes(&self, payload_bytes: usize) -> bool {
+        self.offset + record_bytes(payload_bytes) + SEGMENT_RESERVE_BYTES <= self.segment_bytes
+    }
+
+    /// See [`LogWriter::room_bytes`]. The first two marks to come may be those of records already appended; each record
+    /// to come is charged with one of its own.
+    fn room_bytes(&self) -> u64 {
+        let opening = if self.offset == SEGMENT_HEADER_BYTES {
+            MARK_BYTES
+        } else {
+            0
+        };
+        let kept = self.offset + opening + 2 * MARK_BYTES + SEGMENT_RESERVE_BYTES;
+        self.segment_bytes.saturating_sub(kept) as u64
+    }
+
+    fn put(&mut self, kind: RecordKind, position: LogPosition, synced: LogPosition, payload: &[u8]) {
+        let record = Record {
+            kind,
+            position,
+            synced,
+            payload,
+        };
+        let end = self.offset + record.bytes();
+        let limit = if kind == RecordKind::Seal {
+            self.segment_bytes
+        } else {
+            self.segment_bytes - SEAL_BYTES
+        };
+        assert!(end <= limit, "a segment always has room for its seal and its marks");
+        record.encode(self.salt, &mut self.memory.bytes_mut()[self.offset..end]);
+        self.offset = end;
+    }
+
+    fn begin_sync(&mut self) -> Option<SyncRange> {
+        let bytes = self.sync_begun..self.offset;
+        self.sync_begun = self.offset;
+        (!bytes.is_empty()).then_some(SyncRange {
+            segment: self.number,
+            bytes,
+        })
+    }
+}
