@@ -1,2 +1,52 @@
-//! main
-fn main() {}
+//! The command line: `serve` runs the server, `verify` reads a data directory and changes nothing.
+
+use cartwright::config::{ServeConfig, VerifyConfig};
+use cartwright::runtime::{ExitCode, VerifyError, serve, verify};
+use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Stock, carts and orders: in memory, durable, and never wrong
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What to log to stderr: error, warn, info, debug or trace, also by module
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", env = "CARTWRIGHT_LOG")]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server
+    Serve(ServeConfig),
+    /// Reads a data directory and says what it holds, or where it is damaged
+    Verify(VerifyConfig),
+}
+
+fn main() {
+    let CommandLine { command, log } = CommandLine::parse();
+    let filter = EnvFilter::try_new(&log).unwrap_or_else(|error| {
+        eprintln!("cartwright: --log {log} is not a level or filter: {error}");
+        std::process::exit(2);
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match command {
+        Command::Serve(config) => {
+            if let Err(error) = serve(&config) {
+                error.exit_code().die(error);
+            }
+        }
+        Command::Verify(config) => match verify(&config, &mut std::io::stdout()) {
+            Ok(true) => {}
+            Ok(false) => ExitCode::Damage.die("the books do not balance; see the report"),
+            Err(VerifyError::Data(error)) => error.exit_code().die(error),
+            Err(error @ VerifyError::Report(_)) => ExitCode::Storage.die(error),
+        },
+    }
+}

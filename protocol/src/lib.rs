@@ -3,12 +3,16 @@
 //! The vocabulary ([`Operation`] in, [`Reply`] out) is the same on both protocols and inside the server. Nothing here
 //! does I/O but the client's own socket. `README.md` beside this crate specifies every byte.
 
+pub mod argument;
+pub mod client;
 pub mod error;
 pub mod money;
 pub mod name;
+pub mod native;
 pub mod operation;
 pub mod order_id;
 pub mod reply;
+pub mod resp;
 pub mod slot;
 
 pub use error::{Error, ErrorCode};

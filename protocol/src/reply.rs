@@ -187,3 +187,9 @@ pub enum Reply {
     /// Refused: nothing was changed.
     Error(Error),
 }
+
+impl From<Error> for Reply {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}

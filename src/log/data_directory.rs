@@ -24,7 +24,7 @@ use super::storage::{
     Context, SegmentFactory, StorageError, TEMPORARY_SUFFIX, generation_path, logs_path, make_directory, shard_path,
     sync_directory,
 };
-use crate::engine::ids::{SHARD_COUNT_MAX, ShardId, ShardMap};
+use crate::engine::{SHARD_COUNT_MAX, ShardId, ShardMap};
 
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use thiserror::Error;
 
 use super::segment::Generation;
-use crate::engine::ids::SHARD_COUNT_MAX;
+use crate::engine::SHARD_COUNT_MAX;
 
 /// Version of the data directory's format; a higher one is refused.
 pub const MANIFEST_FORMAT_VERSION: u32 = 1;

@@ -16,7 +16,7 @@
 
 use thiserror::Error;
 
-use crate::engine::ids::LogPosition;
+use crate::engine::LogPosition;
 
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER_BYTES: usize = 32;

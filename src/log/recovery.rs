@@ -18,7 +18,7 @@ use super::storage::{
     sync_directory,
 };
 use super::writer::LogWriter;
-use crate::engine::ids::LogPosition;
+use crate::engine::LogPosition;
 
 /// Bytes are written again from the start of a page: a page is what a failed sync loses.
 const PAGE_BYTES: usize = 4096;

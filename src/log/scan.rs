@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::record::{RECORD_ALIGNMENT, Record, RecordFault, RecordKind, Salt, read_u64};
 use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
-use crate::engine::ids::LogPosition;
+use crate::engine::LogPosition;
 
 /// How far apart places are remembered from which an unproven end could be written again; bounds what is remembered.
 const ANCHOR_BYTES: usize = 64 * 1024;

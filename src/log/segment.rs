@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::record::{
     MARK_BYTES, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, SEAL_BYTES, Salt, read_u32, read_u64,
 };
-use crate::engine::ids::ShardId;
+use crate::engine::ShardId;
 
 /// Version of the segment header and of the records; a higher one is refused.
 pub const LOG_FORMAT_VERSION: u32 = 1;

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::record::Salt;
 use super::segment::{Generation, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentMemory, SegmentNumber};
 use super::writer::LogWriter;
-use crate::engine::ids::ShardId;
+use crate::engine::ShardId;
 
 /// Zeros are written in pieces of this size.
 const ZEROS_BYTES: usize = 1024 * 1024;

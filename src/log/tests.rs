@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::Journal;
-use crate::engine::ids::{LogPosition, ShardId};
+use crate::engine::{LogPosition, ShardId};
 
 const SEGMENT_BYTES: usize = SEGMENT_BYTES_MIN as usize;
 

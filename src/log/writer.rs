@@ -12,8 +12,8 @@ use super::segment::{
     LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_RESERVE_BYTES, SegmentHeader, SegmentMemory,
     SegmentNumber, payload_bytes_max,
 };
-use crate::engine::ids::LogPosition;
-use crate::engine::message::Journal;
+use crate::engine::LogPosition;
+use crate::engine::Journal;
 
 /// One range of bytes of one segment to sync.
 #[derive(Clone, Debug, PartialEq, Eq)]

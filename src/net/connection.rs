@@ -1,0 +1,235 @@
+//! One client's connection as the network sees it: what is under way on its socket, and when it is over.
+//!
+//! [`super::Network`] owns these. The bytes' meaning is the [`Endpoint`]'s.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// What stands behind a connection: bytes in, bytes out. The server's is `session::Session`.
+pub trait Endpoint {
+    /// Takes bytes from the client.
+    fn receive(&mut self, bytes: &[u8]);
+    /// Bytes for the client; the network takes them all, and leaves an empty buffer in their place.
+    fn output(&mut self) -> &mut Vec<u8>;
+    /// `false` while no more bytes should come: some bound is reached.
+    fn wants_input(&self) -> bool;
+    /// The connection ends once the output is sent.
+    fn is_closing(&self) -> bool;
+    /// Something is still to come for the client, though it may have stopped sending.
+    fn is_busy(&self) -> bool;
+}
+
+/// A send buffer that grew beyond this is let go after use, so that one large reply does not cost memory for ever.
+const SEND_BUFFER_KEPT_BYTES: usize = 64 << 10;
+
+/// The state of a connection's multishot receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// None under way.
+    Idle,
+    /// Under way.
+    Armed,
+    /// Under way, and told to end.
+    Ending,
+}
+
+/// A connection.
+pub struct Connection<E> {
+    socket: OwnedFd,
+    /// The bytes' other end.
+    pub endpoint: E,
+    /// The receive under way.
+    pub receive: Receive,
+    /// The client has sent all it will.
+    pub input_over: bool,
+    /// The socket failed, or all is said: nothing more is sent or taken in.
+    pub over: bool,
+    /// `shutdown` was called, so that operations under way end.
+    pub shut: bool,
+    /// It is on the list of connections to be looked after.
+    pub listed: bool,
+    sending: Vec<u8>,
+    send_under_way: bool,
+}
+
+/// What is to be done about a connection next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    None,
+    /// Begin to receive.
+    Receive,
+    /// End the receive under way, for now.
+    Pause,
+    /// It is over, and operations are under way: make them end.
+    Shut,
+    /// It is over, and nothing is under way.
+    Remove,
+}
+
+impl<E: Endpoint> Connection<E> {
+    /// Over a connected socket.
+    pub fn new(socket: OwnedFd, endpoint: E) -> Self {
+        Self {
+            socket,
+            endpoint,
+            receive: Receive::Idle,
+            input_over: false,
+            over: false,
+            shut: false,
+            listed: false,
+            sending: Vec::new(),
+            send_under_way: false,
+        }
+    }
+
+    /// The socket's descriptor, open as long as the connection is.
+    pub fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Takes the endpoint's output to be sent, if there is some, and none is under way already. The bytes stay where
+    /// they are until [`Connection::sent`].
+    pub fn begin_send(&mut self) -> Option<&[u8]> {
+        if self.over || self.send_under_way || self.endpoint.output().is_empty() {
+            return None;
+        }
+        std::mem::swap(&mut self.sending, self.endpoint.output());
+        self.send_under_way = true;
+        Some(&self.sending)
+    }
+
+    /// The send under way has ended, having sent `length` bytes. Gives what a short one left, to be sent next.
+    pub fn sent(&mut self, length: usize) -> Option<&[u8]> {
+        assert!(self.send_under_way, "a send ends once");
+        self.sending.drain(..length);
+        if !self.sending.is_empty() && !self.over {
+            return Some(&self.sending);
+        }
+        self.sending.clear();
+        if self.sending.capacity() > SEND_BUFFER_KEPT_BYTES {
+            self.sending = Vec::new();
+        }
+        self.send_under_way = false;
+        None
+    }
+
+    /// Whether some output is not yet with the kernel.
+    pub fn has_output(&mut self) -> bool {
+        !self.over && (self.send_under_way || !self.endpoint.output().is_empty())
+    }
+
+    /// The next thing to do, after output has been sent or is being sent.
+    pub fn next_step(&mut self) -> Step {
+        let said = !self.send_under_way && self.endpoint.output().is_empty();
+        let ending = self.endpoint.is_closing() || (self.input_over && !self.endpoint.is_busy());
+        if ending && said {
+            self.over = true;
+        }
+        if self.over {
+            return match (self.receive, self.send_under_way) {
+                (Receive::Idle, false) => Step::Remove,
+                _ if self.shut => Step::None,
+                _ => Step::Shut,
+            };
+        }
+        let wanted = !ending && !self.input_over && self.endpoint.wants_input();
+        match self.receive {
+            Receive::Idle if wanted => Step::Receive,
+            Receive::Armed if !wanted => Step::Pause,
+            _ => Step::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Fake {
+        output: Vec<u8>,
+        full: bool,
+        closing: bool,
+        busy: bool,
+    }
+
+    impl Endpoint for Fake {
+        fn receive(&mut self, _bytes: &[u8]) {}
+        fn output(&mut self) -> &mut Vec<u8> {
+            &mut self.output
+        }
+        fn wants_input(&self) -> bool {
+            !self.full
+        }
+        fn is_closing(&self) -> bool {
+            self.closing
+        }
+        fn is_busy(&self) -> bool {
+            self.busy
+        }
+    }
+
+    fn connection() -> Connection<Fake> {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        Connection::new(one.into(), Fake::default())
+    }
+
+    #[test]
+    fn a_full_endpoint_pauses_and_resumes_receiving() {
+        let mut connection = connection();
+        assert_eq!(connection.next_step(), Step::Receive);
+        connection.receive = Receive::Armed;
+        assert_eq!(connection.next_step(), Step::None);
+        connection.endpoint.full = true;
+        assert_eq!(connection.next_step(), Step::Pause);
+        connection.receive = Receive::Ending;
+        assert_eq!(connection.next_step(), Step::None);
+        connection.receive = Receive::Idle;
+        assert_eq!(connection.next_step(), Step::None);
+        connection.endpoint.full = false;
+        assert_eq!(connection.next_step(), Step::Receive);
+    }
+
+    #[test]
+    fn a_client_that_stopped_sending_still_gets_its_replies() {
+        let mut connection = connection();
+        connection.input_over = true;
+        connection.endpoint.busy = true;
+        assert_eq!(connection.next_step(), Step::None);
+        connection.endpoint.busy = false;
+        connection.endpoint.output.extend_from_slice(b"reply");
+        assert_eq!(connection.begin_send(), Some(&b"reply"[..]));
+        assert_eq!(connection.next_step(), Step::None);
+        assert_eq!(connection.sent(5), None);
+        assert_eq!(connection.next_step(), Step::Remove);
+    }
+
+    #[test]
+    fn a_connection_is_removed_only_when_nothing_is_under_way() {
+        let mut connection = connection();
+        connection.receive = Receive::Armed;
+        connection.endpoint.output.extend_from_slice(b"error");
+        connection.endpoint.closing = true;
+        assert!(connection.begin_send().is_some());
+        assert_eq!(connection.next_step(), Step::Pause);
+        connection.receive = Receive::Ending;
+        connection.over = true;
+        assert_eq!(connection.next_step(), Step::Shut);
+        connection.shut = true;
+        assert_eq!(connection.next_step(), Step::None);
+        connection.receive = Receive::Idle;
+        assert_eq!(connection.next_step(), Step::None);
+        assert_eq!(connection.sent(0), None);
+        assert_eq!(connection.next_step(), Step::Remove);
+    }
+
+    #[test]
+    fn a_short_send_goes_on_where_it_stopped() {
+        let mut connection = connection();
+        connection.endpoint.output.extend_from_slice(b"abcdef");
+        assert!(connection.begin_send().is_some());
+        assert_eq!(connection.sent(2), Some(&b"cdef"[..]));
+        assert!(connection.begin_send().is_none());
+        assert_eq!(connection.sent(4), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! The listening socket.
+//!
+//! Made once at start; shard 0 accepts on it. Accepted sockets inherit its options, so none is set per connection.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Silence after which a connection's peer is asked whether it still lives, in seconds; as Redis has it.
+const KEEPALIVE_SECONDS: i32 = 300;
+
+/// Why an address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process has it.
+    #[error(
+        "{address} is taken by another process. Stop it, or choose another --port (`ss -ltnp 'sport = :{}'` names it)",
+        address.port()
+    )]
+    Taken {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Ports below 1024.
+    #[error("no permission to listen on {address}. Choose a --port from 1024 on, or grant CAP_NET_BIND_SERVICE")]
+    Forbidden {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Not an address of this machine.
+    #[error("{address} is no address of this machine. Choose another --bind (0.0.0.0 for all)")]
+    Unknown {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {error}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+/// Listens on `address`; port 0 takes a free one.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    // The standard library sets SO_REUSEADDR, so that a restart need not wait for old connections to time out.
+    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken { address },
+        io::ErrorKind::PermissionDenied => ListenError::Forbidden { address },
+        io::ErrorKind::AddrNotAvailable => ListenError::Unknown { address },
+        _ => ListenError::Other { address, error },
+    })?;
+    // SAFETY: takes no pointers; the descriptor is the listener's.
+    if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
+        return Err(ListenError::Other {
+            address,
+            error: io::Error::last_os_error(),
+        });
+    }
+    for (level, name, value) in [
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_SECONDS),
+    ] {
+        set_option(&listener, level, name, value).map_err(|error| ListenError::Other { address, error })?;
+    }
+    Ok(listener)
+}
+
+fn set_option(listener: &TcpListener, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to an int that lives through the call, and the length is its own.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = listen(address).unwrap_err();
+        assert!(matches!(error, ListenError::Taken { .. }), "{error}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn accepted_connections_send_at_once() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().0.nodelay().unwrap());
+    }
+}

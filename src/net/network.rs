@@ -1,0 +1,564 @@
+//! All of a shard's network: its ring, its connections, and the log syncs and the timer that share the ring.
+//!
+//! The shard loop calls [`Network::turn`] once per turn and acts on the [`Events`]; what it changes about a connection
+//! it makes known with [`Network::touch`], and all touched ones are looked after together before the next turn's one
+//! system call.
+
+use std::mem::ManuallyDrop;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::connection::{Connection, Endpoint, Receive, Step};
+use super::ring::{Completion, Ring, RingError};
+use super::token::{ConnectionId, GENERATION_COUNT, Token};
+use super::wake::Doorbell;
+
+/// What a turn brought.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// New connections, to be dealt out.
+    pub accepted: Vec<OwnedFd>,
+    /// Connections whose endpoints have taken in bytes, or got rid of output; one may be named more than once.
+    pub stirred: Vec<ConnectionId>,
+    /// Parts of a log sync that have ended, by number, with the error number of those that failed.
+    pub synced: Vec<(u32, Result<(), i32>)>,
+    /// Connections that are gone.
+    pub closed: usize,
+    /// Accepting ended with this error number; it is to be begun again after a while.
+    pub accept_failed: Option<i32>,
+    /// The timer ran out.
+    pub timer: bool,
+    /// Whether anything at all happened.
+    pub any: bool,
+}
+
+impl Events {
+    fn clear(&mut self) {
+        self.accepted.clear();
+        self.stirred.clear();
+        self.synced.clear();
+        (self.closed, self.accept_failed, self.timer, self.any) = (0, None, false, false);
+    }
+}
+
+struct Place<E> {
+    generation: u32,
+    connection: Option<Box<Connection<E>>>,
+}
+
+/// A shard's network.
+pub struct Network<E> {
+    ring: ManuallyDrop<Ring>,
+    places: Vec<Place<E>>,
+    free: Vec<u32>,
+    open: usize,
+    touched: Vec<ConnectionId>,
+    completions: Vec<Completion>,
+    listener: Option<TcpListener>,
+    accepting: bool,
+    timer_running: bool,
+}
+
+impl<E: Endpoint> Network<E> {
+    /// On the shard's own thread. `doorbell` is rung by the ring while [`Network::notify`] is on.
+    pub fn new(doorbell: &Doorbell) -> Result<Self, RingError> {
+        Ok(Self {
+            ring: ManuallyDrop::new(Ring::new(doorbell.as_fd())?),
+            places: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            touched: Vec::new(),
+            completions: Vec::new(),
+            listener: None,
+            accepting: false,
+            timer_running: false,
+        })
+    }
+
+    /// Begins to accept connections, or does so again after [`Events::accept_failed`].
+    pub fn accept(&mut self, listener: Option<TcpListener>) {
+        if listener.is_some() {
+            self.listener = listener;
+        }
+        if let (Some(listener), false) = (&self.listener, self.accepting) {
+            self.ring.accept(listener.as_raw_fd());
+            self.accepting = true;
+        }
+    }
+
+    /// Accepts no more connections; those that wait to be accepted are reset.
+    pub fn stop_accepting(&mut self) {
+        if let (Some(listener), true) = (&self.listener, self.accepting) {
+            shut(listener.as_raw_fd());
+            self.ring.cancel(Token::Accept);
+        }
+    }
+
+    /// Takes over a connected socket; `endpoint` makes its other end.
+    pub fn adopt(&mut self, socket: OwnedFd, endpoint: impl FnOnce(ConnectionId) -> E) -> ConnectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place {
+                generation: 0,
+                connection: None,
+            });
+            self.places.len() as u32 - 1
+        });
+        let place = &mut self.places[index as usize];
+        let id = ConnectionId {
+            index,
+            generation: place.generation,
+        };
+        place.connection = Some(Box::new(Connection::new(socket, endpoint(id))));
+        self.open += 1;
+        self.touch(id);
+        id
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// The endpoint of a connection that still exists.
+    pub fn endpoint(&mut self, id: ConnectionId) -> Option<&mut E> {
+        Some(&mut self.connection(id)?.endpoint)
+    }
+
+    /// All connections' endpoints.
+    pub fn endpoints(&mut self) -> impl Iterator<Item = &mut E> {
+        self.places
+            .iter_mut()
+            .filter_map(|place| Some(&mut place.connection.as_mut()?.endpoint))
+    }
+
+    /// Something about the endpoint changed: it has output, or wants input again, or is to close.
+    pub fn touch(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.listed {
+            connection.listed = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Closes every connection, output or not.
+    pub fn abandon_all(&mut self) {
+        for index in 0..self.places.len() as u32 {
+            let id = ConnectionId {
+                index,
+                generation: self.places[index as usize].generation,
+            };
+            if let Some(connection) = self.connection(id) {
+                connection.over = true;
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Whether output of some connection is not yet with the kernel.
+    pub fn has_output(&mut self) -> bool {
+        self.places
+            .iter_mut()
+            .filter_map(|place| place.connection.as_mut())
+            .any(|connection| connection.has_output())
+    }
+
+    /// Begins to make a range of a file durable; ends with [`Events::synced`]. The file must stay open until then.
+    pub fn sync(&mut self, part: u32, file: RawFd, offset: u64, length: u32) {
+        self.ring.sync(part, file, offset, length);
+    }
+
+    /// Sets the timer, which may be running, to run out after this long.
+    pub fn set_timer(&mut self, after: Duration) {
+        self.ring.timer(after, self.timer_running);
+        self.timer_running = true;
+    }
+
+    /// Whether the ring rings the doorbell; see [`Ring::notify`].
+    pub fn notify(&mut self, on: bool) {
+        self.ring.notify(on);
+    }
+
+    /// Whether operations wait for the next turn to be submitted.
+    pub fn has_submissions(&mut self) -> bool {
+        !self.touched.is_empty() || self.ring.has_submissions()
+    }
+
+    /// Looks after touched connections, submits everything, and takes what has completed. `force` makes the system
+    /// call even when nothing seems due: once after [`Network::notify`] was switched on.
+    pub fn turn(&mut self, events: &mut Events, force: bool) -> Result<(), RingError> {
+        events.clear();
+        self.look_after_touched(events);
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.enter(&mut completions, force)?;
+        events.any = !completions.is_empty();
+        for completion in completions.drain(..) {
+            self.complete(completion, events);
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection<E>> {
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.generation == id.generation {
+            place.connection.as_deref_mut()
+        } else {
+            None
+        }
+    }
+
+    fn complete(&mut self, completion: Completion, events: &mut Events) {
+        match completion.token {
+            Token::Accept => {
+                self.accepting = completion.more;
+                match completion.result {
+                    // SAFETY: the kernel has just opened the descriptor for us.
+                    Ok(socket) => events.accepted.push(unsafe { OwnedFd::from_raw_fd(socket as RawFd) }),
+                    Err(error) => events.accept_failed = Some(error),
+                }
+                if !completion.more && completion.result.is_ok() {
+                    self.accept(None);
+                }
+            }
+            Token::Receive(id) => self.received(id, &completion, events),
+            Token::Send(id) => {
+                self.sent(id, completion.result);
+                events.stirred.push(id);
+            }
+            Token::Sync(part) => events.synced.push((part, completion.result.map(drop))),
+            Token::Timer => {
+                self.timer_running = false;
+                events.timer = true;
+            }
+            Token::Control => {}
+        }
+    }
+
+    fn received(&mut self, id: ConnectionId, completion: &Completion, events: &mut Events) {
+        let place = self
+            .places
+            .get_mut(id.index as usize)
+            .filter(|place| place.generation == id.generation);
+        let connection = place
+            .and_then(|place| place.connection.as_deref_mut())
+            .expect("a connection outlives the operations on its socket");
+        if !completion.more {
+            connection.receive = Receive::Idle;
+        }
+        match completion.result {
+            Ok(0) => connection.input_over = true,
+            Ok(length) => {
+                let buffer = completion
+                    .buffer
+                    .expect("the kernel names the buffer of received bytes");
+                if !connection.over {
+                    connection.endpoint.receive(self.ring.received(buffer, length as usize));
+                }
+            }
+            // Paused, or no buffer was free: it goes on when there is reason to.
+            Err(libc::ECANCELED | libc::ENOBUFS) => {}
+            Err(_) => connection.over = true,
+        }
+        if let Some(buffer) = completion.buffer {
+            self.ring.give_back(buffer);
+        }
+        events.stirred.push(id);
+        self.touch(id);
+    }
+
+    fn sent(&mut self, id: ConnectionId, result: Result<u32, i32>) {
+        let place = self
+            .places
+            .get_mut(id.index as usize)
+            .filter(|place| place.generation == id.generation);
+        let connection = place
+            .and_then(|place| place.connection.as_deref_mut())
+            .expect("a connection outlives the operations on its socket");
+        if result.is_err() {
+            connection.over = true;
+        }
+        let socket = connection.descriptor();
+        if let Some(rest) = connection.sent(result.unwrap_or(0) as usize) {
+            // SAFETY: the connection keeps these bytes untouched until `Connection::sent`, which this operation's
+            // completion calls, and itself until no operation is under way.
+            unsafe { self.ring.send(id, socket, rest) };
+        }
+        self.touch(id);
+    }
+
+    fn look_after_touched(&mut self, events: &mut Events) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            let place = &mut self.places[id.index as usize];
+            let connection = place.connection.as_deref_mut().expect("a listed connection exists");
+            connection.listed = false;
+            let socket = connection.descriptor();
+            if let Some(bytes) = connection.begin_send() {
+                // SAFETY: as in `Network::sent`.
+                unsafe { self.ring.send(id, socket, bytes) };
+            }
+            match connection.next_step() {
+                Step::None => {}
+                Step::Receive => {
+                    connection.receive = Receive::Armed;
+                    self.ring.receive(id, socket);
+                }
+                Step::Pause => {
+                    connection.receive = Receive::Ending;
+                    self.ring.cancel(Token::Receive(id));
+                }
+                Step::Shut => {
+                    connection.shut = true;
+                    shut(socket);
+                }
+                Step::Remove => {
+                    place.connection = None;
+                    place.generation = (place.generation + 1) % GENERATION_COUNT;
+                    self.free.push(id.index);
+                    self.open -= 1;
+                    events.closed += 1;
+                }
+            }
+        }
+        self.touched = touched;
+    }
+}
+
+impl<E> Drop for Network<E> {
+    fn drop(&mut self) {
+        if self.open == 0 {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        } else {
+            // Operations under way read and write memory of the ring and the connections. Closing the ring does not
+            // wait for their end, so that memory must stay; it goes with the process, which is about to end.
+            std::mem::forget(std::mem::take(&mut self.places));
+        }
+    }
+}
+
+fn shut(socket: RawFd) {
+    // SAFETY: takes no pointers.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+    use crate::net::listener::listen;
+
+    /// Gives every byte back; full while more than `OUTPUT_MAX` bytes wait to be sent.
+    #[derive(Default)]
+    struct Echo {
+        output: Vec<u8>,
+        received: usize,
+        closing: bool,
+    }
+
+    const OUTPUT_MAX: usize = 64 << 10;
+
+    impl Endpoint for Echo {
+        fn receive(&mut self, bytes: &[u8]) {
+            self.received += bytes.len();
+            self.output.extend_from_slice(bytes);
+            self.closing |= bytes.ends_with(b"quit");
+        }
+        fn output(&mut self) -> &mut Vec<u8> {
+            &mut self.output
+        }
+        fn wants_input(&self) -> bool {
+            self.output.len() <= OUTPUT_MAX
+        }
+        fn is_closing(&self) -> bool {
+            self.closing
+        }
+        fn is_busy(&self) -> bool {
+            false
+        }
+    }
+
+    struct Server {
+        network: Network<Echo>,
+        events: Events,
+        address: SocketAddr,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut network = Network::new(&Doorbell::new().unwrap()).unwrap();
+            network.accept(Some(listener));
+            Self {
+                network,
+                events: Events::default(),
+                address,
+            }
+        }
+
+        fn turn(&mut self) {
+            self.network.turn(&mut self.events, false).unwrap();
+            for socket in self.events.accepted.drain(..) {
+                self.network.adopt(socket, |_| Echo::default());
+            }
+        }
+
+        fn turn_until<T>(&mut self, mut reached: impl FnMut(&mut Self) -> Option<T>) -> T {
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            loop {
+                self.turn();
+                if let Some(value) = reached(self) {
+                    return value;
+                }
+                assert!(std::time::Instant::now() < deadline, "it took too long");
+            }
+        }
+
+        fn run_beside<T: Send + 'static>(&mut self, client: impl FnOnce(SocketAddr) -> T + Send + 'static) -> T {
+            let address = self.address;
+            let thread = std::thread::spawn(move || client(address));
+            self.turn_until(|_| thread.is_finished().then_some(()));
+            thread.join().unwrap()
+        }
+    }
+
+    #[test]
+    fn bytes_come_back_to_each_of_many_clients() {
+        let mut server = Server::start();
+        server.run_beside(|address| {
+            let mut clients: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+            for round in 0..20u32 {
+                for (number, client) in clients.iter_mut().enumerate() {
+                    client.write_all(&[number as u8, round as u8].repeat(500)).unwrap();
+                }
+                for (number, client) in clients.iter_mut().enumerate() {
+                    let mut answer = [0; 1000];
+                    client.read_exact(&mut answer).unwrap();
+                    assert_eq!(answer.to_vec(), [number as u8, round as u8].repeat(500));
+                }
+            }
+        });
+        server.turn_until(|server| (server.network.open() == 0).then_some(()));
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_bounded_and_costs_only_itself() {
+        let mut server = Server::start();
+        let mut greedy = TcpStream::connect(server.address).unwrap();
+        greedy.set_nonblocking(true).unwrap();
+        let mut written = 0;
+        let mut silent_turns = 0;
+        let chunk = vec![7; 64 << 10];
+        server.turn_until(|_| {
+            match greedy.write(&chunk) {
+                Ok(length) => (written, silent_turns) = (written + length, 0),
+                Err(_) => silent_turns += 1,
+            }
+            (silent_turns > 2000).then_some(())
+        });
+        // What was taken in is what waits in our bounded buffers and in the sockets', not what the client could write.
+        let taken = server.network.endpoints().map(|echo| echo.received).sum::<usize>();
+        assert!(taken < written && written < 64 << 20, "{taken} taken of {written}");
+        server.run_beside(|address| {
+            let mut modest = TcpStream::connect(address).unwrap();
+            modest.write_all(b"hello").unwrap();
+            modest.read_exact(&mut [0; 5]).unwrap();
+        });
+        // Nothing was lost on the way: what it wrote comes back once it reads.
+        greedy.set_nonblocking(false).unwrap();
+        let read = server.run_beside(move |_| {
+            greedy.shutdown(std::net::Shutdown::Write).unwrap();
+            std::io::copy(&mut greedy, &mut std::io::sink()).unwrap()
+        });
+        assert_eq!(read, written as u64);
+        server.turn_until(|server| (server.network.open() == 0).then_some(()));
+    }
+
+    #[test]
+    fn a_closing_endpoint_sends_its_last_words() {
+        let mut server = Server::start();
+        let answer = server.run_beside(|address| {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"quit").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        assert_eq!(answer, "quit");
+        server.turn_until(|server| (server.network.open() == 0).then_some(()));
+    }
+
+    #[test]
+    fn a_file_is_synced_and_a_bad_one_reports_it() {
+        let mut server = Server::start();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        server.network.sync(3, file.as_raw_fd(), 0, 4096);
+        server.network.sync(4, -1, 0, 4096);
+        let mut ends = Vec::new();
+        server.turn_until(|server| {
+            ends.append(&mut server.events.synced);
+            (ends.len() == 2).then_some(())
+        });
+        ends.sort_unstable();
+        assert_eq!(ends, [(3, Ok(())), (4, Err(libc::EBADF))]);
+    }
+
+    #[test]
+    fn the_timer_runs_out_when_it_was_last_set_to() {
+        let mut server = Server::start();
+        let start = std::time::Instant::now();
+        server.network.set_timer(Duration::from_mins(1));
+        server.turn();
+        server.network.set_timer(Duration::from_millis(30));
+        server.turn_until(|server| server.events.timer.then_some(()));
+        assert!(start.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[test]
+    fn a_parked_shard_is_woken_by_a_completion_and_by_a_peer() {
+        use crate::net::wake::{Cause, Parked, Rest};
+        use std::sync::Arc;
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let peer = Arc::clone(&doorbell);
+        let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound).io_memory(64 << 10);
+        executor
+            .spawn(move || async move {
+                let rest = Rest::new(&doorbell).unwrap();
+                let mut network = Network::<Echo>::new(&doorbell).unwrap();
+                let mut events = Events::default();
+                network.set_timer(Duration::from_millis(20));
+                network.turn(&mut events, false).unwrap();
+                while !events.timer {
+                    network.notify(true);
+                    network.turn(&mut events, true).unwrap();
+                    if events.timer {
+                        break;
+                    }
+                    rest.until_rung().await.unwrap();
+                    network.notify(false);
+                    network.turn(&mut events, true).unwrap();
+                }
+                doorbell.announce(Parked::ForMail);
+                let thread = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(20));
+                    // Not what it waits for; were it woken by this, the assertion below would see the flag set.
+                    peer.ring(Cause::Watermark);
+                    std::thread::sleep(Duration::from_millis(20));
+                    peer.ring(Cause::Mail);
+                    std::time::Instant::now()
+                });
+                rest.until_rung().await.unwrap();
+                let woken = std::time::Instant::now();
+                let rung = thread.join().unwrap();
+                assert!(woken + Duration::from_millis(15) > rung, "the watermark woke it");
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+}

@@ -1,0 +1,24 @@
+//! The runtime: threads, mailboxes and the loop that drives each shard, from start to stop.
+//!
+//! [`partition`] is pure and the simulator's as well; everything else here is a driver around it.
+
+pub mod client;
+pub mod clock;
+pub mod cores;
+pub mod exit;
+pub mod mailbox;
+pub mod partition;
+pub mod recovery;
+pub mod reply_gate;
+pub mod segment_maker;
+pub mod shard_loop;
+pub mod shared;
+pub mod start;
+pub mod stop;
+pub mod verify;
+pub mod watermark;
+
+pub use exit::ExitCode;
+pub use partition::Partition;
+pub use start::{StartError, serve};
+pub use verify::{VerifyError, verify};

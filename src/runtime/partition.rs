@@ -1,0 +1,244 @@
+//! One shard with its log: the engine's [`Shard`], the [`LogWriter`] it appends to, and the gate its answers leave by.
+//!
+//! Pure: no I/O, no clock. The shard loop drives it over real segments, the simulator over a simulated disk. Inputs go
+//! in one by one; a turn ends with [`Partition::settle`], after which the driver takes out messages, released answers
+//! and the next sync.
+
+use std::collections::VecDeque;
+
+use cartwright_protocol::Reply;
+
+use crate::config::SyncMode;
+use crate::engine::{
+    Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage, Timestamp,
+};
+use crate::log::{LogWriter, MappedSegment, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError, SyncPlan};
+
+use super::reply_gate::ReplyGate;
+
+/// How often the log is synced with [`SyncMode::EverySecond`], in milliseconds.
+const SYNC_INTERVAL_MS: u64 = 1000;
+
+/// How often in one turn the shard is told that what it just appended is safe, where safe means appended. Being told
+/// may append again; whatever is left goes into the next turn.
+const SETTLE_ROUNDS_MAX: usize = 16;
+
+/// Requests wait for a segment that is late while less than this many of the largest records would fit, so that what
+/// is in flight finds room and nobody is refused for a moment's lack of it.
+const RECORDS_KEPT_FREE: u64 = 2;
+
+/// One shard with its log.
+#[derive(Debug)]
+pub struct Partition<M> {
+    shard: Shard,
+    log: LogWriter<M>,
+    mode: SyncMode,
+    output: Output,
+    gate: ReplyGate,
+    released: Vec<(ReplyTo, Reply)>,
+    /// Requests that wait for a segment.
+    held: VecDeque<Request>,
+    told_safe: LogPosition,
+    told_space: (u64, Option<&'static str>),
+    blocked: Option<&'static str>,
+    last_sync: Timestamp,
+}
+
+impl<M: SegmentMemory> Partition<M> {
+    /// A recovered shard and the log that it goes on in, all of which is synced.
+    pub fn new(shard: Shard, log: LogWriter<M>, mode: SyncMode) -> Self {
+        assert_eq!(log.synced(), log.last(), "all logs are synced before any shard takes a step");
+        Self {
+            shard,
+            log,
+            mode,
+            output: Output::default(),
+            gate: ReplyGate::default(),
+            released: Vec::new(),
+            held: VecDeque::new(),
+            told_safe: LogPosition::ZERO,
+            told_space: (0, None),
+            blocked: None,
+            last_sync: Timestamp::default(),
+        }
+    }
+
+    /// The engine's part, to look at.
+    pub const fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The log, to look at.
+    pub const fn log(&self) -> &LogWriter<M> {
+        &self.log
+    }
+
+    /// Takes a client's request whose home is this shard.
+    pub fn request(&mut self, now: Timestamp, request: Request) {
+        if self.accepts_requests() {
+            self.step(now, Input::Request(request));
+        } else {
+            self.held.push_back(request);
+        }
+    }
+
+    /// Whether requests are taken at once. While a segment is late they are held, and their senders should keep them.
+    pub fn accepts_requests(&self) -> bool {
+        self.held.is_empty() && self.has_room()
+    }
+
+    /// Takes a message from another shard.
+    pub fn message(&mut self, now: Timestamp, from: ShardId, message: ShardMessage) {
+        self.step(now, Input::Message { from, message });
+    }
+
+    /// The log of another shard is safe up to `position`.
+    pub fn peer_safe(&mut self, now: Timestamp, shard: ShardId, position: LogPosition) {
+        self.step(now, Input::Safe { shard, position });
+    }
+
+    /// Lets the shard act on the time, if it wants to.
+    pub fn tick(&mut self, now: Timestamp) {
+        if self.shard.next_timer().is_some_and(|due| due <= now) {
+            self.step(now, Input::Tick);
+        }
+    }
+
+    /// Ends a turn: tells the shard about the log, takes requests that were held, and opens the gate as far as is safe.
+    pub fn settle(&mut self, now: Timestamp) {
+        self.tell_space(now);
+        while self.has_room()
+            && let Some(request) = self.held.pop_front()
+        {
+            self.step(now, Input::Request(request));
+        }
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            let safe = self.safe();
+            if safe == self.told_safe {
+                break;
+            }
+            self.told_safe = safe;
+            self.step(now, Input::Safe { shard: self.log.identity().shard, position: safe });
+        }
+        self.tell_space(now);
+        self.gate.open(self.told_safe, &mut self.released);
+    }
+
+    /// How far this shard's log is safe: to be published to the others after [`Partition::settle`].
+    pub fn safe(&self) -> LogPosition {
+        match self.mode {
+            SyncMode::Always => self.log.synced(),
+            SyncMode::EverySecond | SyncMode::No => self.log.last(),
+        }
+    }
+
+    /// Messages to other shards, in the order in which they are to arrive.
+    pub fn messages(&mut self) -> impl Iterator<Item = (ShardId, ShardMessage)> + '_ {
+        self.output.messages.drain(..)
+    }
+
+    /// Answers that may leave now.
+    pub fn released(&mut self) -> impl Iterator<Item = (ReplyTo, Reply)> + '_ {
+        self.released.drain(..)
+    }
+
+    /// Whether a turn would find something to do without any further input.
+    pub fn has_work(&self) -> bool {
+        self.safe() != self.told_safe
+            || !self.released.is_empty()
+            || !self.output.messages.is_empty()
+            || (!self.held.is_empty() && self.has_room())
+    }
+
+    /// Whether nothing is in flight here and every answer has left.
+    pub fn is_quiet(&self) -> bool {
+        self.shard.is_idle() && self.gate.is_empty() && self.held.is_empty() && !self.has_work()
+    }
+
+    /// Whether peers' watermarks matter: something is in flight that this shard has a part in.
+    pub fn awaits_peers(&self) -> bool {
+        !self.shard.is_idle()
+    }
+
+    /// When a turn is wanted though nothing else happens.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let sync = (self.mode == SyncMode::EverySecond && self.log.synced() < self.log.last())
+            .then(|| self.last_sync.plus_ms(SYNC_INTERVAL_MS));
+        [self.shard.next_timer(), sync].into_iter().flatten().min()
+    }
+
+    /// The next sync, if one is due and none is under way.
+    pub fn begin_sync(&mut self, now: Timestamp) -> Option<SyncPlan> {
+        let due = match self.mode {
+            SyncMode::Always => true,
+            SyncMode::EverySecond => now >= self.last_sync.plus_ms(SYNC_INTERVAL_MS),
+            SyncMode::No => false,
+        };
+        if !due {
+            return None;
+        }
+        let plan = self.log.begin_sync()?;
+        self.last_sync = now;
+        Some(plan)
+    }
+
+    /// Everything in `plan` is on disk.
+    pub fn sync_done(&mut self, plan: SyncPlan) {
+        self.log.sync_done(plan);
+    }
+
+    /// Which segment to make next, where there is no spare one.
+    pub fn wants_segment(&self) -> Option<SegmentNumber> {
+        self.log.wants_segment()
+    }
+
+    /// Takes a spare segment.
+    pub fn offer_segment(&mut self, memory: M) {
+        self.log.offer_segment(memory);
+        self.blocked = None;
+    }
+
+    /// No segment can be made, and why: new writes are refused once the log is full. Until the next
+    /// [`Partition::offer_segment`].
+    pub fn block(&mut self, why: &'static str) {
+        self.blocked = Some(why);
+    }
+
+    /// Segments that are of no more use.
+    pub fn take_retired(&mut self) -> Vec<M> {
+        self.log.take_retired()
+    }
+
+    /// A segment that is late is waited for; one that cannot be had is not, so that reads go on.
+    fn has_room(&self) -> bool {
+        let largest = RECORD_BYTES_MAX.min(self.log.payload_bytes_max()) as u64 + RECORD_OVERHEAD_BYTES;
+        let kept_free = if self.log.wants_segment().is_some() { RECORDS_KEPT_FREE * largest } else { 0 };
+        self.blocked.is_some() || self.log.room_bytes() >= kept_free
+    }
+
+    fn tell_space(&mut self, now: Timestamp) {
+        let space = (self.log.room_bytes(), self.blocked);
+        if space != self.told_space {
+            self.told_space = space;
+            self.step(now, Input::LogSpace { bytes: space.0, blocked: space.1 });
+        }
+    }
+
+    fn step(&mut self, now: Timestamp, input: Input) {
+        self.shard.step(now, input, &mut self.log, &mut self.output);
+        for (reply_to, reply, after) in self.output.replies.drain(..) {
+            if after <= self.told_safe {
+                self.released.push((reply_to, reply));
+            } else {
+                self.gate.hold(after, reply_to, reply);
+            }
+        }
+    }
+}
+
+impl Partition<MappedSegment> {
+    /// The orderly end: waits until everything appended is on disk, whatever the mode. No sync may be under way.
+    pub fn sync_and_end(mut self) -> Result<(), StorageError> {
+        self.log.sync_blocking()
+    }
+}

@@ -1,0 +1,194 @@
+//! Requests of one connection between being parsed and being answered: how many, how large, and which may run at once.
+//!
+//! Called by both front ends. It never touches bytes.
+//!
+//! A RESP connection's commands take effect as if executed one after the other. Commands of one [`Class`] may still be
+//! in the engine together: reads do not see each other, and the others of a class commute but for which of them is
+//! refused, or reach the engine's one place for their item or order in the order they were sent. A command of another
+//! class waits until everything before it is answered. Checkouts are the exception that a client must know: pipelined
+//! ones compete for the last units like those of two connections.
+
+use std::collections::VecDeque;
+
+use cartwright_protocol::{CART_LINES_MAX, Operation, TEXT_LENGTH_MAX};
+
+use super::context::SessionLimits;
+
+/// Commands that may be in flight together on one RESP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// `ITEM.PUT`, `STOCK.ADD`.
+    WriteStock,
+    /// `ITEM.GET`, `STOCK.GET`.
+    ReadStock,
+    /// `CHECKOUT`.
+    Checkout,
+    /// `ORDER.CONFIRM`, `ORDER.CANCEL`.
+    ChangeOrder,
+    /// `ORDER.GET`, `ORDER.LIST`.
+    ReadOrder,
+    /// Everything else: alone.
+    Alone,
+}
+
+impl Class {
+    const fn of(operation: &Operation) -> Self {
+        match operation {
+            Operation::ItemPut(_) | Operation::StockAdd(_) => Self::WriteStock,
+            Operation::ItemGet { .. } | Operation::StockGet { .. } => Self::ReadStock,
+            Operation::Checkout(_) => Self::Checkout,
+            Operation::OrderConfirm { .. } | Operation::OrderCancel { .. } => Self::ChangeOrder,
+            Operation::OrderGet { .. } | Operation::OrderList { .. } => Self::ReadOrder,
+            Operation::Audit => Self::Alone,
+        }
+    }
+}
+
+/// Longest RESP form of one line of an order, field names included.
+const ORDER_LINE_REPLY_BYTES: usize = 220;
+/// Longest RESP form of one order in a list.
+const SUMMARY_REPLY_BYTES: usize = 180;
+/// Longest RESP form of any reply without lines, texts and lists.
+const SMALL_REPLY_BYTES: usize = 512;
+
+/// How long the reply to `operation` can become, on either protocol, in bytes.
+const fn reply_bytes_max(operation: &Operation) -> usize {
+    SMALL_REPLY_BYTES
+        + match operation {
+            Operation::OrderGet { .. } => CART_LINES_MAX * ORDER_LINE_REPLY_BYTES,
+            Operation::OrderList { count, .. } => *count as usize * SUMMARY_REPLY_BYTES,
+            Operation::ItemGet { .. } => TEXT_LENGTH_MAX,
+            _ => 0,
+        }
+}
+
+/// What one request takes up until it is answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    /// Its bytes on the wire.
+    pub(super) request_bytes: usize,
+    /// What its reply may need.
+    pub(super) reply_bytes: usize,
+}
+
+struct Ready {
+    sequence: u64,
+    class: Class,
+    reply_bytes: usize,
+    operation: Operation,
+}
+
+/// See the module.
+pub(super) struct Queue {
+    /// Parsed, not yet given to the engine.
+    ready: VecDeque<Ready>,
+    /// With the engine.
+    in_flight: usize,
+    /// The class of those with the engine.
+    class: Class,
+    /// Not yet answered, or answered and waiting for an earlier answer.
+    unanswered: usize,
+    request_bytes: usize,
+    /// What the replies of those handed out, and of those waiting, may need.
+    reply_bytes: usize,
+}
+
+impl Queue {
+    pub(super) const fn new() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            in_flight: 0,
+            class: Class::Alone,
+            unanswered: 0,
+            request_bytes: 0,
+            reply_bytes: 0,
+        }
+    }
+
+    /// Whether nothing more should be parsed for now.
+    pub(super) const fn is_full(&self, limits: &SessionLimits, output_bytes: usize) -> bool {
+        self.unanswered >= limits.in_flight_max
+            || self.request_bytes >= limits.in_flight_bytes_max
+            || output_bytes + self.reply_bytes >= limits.output_bytes_max
+    }
+
+    /// Takes a request in; the weight to give back to [`Queue::release`].
+    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, operation: Operation) -> Weight {
+        let weight = Weight {
+            request_bytes,
+            reply_bytes: reply_bytes_max(&operation),
+        };
+        self.unanswered += 1;
+        self.request_bytes += request_bytes;
+        let class = Class::of(&operation);
+        self.ready.push_back(Ready {
+            sequence,
+            class,
+            reply_bytes: weight.reply_bytes,
+            operation,
+        });
+        weight
+    }
+
+    /// Takes in a reply that has to wait for earlier ones.
+    pub(super) const fn push_answered(&mut self, reply_bytes: usize) -> Weight {
+        self.unanswered += 1;
+        self.reply_bytes += reply_bytes;
+        Weight {
+            request_bytes: 0,
+            reply_bytes,
+        }
+    }
+
+    /// The next request for the engine, or `None` while it must wait: for commands of another class (where `ordered`),
+    /// or for room for its reply.
+    pub(super) fn next(
+        &mut self,
+        ordered: bool,
+        limits: &SessionLimits,
+        output_bytes: usize,
+    ) -> Option<(u64, Operation)> {
+        let front = self.ready.front()?;
+        if self.in_flight == 0 {
+            // Everything before it is answered and written, so it may go as soon as the client reads.
+            if output_bytes >= limits.output_bytes_max {
+                return None;
+            }
+        } else {
+            if ordered && (front.class != self.class || front.class == Class::Alone) {
+                return None;
+            }
+            if output_bytes + self.reply_bytes + front.reply_bytes > limits.output_bytes_max {
+                return None;
+            }
+        }
+        let front = self.ready.pop_front().expect("the queue has a front");
+        self.class = front.class;
+        self.in_flight += 1;
+        self.reply_bytes += front.reply_bytes;
+        Some((front.sequence, front.operation))
+    }
+
+    /// The engine has answered one.
+    pub(super) fn answered(&mut self) {
+        self.in_flight = self
+            .in_flight
+            .checked_sub(1)
+            .expect("only what was handed out is completed");
+    }
+
+    /// An answer has been written to the output.
+    pub(super) fn release(&mut self, weight: Weight) {
+        self.unanswered -= 1;
+        self.request_bytes -= weight.request_bytes;
+        self.reply_bytes -= weight.reply_bytes;
+    }
+
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) const fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+}

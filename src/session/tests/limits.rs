@@ -1,0 +1,139 @@
+//! What a connection may take up: requests, input, output.
+
+use cartwright_protocol::Operation;
+use cartwright_protocol::resp::ParserLimits;
+
+use super::{answer, command, context_with, count, settle};
+use crate::session::{Session, SessionLimits};
+
+fn with(limits: SessionLimits) -> Session {
+    Session::new(1, context_with(limits))
+}
+
+fn handed_out(session: &mut Session) -> Vec<(u64, Operation)> {
+    std::iter::from_fn(|| session.next_request()).collect()
+}
+
+#[test]
+fn input_behind_the_in_flight_limit_is_not_parsed_until_replies_go_out() {
+    let mut session = with(SessionLimits {
+        in_flight_max: 8,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(&b"STOCK.ADD a 1\r\n".repeat(20));
+    assert_eq!(session.unanswered(), 8);
+    assert!(!session.wants_input());
+    let run = handed_out(&mut session);
+    assert_eq!(run.len(), 8);
+    session.complete(run[1].0, answer(&run[1].1));
+    assert!(
+        handed_out(&mut session).is_empty(),
+        "its reply has not gone out: the first is awaited"
+    );
+    session.complete(run[0].0, answer(&run[0].1));
+    assert_eq!(handed_out(&mut session).len(), 2);
+    for (sequence, operation) in &run[2..] {
+        session.complete(*sequence, answer(operation));
+    }
+    assert_eq!(session.in_flight(), 2);
+    assert_eq!(handed_out(&mut session).len(), 6);
+}
+
+#[test]
+fn every_request_behind_a_limit_is_answered_in_the_end() {
+    let mut session = with(SessionLimits {
+        in_flight_max: 3,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(&b"STOCK.ADD a 1\r\nPING\r\nSTOCK.GET a\r\n".repeat(100));
+    let replies = settle(&mut session);
+    assert_eq!(count(&replies, b'+'), 100);
+    assert!(session.wants_input() && session.unanswered() == 0);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from() {
+    let mut session = with(SessionLimits {
+        output_bytes_max: 10_000,
+        ..SessionLimits::DEFAULT
+    });
+    let echo = command(&["ECHO", &"x".repeat(1000)]);
+    session.receive(&echo.repeat(50));
+    assert!(session.next_request().is_none() && !session.wants_input());
+    assert!(
+        (10_000..12_000).contains(&session.output().len()),
+        "{}",
+        session.output().len()
+    );
+    let mut received = 0;
+    while !session.output().is_empty() {
+        received += session.output().len();
+        session.output().clear();
+        assert!(session.next_request().is_none());
+    }
+    assert_eq!(received, 50 * 1009);
+    assert!(session.wants_input());
+}
+
+#[test]
+fn replies_that_wait_behind_an_awaited_one_count_as_output() {
+    let mut session = with(SessionLimits {
+        output_bytes_max: 10_000,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(b"STOCK.ADD a 1\r\n");
+    session.receive(&command(&["ECHO", &"x".repeat(1000)]).repeat(50));
+    assert!(session.unanswered() < 12, "{}", session.unanswered());
+    assert_eq!(settle(&mut session).len(), 4 + 50 * 1009);
+}
+
+#[test]
+fn requests_with_large_replies_are_handed_out_as_there_is_room() {
+    let mut session = with(SessionLimits {
+        output_bytes_max: 4 << 20,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(&format!("ORDER.GET {}\r\n", super::order_id()).into_bytes().repeat(100));
+    let run = handed_out(&mut session);
+    assert!((2..8).contains(&run.len()), "{}", run.len());
+    for (sequence, operation) in run {
+        session.complete(sequence, answer(&operation));
+    }
+    settle(&mut session);
+    assert_eq!(session.unanswered(), 0);
+    assert!(session.wants_input());
+}
+
+#[test]
+fn large_requests_count_by_their_bytes() {
+    let mut session = with(SessionLimits {
+        in_flight_bytes_max: 1000,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(&command(&["STOCK.ADD", "a", "1", "REASON", &"x".repeat(400)]).repeat(10));
+    assert_eq!(session.unanswered(), 3);
+    settle(&mut session);
+    assert_eq!(session.unanswered(), 0);
+}
+
+#[test]
+fn a_command_over_the_buffer_limit_costs_one_reply_and_the_connection() {
+    let resp = ParserLimits {
+        arguments_max: 100,
+        bulk_bytes_max: 1000,
+        command_bytes_max: 5000,
+    };
+    let mut session = with(SessionLimits {
+        resp,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(b"*99\r\n");
+    for _ in 0..10 {
+        session.receive(&[b"$1000\r\n", "x".repeat(1000).as_bytes(), b"\r\n"].concat());
+    }
+    assert_eq!(
+        settle(&mut session),
+        b"-ERR Protocol error: command exceeds the query buffer limit of 5000 bytes\r\n"
+    );
+    assert!(session.is_closing());
+}

@@ -1,0 +1,155 @@
+//! The session's guarantees, by what they are about: order, the commands' words, any bytes at all, real sockets.
+
+mod any_bytes;
+mod limits;
+mod order;
+mod over_tcp;
+mod words;
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::rc::Rc;
+
+use cartwright_protocol::{
+    Amount, AuditReport, Currency, Error, ErrorCode, ItemView, LineView, Operation, OrderId, OrderState, OrderSummary,
+    OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
+};
+
+use super::{ServerCounters, Session, SessionContext, SessionLimits};
+
+fn context_with(limits: SessionLimits) -> Rc<SessionContext> {
+    Rc::new(SessionContext {
+        shard: 1,
+        shard_count: 2,
+        port: 6379,
+        process_id: 4711,
+        run_id: "0".repeat(40),
+        limits,
+        facts: Box::new(ServerCounters {
+            uptime_seconds: 90,
+            connected_clients: 3,
+            ..ServerCounters::default()
+        }),
+        commands: Cell::new(0),
+    })
+}
+
+fn session() -> Session {
+    Session::new(7, context_with(SessionLimits::DEFAULT))
+}
+
+fn order_id() -> OrderId {
+    OrderId::new(Slot::of(b"ann"), 3)
+}
+
+fn pounds() -> Currency {
+    Currency::new(b"GBP").unwrap()
+}
+
+/// A reply of the right kind, made of the operation alone, so that a mixed-up reply shows.
+fn answer(operation: &Operation) -> Reply {
+    let total = Amount::new(1250).unwrap();
+    match operation {
+        Operation::ItemPut(_) => Reply::Ok,
+        Operation::ItemGet { sku } if sku.as_str() == "none" => Reply::Null,
+        Operation::ItemGet { sku } => Reply::Item(Box::new(ItemView {
+            sku: sku.clone(),
+            price: Amount::new(250).unwrap(),
+            currency: pounds(),
+            name: Text::new(b"a thing").unwrap(),
+            limit: 3,
+            backorder: 0,
+        })),
+        Operation::StockAdd(add) => Reply::Integer(add.delta),
+        Operation::StockGet { .. } => Reply::Stock(StockView {
+            on_hand: 10,
+            held: 2,
+            committed: 9,
+            available: -1,
+        }),
+        Operation::Checkout(checkout) if checkout.lines[0].quantity.units() > 100 => {
+            Reply::Error(Error::new(ErrorCode::OutOfStock, "22423 wanted 101, available 3"))
+        }
+        Operation::Checkout(checkout) => Reply::Receipt(Receipt {
+            id: order_id(),
+            state: if checkout.hold_ms.is_some() {
+                OrderState::Held
+            } else {
+                OrderState::Placed
+            },
+            total,
+            currency: pounds(),
+            expires_at_ms: u64::from(checkout.hold_ms.unwrap_or(0)),
+        }),
+        Operation::OrderGet { id } => Reply::Order(Box::new(OrderView {
+            id: *id,
+            customer: "ann".parse().unwrap(),
+            state: OrderState::Placed,
+            currency: pounds(),
+            total,
+            created_at_ms: 11,
+            updated_at_ms: 12,
+            expires_at_ms: 0,
+            lines: vec![LineView {
+                sku: Sku::new(b"22423").unwrap(),
+                price: Amount::new(250).unwrap(),
+                ordered: 5,
+                cancelled: 1,
+                shipped: 2,
+                returned: 0,
+            }],
+        })),
+        Operation::OrderList { count, .. } => {
+            let summary = OrderSummary {
+                id: order_id(),
+                state: OrderState::Expired,
+                total,
+                currency: pounds(),
+                created_at_ms: u64::from(*count),
+            };
+            Reply::Orders(vec![summary])
+        }
+        Operation::OrderConfirm { .. } => Reply::State(OrderState::Placed),
+        Operation::OrderCancel { .. } => Reply::State(OrderState::Cancelled),
+        Operation::Audit => Reply::Audit(AuditReport {
+            items: 1,
+            state_hash: 0xab,
+            ..AuditReport::default()
+        }),
+    }
+}
+
+/// Hands out and answers whatever can be, in the order it comes, and gives what the client would read.
+fn settle(session: &mut Session) -> Vec<u8> {
+    let mut sent = Vec::new();
+    loop {
+        sent.append(session.output());
+        match session.next_request() {
+            Some((sequence, operation)) => session.complete(sequence, answer(&operation)),
+            // Taking the output may have made room for more.
+            None if session.output().is_empty() => return sent,
+            None => (),
+        }
+    }
+}
+
+/// What a client that sends `bytes` reads.
+fn exchange(session: &mut Session, bytes: &[u8]) -> String {
+    session.receive(bytes);
+    String::from_utf8(settle(session)).expect("the tests ask for text")
+}
+
+/// The words as a multibulk command.
+fn command(words: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write!(bytes, "*{}\r\n", words.len()).expect("a vector takes all");
+    for word in words {
+        write!(bytes, "${}\r\n{word}\r\n", word.len()).expect("a vector takes all");
+    }
+    bytes
+}
+
+/// How often `byte` occurs.
+fn count(bytes: &[u8], byte: u8) -> usize {
+    bytes.split(|&other| other == byte).count() - 1
+}
