@@ -77,7 +77,8 @@ pub struct ServeConfig {
 impl ServeConfig {
     /// How many shards to run.
     pub fn shard_count(&self) -> u16 {
-        self.shards.unwrap_or_else(|| (core_count().min(usize::from(SHARD_COUNT_MAX))) as u16)
+        self.shards
+            .unwrap_or_else(|| (core_count().min(usize::from(SHARD_COUNT_MAX))) as u16)
     }
 
     /// Bytes of a segment.
@@ -127,7 +128,12 @@ mod tests {
     #[test]
     fn settings_outside_their_limits_are_refused() {
         let too_small = (SEGMENT_MB_MIN - 1).to_string();
-        for bad in [["--shards", "0"], ["--shards", "129"], ["--sync", "maybe"], ["--max-connections", "0"]] {
+        for bad in [
+            ["--shards", "0"],
+            ["--shards", "129"],
+            ["--sync", "maybe"],
+            ["--max-connections", "0"],
+        ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
         assert!(parse(&["--segment-mb", &too_small]).is_err());

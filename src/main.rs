@@ -1,7 +1,10 @@
 //! The command line: `serve` runs the server, `verify` reads a data directory and changes nothing.
 
+use std::io::IsTerminal;
+
 use cartwright::config::{ServeConfig, VerifyConfig};
 use cartwright::runtime::{ExitCode, VerifyError, serve, verify};
+use cartwright_tools::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
@@ -17,7 +20,13 @@ struct CommandLine {
     command: Command,
 
     /// What to log to stderr: error, warn, info, debug or trace, also by module
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", env = "CARTWRIGHT_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "CARTWRIGHT_LOG"
+    )]
     log: String,
 }
 
@@ -27,6 +36,8 @@ enum Command {
     Serve(ServeConfig),
     /// Reads a data directory and says what it holds, or where it is damaged
     Verify(VerifyConfig),
+    /// Plays a shop's orders, crashes the server in the middle, and proves that none was lost
+    Demo(DemoOptions),
 }
 
 fn main() {
@@ -35,7 +46,12 @@ fn main() {
         eprintln!("cartwright: --log {log} is not a level or filter: {error}");
         std::process::exit(2);
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     match command {
         Command::Serve(config) => {
             if let Err(error) = serve(&config) {
@@ -48,5 +64,14 @@ fn main() {
             Err(VerifyError::Data(error)) => error.exit_code().die(error),
             Err(error @ VerifyError::Report(_)) => ExitCode::Storage.die(error),
         },
+        Command::Demo(options) => {
+            let shown = std::env::current_exe()
+                .map_err(anyhow::Error::from)
+                .and_then(|server| cartwright_tools::demo::run(&DemoOptions { server, ..options }));
+            if let Err(error) = shown {
+                eprintln!("cartwright: {error:#}");
+                std::process::exit(1);
+            }
+        }
     }
 }

@@ -143,6 +143,11 @@ fn a_torn_tail_is_cut_and_never_comes_back() {
     assert_eq!(payloads.len(), 20);
     assert!(log.torn_bytes() > 0);
     let (mut writer, factory) = log.into_writer().unwrap();
+    let next = segment_path(
+        directory.path(),
+        writer.wants_segment().expect("the next segment was not a spare one").0,
+    );
+    assert!(!next.exists(), "the torn segment is gone");
     // As long as the torn one, so that the one behind it would follow on.
     append(&mut writer, &factory, 1);
     drop(writer);
@@ -319,6 +324,17 @@ fn a_path_that_cannot_be_a_data_directory_is_refused_in_words() {
     let deep = directory.path().join("a/b/c");
     DataDirectory::open(&deep).unwrap();
     DataDirectory::open_read_only(&deep).unwrap();
+}
+
+#[test]
+fn data_of_another_user_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(DataDirectory::open(directory.path()).unwrap());
+    // Only a privileged user can give a file away, and only such a one could use another's by mistake.
+    if std::os::unix::fs::chown(directory.path().join("MANIFEST"), Some(54321), None).is_ok() {
+        let error = DataDirectory::open(directory.path()).unwrap_err();
+        assert!(matches!(error, DataError::WrongOwner { owner: 54321, .. }), "{error}");
+    }
 }
 
 #[test]

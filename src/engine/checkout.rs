@@ -15,6 +15,7 @@ use super::message::ReplyTo;
 use super::orders::{Order, OrderChange, OrderLine};
 use super::record::Record;
 use super::shard::Step;
+use super::state::Pending;
 use super::transaction::{InFlight, PieceLine, Purpose, Verdict};
 
 /// Up to here lines of one SKU are found by comparing all with all.
@@ -44,6 +45,10 @@ impl Step<'_> {
             let mut currency = None;
             match self.check_piece(&mut lines, &mut currency, None) {
                 Ok(()) => {
+                    if let Err(error) = self.check_limits(&customer, &lines) {
+                        let purpose = Purpose::Checkout { customer, hold_ms };
+                        return self.refuse_behind_decisions(reply_to, key, purpose, error);
+                    }
                     let currency = currency.expect("a cart has a line, and a line a currency");
                     let (reply, after) = self.checkout_here(customer, hold_ms, currency, lines, key);
                     return self.answer(reply_to, reply, after);
@@ -112,12 +117,15 @@ impl Step<'_> {
                 }
                 lines[index].quantity = sum;
             } else {
+                let slot = sku.slot();
                 lines.push(PieceLine {
-                    shard: self.shard.map.shard_of(sku.slot()),
+                    shard: self.shard.map.shard_of(slot),
+                    slot,
                     cart_index: lines.len() as u16,
                     sku,
                     quantity: quantity.units(),
                     price: Amount::default(),
+                    limit: None,
                     allocations: Allocations::Main,
                 });
             }
@@ -144,6 +152,26 @@ impl Step<'_> {
             self.append_if_room(record).map(|(position, _)| (answer, position))
         });
         made.unwrap_or_else(|error| (Reply::Error(error), LogPosition::ZERO))
+    }
+
+    /// Whether the customer may have these units beside those of their open orders, counting orders that are decided
+    /// here and not yet durable: of two carts at once the second sees the first.
+    pub fn check_limits(&self, customer: &Customer, lines: &[PieceLine]) -> Result<(), Error> {
+        for line in lines {
+            let Some(limit) = line.limit else { continue };
+            let state = &self.shard.state;
+            let slot = state.slot(customer.slot());
+            let settled = slot.orders_of(customer).iter().filter_map(|&id| slot.order(id));
+            let decided = state.pending.values().filter_map(Pending::order_made);
+            let orders = settled.chain(decided.filter(|order| order.customer == *customer));
+            let open: u64 = orders.map(|order| u64::from(order.open_units(&line.sku))).sum();
+            if open + u64::from(line.quantity) > u64::from(limit.units()) {
+                let (sku, wanted, limit) = (&line.sku, line.quantity, limit.units());
+                let text = format_compact!("{sku} wanted {wanted}, limit {limit} a customer, {open} in open orders");
+                return Err(Error::new(ErrorCode::Limit, text));
+            }
+        }
+        Ok(())
     }
 
     /// The order that these reserved or checked lines make. Gives it the next id of its slot; the record makes it so.

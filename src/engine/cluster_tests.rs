@@ -344,6 +344,14 @@ fn put(sku: Sku) -> Operation {
     }))
 }
 
+fn put_limited(sku: Sku, limit: u64) -> Operation {
+    let Operation::ItemPut(mut put) = put(sku) else {
+        unreachable!("put makes an ITEM.PUT")
+    };
+    put.limit = Quantity::new(limit);
+    Operation::ItemPut(put)
+}
+
 fn add(sku: Sku, delta: i64) -> Operation {
     Operation::StockAdd(Box::new(StockAdd {
         sku,
@@ -520,6 +528,29 @@ fn confirm_then_cancel_moves_the_units_and_repeats_change_nothing() {
             assert_eq!(cancelled, Reply::State(OrderState::Cancelled));
         }
         assert_eq!(cluster.stock(&sku(1)).available, 9);
+        cluster.check_books();
+    }
+}
+
+#[test]
+fn one_customer_has_at_most_the_limit_also_with_two_carts_at_once() {
+    for shard_count in [1, 2, 4] {
+        let mut cluster = stocked(shard_count, 4, 100);
+        assert_eq!(cluster.call(put_limited(sku(0), 3)), Reply::Ok);
+        let lines = [(sku(0), 2), (sku(1), 1), (sku(2), 1)];
+        let (one, two) = (
+            cluster.send(checkout(1, 1, None, &lines)),
+            cluster.send(checkout(1, 2, None, &lines)),
+        );
+        cluster.drain();
+        let (first, second) = (cluster.replies[&one].clone(), cluster.replies[&two].clone());
+        let id = receipt(&first).id;
+        refused_with(&second, ErrorCode::Limit);
+        receipt(&cluster.call(checkout(2, 3, None, &lines)));
+        receipt(&cluster.call(checkout(1, 4, None, &lines[1..])));
+        cluster.call(Operation::OrderCancel { id, key: None });
+        receipt(&cluster.call(checkout(1, 5, None, &lines)));
+        refused_with(&cluster.call(checkout(1, 2, None, &lines)), ErrorCode::Limit);
         cluster.check_books();
     }
 }

@@ -162,10 +162,12 @@ impl Step<'_> {
             .enumerate()
             .map(|(index, line)| PieceLine {
                 shard: map.shard_of(line.sku.slot()),
+                slot: line.sku.slot(),
                 cart_index: index as u16,
                 sku: line.sku.clone(),
                 quantity: line.ordered - line.cancelled,
                 price: Amount::default(),
+                limit: None,
                 allocations: line.allocations.clone(),
             });
         let lines = lines.collect();

@@ -130,6 +130,14 @@ impl Order {
         }
     }
 
+    /// Units of an item that are neither cancelled nor expired.
+    pub fn open_units(&self, sku: &Sku) -> u32 {
+        self.lines
+            .iter()
+            .find(|line| line.sku == *sku)
+            .map_or(0, |line| line.ordered - line.cancelled)
+    }
+
     /// Its open units, line by line.
     pub fn stock_lines(&self) -> impl Iterator<Item = StockLine> {
         self.lines.iter().map(|line| StockLine {

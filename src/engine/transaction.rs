@@ -7,8 +7,9 @@
 
 use std::ops::Range;
 
-use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Reply, Sku};
+use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Quantity, Reply, Sku, Slot};
 use compact_str::format_compact;
+use smallvec::SmallVec;
 
 use super::idempotency::{KeptReply, KeyRecord, KeyUse};
 use super::ids::{LogPosition, ShardId, TransactionId};
@@ -25,6 +26,8 @@ use super::waiting::Waiting;
 pub struct PieceLine {
     /// The shard of the item.
     pub shard: ShardId,
+    /// The slot of the item.
+    pub slot: Slot,
     /// The line's place in the cart.
     pub cart_index: u16,
     /// Which item.
@@ -33,6 +36,8 @@ pub struct PieceLine {
     pub quantity: u32,
     /// The item's price, once its shard has been visited.
     pub price: Amount,
+    /// The item's limit for one customer, once its shard has been visited.
+    pub limit: Option<Quantity>,
     /// Where the units are: known from the order, or found by the item's shard.
     pub allocations: Allocations,
 }
@@ -212,9 +217,12 @@ impl Step<'_> {
         currency: &mut Option<Currency>,
         front_of: Option<&Sku>,
     ) -> Result<(), Verdict> {
+        // All look-ups before all checks: the processor waits for the memory of several items at once.
+        let state = &self.shard.state;
+        let items: SmallVec<[_; 32]> = lines.iter().map(|line| state.slot(line.slot).item(&line.sku)).collect();
         let mut wait = None;
-        for line in lines {
-            let Some(item) = self.shard.state.item(&line.sku) else {
+        for (line, item) in lines.iter_mut().zip(items) {
+            let Some(item) = item else {
                 let error = Error::new(
                     ErrorCode::NoItem,
                     format_compact!("{} is not in the catalogue", line.sku),
@@ -230,6 +238,7 @@ impl Step<'_> {
                 ));
             }
             line.price = item.price;
+            line.limit = item.limit;
             match item.allocate(line.quantity) {
                 Ok(_) if item.has_waiting && front_of != Some(&line.sku) => {
                     wait.get_or_insert_with(|| line.sku.clone());
@@ -390,6 +399,7 @@ impl Step<'_> {
         let at = self.shard.now;
         let (change, reply) = match &in_flight.purpose {
             Purpose::Checkout { customer, hold_ms } => {
+                self.check_limits(customer, &transaction.lines)?;
                 let lines = std::mem::take(&mut transaction.lines);
                 let currency = transaction.currency.expect("a prepared cart has a currency");
                 let order = self.make_order(customer.clone(), *hold_ms, currency, lines)?;
@@ -412,6 +422,27 @@ impl Step<'_> {
             in_flight.key.clone().map(|key| key.answered(at, reply.clone())),
             reply,
         ))
+    }
+
+    /// Refuses once all that is decided here by now is durable: for a refusal that such decisions explain.
+    pub fn refuse_behind_decisions(&mut self, reply_to: ReplyTo, key: Option<KeyUse>, purpose: Purpose, error: Error) {
+        let transaction = self.shard.next_transaction_id();
+        if let Some(key) = &key {
+            self.shard.keys_in_flight.begin(key);
+        }
+        let in_flight = InFlight {
+            reply_to: Some(reply_to),
+            key,
+            purpose,
+        };
+        self.shard.in_flight.insert(transaction.sequence, in_flight);
+        let needs = vec![(self.shard.id, self.shard.end)];
+        self.shard.awaiting.push_back(Awaiting {
+            needs,
+            transaction,
+            then: Then::Refuse(error),
+        });
+        self.resolve_awaiting();
     }
 
     /// Gives back what the home holds in memory for this transaction; its ticket stays open.

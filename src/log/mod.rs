@@ -2,11 +2,12 @@
 //!
 //! Two halves. The pure one lays out records and segments, appends, plans syncs and decides what recovery keeps
 //! ([`LogWriter`], [`LogScan`]); the simulator puts its own disk under it. The other keeps segments in mapped files
-//! ([`MappedSegment`], [`open_log`]) in a locked [`DataDirectory`].
+//! ([`MappedSegment`], [`open_log`]) and checkpoints in files ([`CheckpointDirectory`]), in a locked [`DataDirectory`].
 //!
 //! What is assumed of the disk: what a sync confirmed stays, also when its sector is written again and the power fails
 //! within that; otherwise any of the sectors written since may be there, or not.
 
+mod checkpoint_file;
 mod data_directory;
 mod manifest;
 mod record;
@@ -16,6 +17,10 @@ mod segment;
 mod storage;
 mod writer;
 
+pub use checkpoint_file::{
+    CHECKPOINT_FORMAT_VERSION, CHECKPOINTS_KEPT, CheckpointDirectory, CheckpointError, CheckpointSummary,
+    CheckpointWriter, PART_BYTES_MAX,
+};
 pub use data_directory::{DataDirectory, DataError, Incarnation};
 pub use manifest::{GenerationEntry, MANIFEST_FORMAT_VERSION, Manifest, ManifestFault};
 pub use record::{PAYLOAD_BYTES_MAX, RecordFault, Salt};

@@ -12,7 +12,9 @@ use thiserror::Error;
 
 use super::data_directory::DataDirectory;
 use super::scan::{LogDamage, LogOffset, LogScan, ScanEnd, ScanError};
-use super::segment::{LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
+use super::segment::{
+    LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes,
+};
 use super::storage::{
     Context, MappedSegment, SegmentFactory, StorageError, TEMPORARY_SUFFIX, list_segments, segment_path, shard_path,
     sync_directory,
@@ -271,7 +273,7 @@ pub(super) fn is_unused(directory: &Path) -> Result<bool, StorageError> {
     for number in list_segments(directory)? {
         read_segment(&segment_path(directory, number), &mut buffer)?;
         match SegmentHeader::decode(&buffer) {
-            Ok(_) if buffer[SEGMENT_HEADER_BYTES..].iter().all(|&byte| byte == 0) => {}
+            Ok(_) if written_bytes(&buffer[SEGMENT_HEADER_BYTES..]) == 0 => {}
             Ok(_) | Err(_) => return Ok(false),
         }
     }

@@ -9,11 +9,12 @@
 //! it had confirmed. That is **damage**, and no state is handed out as whole.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use thiserror::Error;
 
 use super::record::{RECORD_ALIGNMENT, Record, RecordFault, RecordKind, Salt, read_u64};
-use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
+use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes};
 use crate::engine::LogPosition;
 
 /// How far apart places are remembered from which an unproven end could be written again; bounds what is remembered.
@@ -222,22 +223,26 @@ impl LogScan {
         self.next = number.next();
         let salt = self.header(number, bytes)?.salt;
         if self.records_end.is_some() {
-            let tail = &bytes[SEGMENT_HEADER_BYTES..];
-            let torn_bytes = bytes_to_last_nonzero(tail);
-            self.torn_bytes += torn_bytes;
+            let torn_bytes = written_bytes(&bytes[SEGMENT_HEADER_BYTES..]);
+            self.torn_bytes += torn_bytes as u64;
             self.later.push(LaterSegment {
                 number,
                 is_empty: torn_bytes == 0,
             });
-            return Ok(self.search(salt, bytes, SEGMENT_HEADER_BYTES)?);
+            return Ok(self.search(salt, bytes, SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + torn_bytes)?);
         }
         let Some(end) = self.records(number, salt, bytes, on_record)? else {
             return Ok(());
         };
-        self.torn_bytes += bytes_to_last_nonzero(bytes.get(end.at.offset..).unwrap_or_default());
+        let torn_bytes = written_bytes(&bytes[end.at.offset..]);
+        self.torn_bytes += torn_bytes as u64;
         self.records_end = Some(end);
         // What the bad record itself says counts for nothing.
-        Ok(self.search(salt, bytes, end.at.offset + RECORD_ALIGNMENT)?)
+        Ok(self.search(
+            salt,
+            bytes,
+            end.at.offset + RECORD_ALIGNMENT..end.at.offset + torn_bytes,
+        )?)
     }
 
     /// Every segment was read: decides where the log ends.
@@ -364,14 +369,14 @@ impl LogScan {
         }
     }
 
-    /// Looks behind the bad record for one that proves it was acknowledged.
-    fn search(&self, salt: Salt, bytes: &[u8], from: usize) -> Result<(), LogDamage> {
+    /// Looks behind the bad record, where anything was written, for one that proves it was acknowledged.
+    fn search(&self, salt: Salt, bytes: &[u8], starts: Range<usize>) -> Result<(), LogDamage> {
         let Some(RecordsEnd { at, fault }) = self.records_end else {
             return Ok(());
         };
         let position = self.last.next();
-        let mut offset = from;
-        while offset < bytes.len() {
+        let mut offset = starts.start;
+        while offset < starts.end {
             let Ok(record) = Record::decode(salt, &bytes[offset..]) else {
                 offset += RECORD_ALIGNMENT;
                 continue;
@@ -397,11 +402,4 @@ fn damage(segment: SegmentNumber, offset: usize, fault: LogFault) -> LogDamage {
         at: LogOffset { segment, offset },
         fault,
     }
-}
-
-fn bytes_to_last_nonzero(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .map_or(0, |last| last as u64 + 1)
 }

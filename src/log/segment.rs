@@ -194,6 +194,22 @@ pub const fn payload_bytes_max(segment_bytes: u64) -> usize {
     }
 }
 
+/// Bytes up to the last one that is not zero.
+pub(super) fn written_bytes(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    // Whole pages first: almost all of an unused segment.
+    while let Some(start) = end.checked_sub(ZEROS.len())
+        && bytes[start..end] == ZEROS
+    {
+        end = start;
+    }
+    bytes[..end]
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
 /// A segment's bytes, all of them, header included, of a size that never changes: a mapped file, or a simulated disk's
 /// cache. What is stored is not on disk until a sync covers it, and may reach it before.
 pub trait SegmentMemory {
@@ -239,6 +255,19 @@ mod tests {
             bytes[at] ^= 0x10;
             assert!(SegmentHeader::decode(&bytes).is_err(), "byte {at}");
             bytes[at] ^= 0x10;
+        }
+    }
+
+    #[test]
+    fn what_was_written_ends_with_the_last_byte_that_is_not_zero() {
+        for length in [0, 1, 4095, 4096, 4097, 9000] {
+            assert_eq!(written_bytes(&vec![0; length]), 0);
+            for at in 0..length {
+                let mut bytes = vec![0; length];
+                bytes[at] = 1;
+                bytes[0] = 1;
+                assert_eq!(written_bytes(&bytes), at + 1);
+            }
         }
     }
 

@@ -4,183 +4,14 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
+use rig::{Action, IDENTITY, Rig, SECTOR_BYTES, SEGMENT_BYTES, actions, empty_segment, payload, power_cut, scan};
+
+use super::record::{MARK_BYTES, Record, RecordKind};
 use super::*;
 use crate::engine::Journal;
 use crate::engine::{LogPosition, ShardId};
 
-const SEGMENT_BYTES: usize = SEGMENT_BYTES_MIN as usize;
-
-const IDENTITY: LogIdentity = LogIdentity {
-    generation: Generation(1),
-    shard: ShardId(0),
-    shard_count: 2,
-};
-
-/// What a disk tears: it writes whole sectors, in any order.
-const SECTOR_BYTES: usize = 512;
-
-fn empty_segment(number: SegmentNumber) -> Vec<u8> {
-    let mut memory = vec![0; SEGMENT_BYTES];
-    let salt = Salt(number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    SegmentHeader {
-        identity: IDENTITY,
-        number,
-        segment_bytes: SEGMENT_BYTES as u64,
-        salt,
-    }
-    .encode(&mut memory);
-    memory
-}
-
-fn payload(position: u64, bytes: usize) -> Vec<u8> {
-    (0..bytes)
-        .map(|at| (position as usize * 31 + at * 7 + 1) as u8)
-        .collect()
-}
-
-/// A writer, the disk under it, and what it was told.
-#[derive(Debug)]
-struct Rig {
-    writer: LogWriter<Vec<u8>>,
-    /// Retired segments, ascending.
-    retired: Vec<Vec<u8>>,
-    /// Each segment as far as syncs have made it durable.
-    durable: Vec<Vec<u8>>,
-    /// Every payload, by position - 1.
-    payloads: Vec<Vec<u8>>,
-    outstanding: Option<(SyncPlan, Vec<Vec<u8>>)>,
-}
-
-impl Rig {
-    fn new() -> Self {
-        let first = empty_segment(SegmentNumber::FIRST);
-        Self {
-            durable: vec![first.clone()],
-            writer: LogWriter::create(IDENTITY, first),
-            retired: Vec::new(),
-            payloads: Vec::new(),
-            outstanding: None,
-        }
-    }
-
-    fn offer_spare(&mut self) {
-        if let Some(number) = self.writer.wants_segment() {
-            let spare = empty_segment(number);
-            self.durable.push(spare.clone());
-            self.writer.offer_segment(spare);
-        }
-    }
-
-    fn append(&mut self, bytes: usize) {
-        self.offer_spare();
-        let payload = payload(self.payloads.len() as u64 + 1, bytes);
-        let position = self.writer.append(&payload);
-        self.payloads.push(payload);
-        assert_eq!(position.0, self.payloads.len() as u64, "positions have no gaps");
-    }
-
-    fn begin_sync(&mut self) {
-        let Some(plan) = self.writer.begin_sync() else { return };
-        let data = plan
-            .ranges
-            .iter()
-            .map(|range| self.writer.segment(range.segment).expect("in the plan")[range.bytes.clone()].to_vec())
-            .collect();
-        self.outstanding = Some((plan, data));
-    }
-
-    fn finish_sync(&mut self) {
-        let Some((plan, data)) = self.outstanding.take() else {
-            return;
-        };
-        for (range, data) in plan.ranges.iter().zip(data) {
-            self.durable[range.segment.0 as usize - 1][range.bytes.clone()].copy_from_slice(&data);
-        }
-        self.writer.sync_done(plan);
-        self.retired.extend(self.writer.take_retired());
-    }
-
-    fn sync(&mut self) {
-        self.finish_sync();
-        self.begin_sync();
-        self.finish_sync();
-    }
-
-    /// Every segment as the process sees it: what a SIGKILL leaves.
-    fn cache(&self) -> Vec<Vec<u8>> {
-        let mut cache = self.retired.clone();
-        while let Some(memory) = self.writer.segment(SegmentNumber(cache.len() as u64 + 1)) {
-            cache.push(memory.clone());
-        }
-        cache.extend(self.durable[cache.len()..].iter().cloned());
-        cache
-    }
-
-    fn run(&mut self, actions: &[Action]) {
-        for action in actions {
-            match *action {
-                Action::Append(bytes) => self.append(bytes),
-                Action::BeginSync => self.begin_sync(),
-                Action::FinishSync => self.finish_sync(),
-            }
-        }
-    }
-
-    /// Goes on after a restart, as storage does it: cut, erase, remove what follows.
-    fn restart(mut segments: Vec<Vec<u8>>, payloads: &[Vec<u8>], end: &ScanEnd) -> Self {
-        segments.truncate(end.segment.0 as usize);
-        let mut current = segments.pop().expect("a log has a segment");
-        current[end.offset..].fill(0);
-        let mut durable = segments.clone();
-        durable.push(current.clone());
-        Self {
-            writer: LogWriter::resume(IDENTITY, current, end),
-            retired: segments,
-            durable,
-            payloads: payloads[..end.last.0 as usize].to_vec(),
-            outstanding: None,
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Action {
-    Append(usize),
-    BeginSync,
-    FinishSync,
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        6 => (0usize..200).prop_map(Action::Append),
-        1 => (1000usize..3000).prop_map(Action::Append),
-        2 => Just(Action::BeginSync),
-        2 => Just(Action::FinishSync),
-    ]
-}
-
-fn actions() -> impl Strategy<Value = Vec<Action>> {
-    proptest::collection::vec(action(), 0..80)
-}
-
-fn scan(segments: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, ScanEnd), LogDamage> {
-    let mut scan = LogScan::new(IDENTITY);
-    let mut payloads = Vec::new();
-    for (index, bytes) in segments.iter().enumerate() {
-        scan.segment(SegmentNumber(index as u64 + 1), bytes, &mut |position, payload| {
-            payloads.push(payload.to_vec());
-            assert_eq!(position.0, payloads.len() as u64);
-            Ok::<(), Infallible>(())
-        })
-        .map_err(|error| match error {
-            ScanError::Damage(damage) => damage,
-            ScanError::Refused { error, .. } => match error {},
-        })?;
-    }
-    let end = scan.finish()?;
-    assert_eq!(end.last.0, payloads.len() as u64);
-    Ok((payloads, end))
-}
+mod rig;
 
 /// A small log over three segments, its last record acknowledged and marked, two more behind it not synced.
 fn small_log() -> Rig {
@@ -398,6 +229,88 @@ fn a_segment_of_another_log_or_size_is_refused() {
 }
 
 #[test]
+fn a_whole_record_in_the_wrong_place_is_refused() {
+    let record = |kind, position, synced, payload| Record {
+        kind,
+        position: LogPosition(position),
+        synced: LogPosition(synced),
+        payload,
+    };
+    let wrong_successor = 7u64.to_le_bytes();
+    let (found, last) = (LogPosition(4), LogPosition(2));
+    let cases = [
+        (
+            record(RecordKind::Payload, 4, 0, b"gap".as_slice()),
+            LogFault::OutOfOrder { found, last },
+        ),
+        (
+            record(RecordKind::Payload, 2, 0, b"twice"),
+            LogFault::OutOfOrder { found: last, last },
+        ),
+        (
+            record(RecordKind::Mark, 4, 0, b""),
+            LogFault::OutOfOrder { found, last },
+        ),
+        (
+            record(RecordKind::Mark, 2, 3, b""),
+            LogFault::SyncedAhead {
+                synced: LogPosition(3),
+                last,
+            },
+        ),
+        (
+            record(RecordKind::Payload, 3, 3, b"itself"),
+            LogFault::SyncedAhead {
+                synced: LogPosition(3),
+                last,
+            },
+        ),
+        (
+            record(RecordKind::Seal, 2, 2, &wrong_successor),
+            LogFault::Seal { found: 7 },
+        ),
+    ];
+    for (record, fault) in cases {
+        let mut rig = Rig::new();
+        rig.append(100);
+        rig.append(100);
+        let mut cache = rig.cache();
+        let (_, end) = scan(&cache).unwrap();
+        let salt = SegmentHeader::decode(&cache[0]).unwrap().salt;
+        record.encode(salt, &mut cache[0][end.offset..]);
+        let at = LogOffset {
+            segment: SegmentNumber(1),
+            offset: end.offset,
+        };
+        assert_eq!(scan(&cache), Err(LogDamage { at, fault }));
+    }
+}
+
+#[test]
+fn room_counts_the_marks_of_what_was_appended_before() {
+    for bytes in 0..8 {
+        let mut rig = Rig::new();
+        rig.writer.append(&payload(1, 100));
+        rig.begin_sync();
+        rig.writer.append(&payload(2, bytes));
+        let room = rig.writer.room_bytes();
+        let before = rig.writer.segment(SegmentNumber(1)).unwrap().clone();
+        rig.sync();
+        let after = rig.writer.segment(SegmentNumber(1)).unwrap();
+        let marks = before
+            .iter()
+            .zip(after)
+            .rposition(|(before, after)| before != after)
+            .unwrap()
+            + 1
+            - before.iter().rposition(|&byte| byte != 0).unwrap();
+        assert!(marks > MARK_BYTES, "two marks");
+        rig.writer.append(&payload(3, (room - RECORD_OVERHEAD_BYTES) as usize));
+        rig.sync();
+    }
+}
+
+#[test]
 fn a_record_the_caller_refuses_stops_the_scan_there() {
     let mut rig = Rig::new();
     rig.append(10);
@@ -495,6 +408,28 @@ proptest! {
         assert_holds(&found, &rig.payloads, rig.writer.synced().max(end.last), "second cut");
     }
 
+    /// Recovery reads what the process saw, and only part of that may be on disk, in pages that no sync writes any more.
+    #[test]
+    fn what_is_written_again_is_all_that_may_be_missing(
+        actions in actions(), lost in proptest::collection::vec(any::<bool>(), 400),
+    ) {
+        let mut rig = Rig::new();
+        rig.run(&actions);
+        let cache = rig.cache();
+        let (_, end) = scan(&cache).unwrap();
+        let mut disk = power_cut(&rig, &lost);
+        if let Some(from) = end.unproven_from {
+            for segment in from.segment.0..=end.segment.0 {
+                let index = segment as usize - 1;
+                let start = if segment == from.segment.0 { from.offset } else { 0 };
+                let end = if segment == end.segment.0 { end.offset } else { SEGMENT_BYTES };
+                disk[index][start..end].copy_from_slice(&cache[index][start..end]);
+            }
+        }
+        let (found, _) = scan(&disk).unwrap();
+        prop_assert_eq!(found, rig.payloads);
+    }
+
     /// Erasing is not atomic either: a crash within it leaves any part of the tail.
     #[test]
     fn a_crash_while_the_tail_is_erased_changes_nothing(
@@ -553,18 +488,4 @@ proptest! {
         prop_assert!(rig.writer.room_bytes() >= largest as u64 + RECORD_OVERHEAD_BYTES);
         rig.append(largest);
     }
-}
-
-/// The disk after a power cut: what is durable, and of what was stored since the sectors that are not `lost`.
-fn power_cut(rig: &Rig, lost: &[bool]) -> Vec<Vec<u8>> {
-    let mut lost = lost.iter().cycle();
-    let mut disk = rig.durable.clone();
-    for (disk, cache) in disk.iter_mut().zip(rig.cache()) {
-        for (disk, cache) in disk.chunks_mut(SECTOR_BYTES).zip(cache.chunks(SECTOR_BYTES)) {
-            if disk != cache && !lost.next().expect("endless") {
-                disk.copy_from_slice(cache);
-            }
-        }
-    }
-    disk
 }

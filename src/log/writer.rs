@@ -10,10 +10,10 @@ use super::record::{MARK_BYTES, PAYLOAD_BYTES_MAX, Record, RecordKind, SEAL_BYTE
 use super::scan::ScanEnd;
 use super::segment::{
     LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_RESERVE_BYTES, SegmentHeader, SegmentMemory,
-    SegmentNumber, payload_bytes_max,
+    SegmentNumber, payload_bytes_max, written_bytes,
 };
-use crate::engine::LogPosition;
 use crate::engine::Journal;
+use crate::engine::LogPosition;
 
 /// One range of bytes of one segment to sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl<M: SegmentMemory> LogWriter<M> {
     pub fn resume(identity: LogIdentity, current: M, end: &ScanEnd) -> Self {
         let mut current = ActiveSegment::new(identity, end.segment, current);
         assert!(
-            current.memory.bytes()[end.offset..].iter().all(|&byte| byte == 0),
+            written_bytes(&current.memory.bytes()[end.offset..]) == 0,
             "a torn tail is erased before the log goes on, or its records could come back"
         );
         current.offset = end.offset;

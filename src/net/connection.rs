@@ -32,6 +32,17 @@ pub enum Receive {
     Ending,
 }
 
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// In use.
+    Open,
+    /// The socket failed, or all is said: nothing more is sent or taken in.
+    Over,
+    /// The same, and `shutdown` was called, so that operations under way end.
+    Shut,
+}
+
 /// A connection.
 pub struct Connection<E> {
     socket: OwnedFd,
@@ -41,10 +52,8 @@ pub struct Connection<E> {
     pub receive: Receive,
     /// The client has sent all it will.
     pub input_over: bool,
-    /// The socket failed, or all is said: nothing more is sent or taken in.
-    pub over: bool,
-    /// `shutdown` was called, so that operations under way end.
-    pub shut: bool,
+    /// Whether anything is still sent and taken in.
+    pub life: Life,
     /// It is on the list of connections to be looked after.
     pub listed: bool,
     sending: Vec<u8>,
@@ -74,8 +83,7 @@ impl<E: Endpoint> Connection<E> {
             endpoint,
             receive: Receive::Idle,
             input_over: false,
-            over: false,
-            shut: false,
+            life: Life::Open,
             listed: false,
             sending: Vec::new(),
             send_under_way: false,
@@ -90,7 +98,7 @@ impl<E: Endpoint> Connection<E> {
     /// Takes the endpoint's output to be sent, if there is some, and none is under way already. The bytes stay where
     /// they are until [`Connection::sent`].
     pub fn begin_send(&mut self) -> Option<&[u8]> {
-        if self.over || self.send_under_way || self.endpoint.output().is_empty() {
+        if self.life != Life::Open || self.send_under_way || self.endpoint.output().is_empty() {
             return None;
         }
         std::mem::swap(&mut self.sending, self.endpoint.output());
@@ -102,7 +110,7 @@ impl<E: Endpoint> Connection<E> {
     pub fn sent(&mut self, length: usize) -> Option<&[u8]> {
         assert!(self.send_under_way, "a send ends once");
         self.sending.drain(..length);
-        if !self.sending.is_empty() && !self.over {
+        if !self.sending.is_empty() && self.life == Life::Open {
             return Some(&self.sending);
         }
         self.sending.clear();
@@ -113,9 +121,16 @@ impl<E: Endpoint> Connection<E> {
         None
     }
 
+    /// The socket failed, or all is said.
+    pub fn end(&mut self) {
+        if self.life == Life::Open {
+            self.life = Life::Over;
+        }
+    }
+
     /// Whether some output is not yet with the kernel.
     pub fn has_output(&mut self) -> bool {
-        !self.over && (self.send_under_way || !self.endpoint.output().is_empty())
+        self.life == Life::Open && (self.send_under_way || !self.endpoint.output().is_empty())
     }
 
     /// The next thing to do, after output has been sent or is being sent.
@@ -123,14 +138,14 @@ impl<E: Endpoint> Connection<E> {
         let said = !self.send_under_way && self.endpoint.output().is_empty();
         let ending = self.endpoint.is_closing() || (self.input_over && !self.endpoint.is_busy());
         if ending && said {
-            self.over = true;
+            self.end();
         }
-        if self.over {
-            return match (self.receive, self.send_under_way) {
-                (Receive::Idle, false) => Step::Remove,
-                _ if self.shut => Step::None,
-                _ => Step::Shut,
-            };
+        let idle = self.receive == Receive::Idle && !self.send_under_way;
+        match self.life {
+            Life::Open => {}
+            _ if idle => return Step::Remove,
+            Life::Over => return Step::Shut,
+            Life::Shut => return Step::None,
         }
         let wanted = !ending && !self.input_over && self.endpoint.wants_input();
         match self.receive {
@@ -213,9 +228,9 @@ mod tests {
         assert!(connection.begin_send().is_some());
         assert_eq!(connection.next_step(), Step::Pause);
         connection.receive = Receive::Ending;
-        connection.over = true;
+        connection.end();
         assert_eq!(connection.next_step(), Step::Shut);
-        connection.shut = true;
+        connection.life = Life::Shut;
         assert_eq!(connection.next_step(), Step::None);
         connection.receive = Receive::Idle;
         assert_eq!(connection.next_step(), Step::None);

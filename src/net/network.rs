@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use super::connection::{Connection, Endpoint, Receive, Step};
+use super::connection::{Connection, Endpoint, Life, Receive, Step};
 use super::ring::{Completion, Ring, RingError};
 use super::token::{ConnectionId, GENERATION_COUNT, Token};
 use super::wake::Doorbell;
@@ -149,7 +149,7 @@ impl<E: Endpoint> Network<E> {
                 generation: self.places[index as usize].generation,
             };
             if let Some(connection) = self.connection(id) {
-                connection.over = true;
+                connection.end();
                 self.touch(id);
             }
         }
@@ -252,13 +252,13 @@ impl<E: Endpoint> Network<E> {
                 let buffer = completion
                     .buffer
                     .expect("the kernel names the buffer of received bytes");
-                if !connection.over {
+                if connection.life == Life::Open {
                     connection.endpoint.receive(self.ring.received(buffer, length as usize));
                 }
             }
             // Paused, or no buffer was free: it goes on when there is reason to.
             Err(libc::ECANCELED | libc::ENOBUFS) => {}
-            Err(_) => connection.over = true,
+            Err(_) => connection.end(),
         }
         if let Some(buffer) = completion.buffer {
             self.ring.give_back(buffer);
@@ -276,7 +276,7 @@ impl<E: Endpoint> Network<E> {
             .and_then(|place| place.connection.as_deref_mut())
             .expect("a connection outlives the operations on its socket");
         if result.is_err() {
-            connection.over = true;
+            connection.end();
         }
         let socket = connection.descriptor();
         if let Some(rest) = connection.sent(result.unwrap_or(0) as usize) {
@@ -309,7 +309,7 @@ impl<E: Endpoint> Network<E> {
                     self.ring.cancel(Token::Receive(id));
                 }
                 Step::Shut => {
-                    connection.shut = true;
+                    connection.life = Life::Shut;
                     shut(socket);
                 }
                 Step::Remove => {

@@ -73,6 +73,7 @@ impl ReceiveBuffers {
     }
 
     /// Makes `buffer` free again; the kernel learns of it with the next [`ReceiveBuffers::publish`].
+    #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page")]
     pub fn give_back(&mut self, buffer: BufferId) {
         assert!(
             buffer.0 < BUFFER_COUNT,

@@ -67,7 +67,7 @@ pub struct Completion {
 /// The ring.
 pub struct Ring {
     // Dropped in this order: the kernel lets go of the buffers with the ring.
-    ring: IoUring,
+    uring: IoUring,
     buffers: ReceiveBuffers,
     /// Operations for which the submission queue had no room; at most four for each connection, and a few.
     backlog: VecDeque<squeue::Entry>,
@@ -78,7 +78,7 @@ pub struct Ring {
 impl Ring {
     /// Sets up a ring that only the calling thread may use, and makes it raise `eventfd` when completions are due.
     pub fn new(eventfd: BorrowedFd<'_>) -> Result<Self, RingError> {
-        let ring = IoUring::builder()
+        let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
@@ -87,12 +87,13 @@ impl Ring {
             .dontfork()
             .build(SUBMISSION_ENTRIES)
             .map_err(RingError::of_setup)?;
-        ring.submitter()
+        uring
+            .submitter()
             .register_eventfd(eventfd.as_raw_fd())
             .map_err(RingError::of_setup)?;
-        let buffers = ReceiveBuffers::register(&ring)?;
+        let buffers = ReceiveBuffers::register(&uring)?;
         let mut ring = Self {
-            ring,
+            uring,
             buffers,
             backlog: VecDeque::new(),
             timer: Box::new(Timespec::new()),
@@ -142,7 +143,10 @@ impl Ring {
 
     /// Ends an operation early; it completes with `ECANCELED`, unless it just ended by itself.
     pub fn cancel(&mut self, token: Token) {
-        self.push(opcode::AsyncCancel::new(token.to_bits()).build().flags(QUIET), Token::Control);
+        self.push(
+            opcode::AsyncCancel::new(token.to_bits()).build().flags(QUIET),
+            Token::Control,
+        );
     }
 
     /// Starts the timer; one [`Token::Timer`] completion follows. `running` says that it was started before and has
@@ -173,7 +177,7 @@ impl Ring {
     /// Whether the kernel raises the eventfd. Off while the shard works, on before it parks; after switching it on,
     /// one [`Ring::enter`] must follow, since work that was due before raises nothing.
     pub fn notify(&mut self, on: bool) {
-        let completions = self.ring.completion();
+        let completions = self.uring.completion();
         if on {
             completions.enable_eventfd();
         } else {
@@ -187,13 +191,13 @@ impl Ring {
     pub fn enter(&mut self, completions: &mut Vec<Completion>, force: bool) -> Result<(), RingError> {
         self.buffers.publish();
         self.drain_backlog();
-        let submissions = self.ring.submission();
+        let submissions = self.uring.submission();
         let (waiting, due) = (submissions.len(), submissions.taskrun() || submissions.cq_overflow());
         drop(submissions);
         if force || due || waiting > 0 {
             self.call(waiting as u32)?;
         }
-        completions.extend(self.ring.completion().map(|entry| Completion {
+        completions.extend(self.uring.completion().map(|entry| Completion {
             token: Token::from_bits(entry.user_data()),
             result: u32::try_from(entry.result()).map_err(|_| -entry.result()),
             more: cqueue::more(entry.flags()),
@@ -204,13 +208,13 @@ impl Ring {
 
     /// Whether operations wait to be submitted.
     pub fn has_submissions(&mut self) -> bool {
-        !self.backlog.is_empty() || !self.ring.submission().is_empty()
+        !self.backlog.is_empty() || !self.uring.submission().is_empty()
     }
 
     fn call(&mut self, submissions: u32) -> Result<(), RingError> {
         // SAFETY: no argument is passed, and `submissions` entries are queued, each with valid pointers (see `push`).
         let entered = unsafe {
-            self.ring
+            self.uring
                 .submitter()
                 .enter::<libc::sigset_t>(submissions, 0, EnterFlags::GETEVENTS.bits(), None)
         };
@@ -225,7 +229,7 @@ impl Ring {
     fn drain_backlog(&mut self) {
         while let Some(entry) = self.backlog.front() {
             // SAFETY: see `push`.
-            if unsafe { self.ring.submission().push(entry) }.is_err() {
+            if unsafe { self.uring.submission().push(entry) }.is_err() {
                 return;
             }
             self.backlog.pop_front();
@@ -236,7 +240,7 @@ impl Ring {
         let entry = entry.user_data(token.to_bits());
         // SAFETY: the operations point to a `Timespec` of this ring, which the kernel copies on submission, or to bytes
         // that `send`'s caller keeps; descriptors that are closed too early fail the operation and harm nothing.
-        if !self.backlog.is_empty() || unsafe { self.ring.submission().push(&entry) }.is_err() {
+        if !self.backlog.is_empty() || unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.backlog.push_back(entry);
         }
     }

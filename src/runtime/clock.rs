@@ -36,7 +36,8 @@ impl Clock {
     }
 
     fn at(&self, instant: Instant) -> Timestamp {
-        self.started_at.plus_ms(instant.saturating_duration_since(self.started).as_millis() as u64)
+        self.started_at
+            .plus_ms(instant.saturating_duration_since(self.started).as_millis() as u64)
     }
 }
 
@@ -57,6 +58,9 @@ mod tests {
         let clock = Clock::start(Timestamp::default());
         let later = clock.started + Duration::from_millis(1500);
         assert_eq!(clock.at(later), clock.started_at.plus_ms(1500));
-        assert_eq!(clock.at(clock.started.checked_sub(Duration::from_secs(1)).unwrap()), clock.started_at);
+        assert_eq!(
+            clock.at(clock.started.checked_sub(Duration::from_secs(1)).unwrap()),
+            clock.started_at
+        );
     }
 }

@@ -66,7 +66,10 @@ impl Mailboxes {
         for from in 0..count {
             for to in (0..count).filter(|&to| to != from) {
                 let (queue, inbox) = RingBuffer::new(capacity);
-                all[from].outboxes[to] = Some(Outbox { queue, waiting: VecDeque::new() });
+                all[from].outboxes[to] = Some(Outbox {
+                    queue,
+                    waiting: VecDeque::new(),
+                });
                 all[to].inboxes[from] = Some(inbox);
             }
         }
@@ -80,14 +83,18 @@ impl Mailboxes {
 
     /// Puts mail on the way to another shard; it leaves with the next [`Mailboxes::deliver`].
     pub fn post(&mut self, to: ShardId, mail: Mail) {
-        let outbox = self.outboxes[to.index()].as_mut().expect("a shard sends no mail to itself");
+        let outbox = self.outboxes[to.index()]
+            .as_mut()
+            .expect("a shard sends no mail to itself");
         outbox.waiting.push_back(mail);
     }
 
     /// Moves posted mail into the queues, as far as they have room, and rings for it.
     pub fn deliver(&mut self) {
         for (outbox, doorbell) in self.outboxes.iter_mut().zip(&self.doorbells[..]) {
-            let Some(outbox) = outbox.as_mut().filter(|outbox| !outbox.waiting.is_empty()) else { continue };
+            let Some(outbox) = outbox.as_mut().filter(|outbox| !outbox.waiting.is_empty()) else {
+                continue;
+            };
             let room = outbox.waiting.len().min(outbox.queue.slots());
             if room > 0
                 && let Ok(chunk) = outbox.queue.write_chunk_uninit(room)
@@ -123,7 +130,10 @@ impl Mailboxes {
 
     /// Whether so much of the posted mail is still here that no more should be caused.
     pub fn is_clogged(&self) -> bool {
-        self.outboxes.iter().flatten().any(|outbox| outbox.waiting.len() > WAITING_MAX)
+        self.outboxes
+            .iter()
+            .flatten()
+            .any(|outbox| outbox.waiting.len() > WAITING_MAX)
     }
 }
 
@@ -133,7 +143,12 @@ mod tests {
     use crate::net::Parked;
 
     fn reply_to(sequence: u64) -> ReplyTo {
-        ReplyTo { shard: ShardId(0), connection: 0, generation: 0, sequence }
+        ReplyTo {
+            shard: ShardId(0),
+            connection: 0,
+            generation: 0,
+            sequence,
+        }
     }
 
     fn mailboxes(count: usize) -> (Vec<Mailboxes>, Arc<[Doorbell]>) {
@@ -165,7 +180,10 @@ mod tests {
             }));
         }
         assert!(!all[0].is_waiting() && !all[1].has_mail());
-        assert_eq!(got, (0..total).map(|sequence| (ShardId(0), sequence)).collect::<Vec<_>>());
+        assert_eq!(
+            got,
+            (0..total).map(|sequence| (ShardId(0), sequence)).collect::<Vec<_>>()
+        );
     }
 
     /// Two shards that park as the loop does, and send each other a counter by turns: a lost wake-up stops them.
@@ -194,12 +212,17 @@ mod tests {
                         doorbell.announce(Parked::ForMail);
                         if !mailboxes.has_mail() {
                             parked += 1;
-                            assert!(rung_within_seconds(doorbell, 5), "a wake-up was lost after {next} rounds");
+                            assert!(
+                                rung_within_seconds(doorbell, 5),
+                                "a wake-up was lost after {next} rounds"
+                            );
                         }
                         doorbell.announce(Parked::Not);
                     }
                     for (_, mail) in mail.drain(..) {
-                        let Mail::Reply(got, _) = mail else { panic!("only replies are sent here") };
+                        let Mail::Reply(got, _) = mail else {
+                            panic!("only replies are sent here")
+                        };
                         mailboxes.post(peer, Mail::Reply(reply_to(got.sequence + 1), Reply::Ok));
                         next = got.sequence + 2;
                     }
@@ -216,7 +239,11 @@ mod tests {
         use std::io::Read;
         use std::os::fd::{AsFd, AsRawFd};
         let file = std::fs::File::from(doorbell.as_fd().try_clone_to_owned().unwrap());
-        let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd {
+            fd: file.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // SAFETY: one entry, which lives through the call.
         let ready = unsafe { libc::poll(&raw mut poll, 1, seconds * 1000) };
         ready == 1 && (&file).read(&mut [0; 8]).is_ok()

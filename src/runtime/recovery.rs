@@ -42,7 +42,11 @@ pub struct RecoveryTotals {
 }
 
 /// Replays everything that `data` holds.
-pub fn recover(data: &DataDirectory, limits: EngineLimits, segment_bytes: u64) -> Result<Recovered, LogError<RecordError>> {
+pub fn recover(
+    data: &DataDirectory,
+    limits: EngineLimits,
+    segment_bytes: u64,
+) -> Result<Recovered, LogError<RecordError>> {
     let mut recovered = Recovered {
         shards: vec![Shard::new(ShardId(0), ShardMap::new(1), limits)],
         newest: None,
@@ -98,7 +102,10 @@ fn replay(
                 scope.spawn(move || open_log(data, identity, segment_bytes, &mut apply))
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("a panic ends the process")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a panic ends the process"))
+            .collect()
     })
 }
 

@@ -40,7 +40,12 @@ mod tests {
 
     #[test]
     fn no_answer_leaves_before_its_position_is_safe() {
-        let reply_to = |sequence| ReplyTo { shard: ShardId(0), connection: 0, generation: 0, sequence };
+        let reply_to = |sequence| ReplyTo {
+            shard: ShardId(0),
+            connection: 0,
+            generation: 0,
+            sequence,
+        };
         let mut gate = ReplyGate::default();
         for position in 1..=3 {
             gate.hold(LogPosition(position), reply_to(position), Reply::Ok);

@@ -48,7 +48,13 @@ impl SegmentMaker {
         let thread = std::thread::Builder::new().name("segments".into()).spawn(move || {
             while let Ok(order) = incoming.recv() {
                 match order {
-                    Order::Make { number, factory, done, is_made, shard } => {
+                    Order::Make {
+                        number,
+                        factory,
+                        done,
+                        is_made,
+                        shard,
+                    } => {
                         // A shard that has ended meanwhile does not want it any more.
                         let _ = done.send(factory.create(number));
                         is_made.store(true, Ordering::Release);
@@ -64,7 +70,15 @@ impl SegmentMaker {
     /// For one shard, whose segments `factory` makes.
     pub fn orders_of(&self, shard: ShardId, factory: SegmentFactory) -> SegmentOrders {
         let (done, made) = channel();
-        SegmentOrders { shard, factory, orders: self.orders.clone(), made, done, under_way: false, is_made: Arc::default() }
+        SegmentOrders {
+            shard,
+            factory,
+            orders: self.orders.clone(),
+            made,
+            done,
+            under_way: false,
+            is_made: Arc::default(),
+        }
     }
 
     /// Waits until the orders of all shards, which must have ended, are carried out.

@@ -47,6 +47,10 @@ const FAREWELL_MS: u64 = 1000;
 /// What a client over the limit is told.
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
+/// Why writes are refused, as clients are told.
+const DISK_FULL: &str = "the disk is full; they are taken again once there is space";
+const NO_SEGMENT: &str = "no log segment can be made; the server's own log says why";
+
 /// What one shard's loop works with, made before its thread.
 pub struct ShardParts {
     /// The shard and its log.
@@ -105,7 +109,14 @@ pub struct ShardLoop {
 impl ShardLoop {
     /// On the shard's own thread, within its executor.
     pub fn new(parts: ShardParts, map: ShardMap, context: SessionContext) -> Result<Self, RingError> {
-        let ShardParts { partition, mailboxes, segments, shared, listener, connections_max } = parts;
+        let ShardParts {
+            partition,
+            mailboxes,
+            segments,
+            shared,
+            listener,
+            connections_max,
+        } = parts;
         let id = mailboxes.own();
         let doorbell = &shared.doorbells[id.index()];
         let mut network = Network::new(doorbell)?;
@@ -157,25 +168,26 @@ impl ShardLoop {
     /// Waits until something comes. Whatever comes after the flag is set rings; whatever came before is found by the
     /// looks that follow it.
     async fn park(&mut self, now: Timestamp) {
-        let parked = if self.partition.awaits_peers() { Parked::ForMailAndWatermarks } else { Parked::ForMail };
-        self.doorbell().announce(parked);
-        if !self.has_news() {
-            self.set_timer(now);
-            self.network.notify(true);
-            self.enter(true);
-            if !self.events.any {
-                if let Err(error) = self.rest.until_rung().await {
-                    ExitCode::Ring.die(error);
-                }
-            }
-            self.network.notify(false);
-            self.doorbell().announce(Parked::Not);
-            if self.events.any {
-                self.work();
-            }
+        let parked = if self.partition.awaits_peers() {
+            Parked::ForMailAndWatermarks
         } else {
-            self.doorbell().announce(Parked::Not);
+            Parked::ForMail
+        };
+        self.doorbell().announce(parked);
+        if self.has_news() {
+            return self.doorbell().announce(Parked::Not);
         }
+        self.set_timer(now);
+        self.network.notify(true);
+        self.enter(true);
+        if !self.events.any
+            && let Err(error) = self.rest.until_rung().await
+        {
+            ExitCode::Ring.die(error);
+        }
+        self.network.notify(false);
+        self.doorbell().announce(Parked::Not);
+        self.work();
     }
 
     fn enter(&mut self, force: bool) {
@@ -190,7 +202,9 @@ impl ShardLoop {
         self.take_events(now);
         self.take_mail(now);
         let partition = &mut self.partition;
-        self.watermarks.look(&self.shared.watermarks, |peer, position| partition.peer_safe(now, peer, position));
+        self.watermarks.look(&self.shared.watermarks, |peer, position| {
+            partition.peer_safe(now, peer, position);
+        });
         self.partition.tick(now);
         self.look_after_segments(now);
         self.watch_for_stop(now);
@@ -213,7 +227,9 @@ impl ShardLoop {
             self.sync_ended(part, result);
         }
         if self.events.closed > 0 {
-            self.tally().connections.fetch_sub(self.events.closed, Ordering::Relaxed);
+            self.tally()
+                .connections
+                .fetch_sub(self.events.closed, Ordering::Relaxed);
         }
         if self.events.timer {
             self.timer = None;
@@ -237,11 +253,15 @@ impl ShardLoop {
         if self.shared.connections() >= self.connections_max {
             let mut socket = TcpStream::from(socket);
             // A new socket's buffer has room for one line; if not, the end of the connection says enough.
-            let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(TOO_MANY_CLIENTS));
+            let _ = socket
+                .set_nonblocking(true)
+                .and_then(|()| socket.write_all(TOO_MANY_CLIENTS));
             return;
         }
         let shard = self.shared.least_connected();
-        self.shared.tallies[shard.index()].connections.fetch_add(1, Ordering::Relaxed);
+        self.shared.tallies[shard.index()]
+            .connections
+            .fetch_add(1, Ordering::Relaxed);
         if shard == self.id {
             self.adopt(socket);
         } else {
@@ -302,17 +322,14 @@ impl ShardLoop {
                 if self.segment_retry_at.take().is_some() {
                     tracing::info!(shard = %self.id, "log segments can be made again; writes are taken");
                 }
-                self.partition.offer_segment(segment);
+                self.partition.offer_segment(now, segment);
             }
             Some(Err(error)) => {
                 if self.segment_retry_at.is_none() {
                     tracing::error!(shard = %self.id, %error, "cannot make the next log segment; trying every second");
                 }
-                self.partition.block(if error.is_full() {
-                    "the disk is full; free some space and they are taken again by themselves"
-                } else {
-                    "no log segment can be made; the server's own log says why"
-                });
+                let why = if error.is_full() { DISK_FULL } else { NO_SEGMENT };
+                self.partition.block(now, why);
                 self.segment_retry_at = Some(now.plus_ms(RETRY_MS));
             }
             None => {}
@@ -357,8 +374,12 @@ impl ShardLoop {
                     client.ready = false;
                     break;
                 };
-                let reply_to =
-                    ReplyTo { shard: self.id, connection: id.index, generation: id.generation, sequence };
+                let reply_to = ReplyTo {
+                    shard: self.id,
+                    connection: id.index,
+                    generation: id.generation,
+                    sequence,
+                };
                 self.in_flight += 1;
                 self.route(now, Request { reply_to, operation });
             }
@@ -378,7 +399,10 @@ impl ShardLoop {
     /// Hands an answer to the connection that asked, if it is still there.
     fn answer(&mut self, reply_to: ReplyTo, reply: Reply) {
         self.in_flight -= 1;
-        let id = ConnectionId { index: reply_to.connection, generation: reply_to.generation };
+        let id = ConnectionId {
+            index: reply_to.connection,
+            generation: reply_to.generation,
+        };
         if let Some(client) = self.network.endpoint(id) {
             client.session.complete(reply_to.sequence, reply);
             self.network.touch(id);
@@ -390,7 +414,9 @@ impl ShardLoop {
         if self.sync.is_some() {
             return;
         }
-        let Some(plan) = self.partition.begin_sync(now) else { return };
+        let Some(plan) = self.partition.begin_sync(now) else {
+            return;
+        };
         let parts = sync_parts(self.partition.log(), &plan);
         for (part, (file, offset, length)) in parts.enumerate() {
             self.network.sync(part as u32, file, offset, length);
@@ -454,8 +480,15 @@ impl ShardLoop {
             Stage::Serving => None,
             Stage::Draining(until) | Stage::Farewell(until) => Some(until),
         };
-        let wanted = [self.partition.next_timer(), self.segment_retry_at, self.accept_retry_at, stop];
-        let Some(wanted) = wanted.into_iter().flatten().min() else { return };
+        let wanted = [
+            self.partition.next_timer(),
+            self.segment_retry_at,
+            self.accept_retry_at,
+            stop,
+        ];
+        let Some(wanted) = wanted.into_iter().flatten().min() else {
+            return;
+        };
         if self.timer.is_none_or(|timer| wanted < timer) {
             self.timer = Some(wanted);
             // A millisecond more: the clock that the timer is checked against counts whole ones.
@@ -473,32 +506,35 @@ impl ShardLoop {
 
     /// Whether the loop ends: asked at the end of each turn.
     fn is_finished(&mut self, now: Timestamp) -> bool {
-        match self.stage {
-            Stage::Serving => false,
-            Stage::Draining(until) => {
-                let quiet = self.in_flight == 0
-                    && self.partition.is_quiet()
-                    && !self.mailboxes.is_waiting()
-                    && !self.mailboxes.has_mail();
-                if quiet != self.tally().quiet.swap(quiet, Ordering::SeqCst) && quiet {
-                    for doorbell in self.shared.doorbells.iter() {
-                        doorbell.ring(Cause::Mail);
-                    }
+        if let Stage::Draining(until) = self.stage {
+            let quiet = self.in_flight == 0
+                && self.partition.is_quiet()
+                && !self.mailboxes.is_waiting()
+                && !self.mailboxes.has_mail();
+            if quiet != self.tally().quiet.swap(quiet, Ordering::SeqCst) && quiet {
+                for doorbell in self.shared.doorbells.iter() {
+                    doorbell.ring(Cause::Mail);
                 }
-                if self.all_are_quiet() || now >= until {
-                    if !self.all_are_quiet() {
-                        tracing::warn!(shard = %self.id, in_flight = self.in_flight, "stopping with requests in flight");
-                    }
-                    self.stage = Stage::Farewell(now.plus_ms(FAREWELL_MS));
-                }
-                false
             }
+            let all_are_quiet = self.all_are_quiet();
+            if !all_are_quiet && now >= until {
+                tracing::warn!(shard = %self.id, in_flight = self.in_flight, "stopping with requests in flight");
+            }
+            if all_are_quiet || now >= until {
+                self.stage = Stage::Farewell(now.plus_ms(FAREWELL_MS));
+            }
+        }
+        match self.stage {
+            Stage::Serving | Stage::Draining(_) => false,
             Stage::Farewell(until) => self.sync.is_none() && (now >= until || !self.network.has_output()),
         }
     }
 
     fn all_are_quiet(&self) -> bool {
-        self.shared.tallies.iter().all(|tally| tally.quiet.load(Ordering::SeqCst))
+        self.shared
+            .tallies
+            .iter()
+            .all(|tally| tally.quiet.load(Ordering::SeqCst))
     }
 
     /// The orderly end: syncs the log and closes the connections.
@@ -536,7 +572,9 @@ fn sync_parts<'a>(
     plan: &'a SyncPlan,
 ) -> impl Iterator<Item = (std::os::fd::RawFd, u64, u32)> + 'a {
     plan.ranges.iter().map(|range| {
-        let segment = log.segment(range.segment).expect("a segment of a plan stays until the plan is done");
+        let segment = log
+            .segment(range.segment)
+            .expect("a segment of a plan stays until the plan is done");
         (segment.as_raw_fd(), range.bytes.start as u64, range.bytes.len() as u32)
     })
 }

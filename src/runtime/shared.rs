@@ -57,13 +57,20 @@ impl Shared {
 
     /// How many connections there are, over all shards.
     pub fn connections(&self) -> usize {
-        self.tallies.iter().map(|tally| tally.connections.load(Ordering::Relaxed)).sum()
+        self.tallies
+            .iter()
+            .map(|tally| tally.connections.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The shard with the fewest connections; the first of several.
     pub fn least_connected(&self) -> ShardId {
         let connections = |tally: &CachePadded<Tally>| tally.connections.load(Ordering::Relaxed);
-        let least = self.tallies.iter().enumerate().min_by_key(|(_, tally)| connections(tally));
+        let least = self
+            .tallies
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, tally)| connections(tally));
         ShardId(least.map_or(0, |(index, _)| index) as u16)
     }
 
@@ -92,7 +99,11 @@ impl ServerFacts for Facts {
             unix_time_ms: shared.clock.now().unix_ms(),
             connected_clients: shared.connections() as u64,
             connections_received: shared.connections_received.load(Ordering::Relaxed),
-            commands_processed: shared.tallies.iter().map(|tally| tally.commands.load(Ordering::Relaxed)).sum(),
+            commands_processed: shared
+                .tallies
+                .iter()
+                .map(|tally| tally.commands.load(Ordering::Relaxed))
+                .sum(),
             used_memory_bytes: resident_bytes().unwrap_or(0),
         }
     }
@@ -101,7 +112,11 @@ impl ServerFacts for Facts {
 /// Physical memory of this process, the mapped log included.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?
+        .split_whitespace()
+        .next()?;
     Some(kib.parse::<u64>().ok()? * 1024)
 }
 
@@ -116,7 +131,9 @@ mod tests {
         let mut dealt = Vec::new();
         for _ in 0..6 {
             let shard = shared.least_connected();
-            shared.tallies[shard.index()].connections.fetch_add(1, Ordering::Relaxed);
+            shared.tallies[shard.index()]
+                .connections
+                .fetch_add(1, Ordering::Relaxed);
             dealt.push(shard.0);
         }
         assert_eq!(dealt, [0, 1, 2, 0, 1, 2]);

@@ -96,7 +96,15 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     // Both before the recovery, which can take long: what is in the way is said at once.
     let mut data = DataDirectory::open(&config.data)?;
     let listener = listen(SocketAddr::new(config.bind, config.port))?;
-    let Ready { partitions, factories, latest, counts, totals, resolved, was_new } = prepare(&mut data, config)?;
+    let Ready {
+        partitions,
+        factories,
+        latest,
+        counts,
+        totals,
+        resolved,
+        was_new,
+    } = prepare(&mut data, config)?;
 
     let address = listener.local_addr().map_err(StartError::Thread)?;
     let shared = Arc::new(Shared::new(shard_count, Clock::start(latest))?);
@@ -104,19 +112,25 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let maker = SegmentMaker::start(Arc::clone(&shared.doorbells)).map_err(StartError::Thread)?;
     let connections_max = connections_max(config);
     let mut listener = Some(listener);
-    let parts = Mailboxes::for_all(&shared.doorbells).into_iter().zip(partitions).zip(factories).map(
-        |((mailboxes, partition), factory)| ShardParts {
+    let parts = Mailboxes::for_all(&shared.doorbells)
+        .into_iter()
+        .zip(partitions)
+        .zip(factories)
+        .map(|((mailboxes, partition), factory)| ShardParts {
             partition,
             segments: maker.orders_of(mailboxes.own(), factory),
             mailboxes,
             shared: Arc::clone(&shared),
             listener: listener.take(),
             connections_max,
-        },
-    );
+        });
     let threads = spawn_shards(parts, shard_count, address.port())?;
 
-    let found = if was_new { "a new data directory".into() } else { describe(counts, totals, resolved) };
+    let found = if was_new {
+        "a new data directory".into()
+    } else {
+        describe(counts, totals, resolved)
+    };
     tracing::info!(
         "serving on {address}: {shard_count} {}, data in {}, sync {}; {found}, ready in {} ms",
         if shard_count == 1 { "shard" } else { "shards" },
@@ -125,7 +139,10 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
         started.elapsed().as_millis(),
     );
     for (shard, thread) in threads {
-        thread.join().map_err(|error| StartError::Executor { shard, error: error.to_string() })?;
+        thread.join().map_err(|error| StartError::Executor {
+            shard,
+            error: error.to_string(),
+        })?;
     }
     maker.finish();
     tracing::info!("stopped; everything acknowledged is on disk");
@@ -147,7 +164,12 @@ struct Ready {
 fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, StartError> {
     let (shard_count, segment_bytes) = (config.shard_count(), config.segment_bytes());
     let limits = EngineLimits::default();
-    let Recovered { mut shards, newest, mut logs, totals } = recover(data, limits, segment_bytes)?;
+    let Recovered {
+        mut shards,
+        newest,
+        mut logs,
+        totals,
+    } = recover(data, limits, segment_bytes)?;
     let mut resolved = totals.resolved;
     let goes_on = newest.is_some_and(|newest| newest.shard_count == shard_count);
     if !goes_on {
@@ -160,10 +182,17 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
         }
     }
     let incarnation = data.begin_incarnation(shard_count, segment_bytes)?;
-    assert_eq!(incarnation.is_new_generation, !goes_on, "the manifest and the recovery agree on the generation");
+    assert_eq!(
+        incarnation.is_new_generation, !goes_on,
+        "the manifest and the recovery agree on the generation"
+    );
     if !goes_on {
         for shard in ShardMap::new(shard_count).shards() {
-            let identity = LogIdentity { generation: incarnation.generation, shard, shard_count };
+            let identity = LogIdentity {
+                generation: incarnation.generation,
+                shard,
+                shard_count,
+            };
             let mut none = |_: LogPosition, _: &[u8]| Ok(());
             logs.push(open_log(data, identity, segment_bytes, &mut none)?);
         }
@@ -175,15 +204,24 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
     in_parallel(&mut writers, LogWriter::sync_blocking)?;
     let latest = shards.iter().map(Shard::latest).max().unwrap_or_default();
     let counts = total_counts(&shards);
-    let partitions =
-        shards.into_iter().zip(writers).map(|(shard, log)| Partition::new(shard, log, config.sync)).collect();
+    let partitions = shards
+        .into_iter()
+        .zip(writers)
+        .map(|(shard, log)| Partition::new(shard, log, config.sync))
+        .collect();
     let was_new = newest.is_none();
-    Ok(Ready { partitions, factories, latest, counts, totals, resolved, was_new })
+    Ok(Ready {
+        partitions,
+        factories,
+        latest,
+        counts,
+        totals,
+        resolved,
+        was_new,
+    })
 }
 
-fn open_writers(
-    logs: Vec<RecoveredLog>,
-) -> Result<(Vec<LogWriter<MappedSegment>>, Vec<SegmentFactory>), StartError> {
+fn open_writers(logs: Vec<RecoveredLog>) -> Result<(Vec<LogWriter<MappedSegment>>, Vec<SegmentFactory>), StartError> {
     let opened: Result<Vec<_>, _> = logs.into_iter().map(RecoveredLog::into_writer).collect();
     Ok(opened?.into_iter().unzip())
 }
@@ -192,7 +230,9 @@ fn in_parallel<T: Send, E: Send>(items: &mut [T], work: impl Fn(&mut T) -> Resul
     let work = &work;
     std::thread::scope(|scope| {
         let threads: Vec<_> = items.iter_mut().map(|item| scope.spawn(move || work(item))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a panic ends the process"))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("a panic ends the process"))
     })
 }
 
@@ -224,7 +264,11 @@ fn spawn_shards(
     let mut threads = Vec::new();
     for parts in parts {
         let shard = parts.mailboxes.own();
-        let facts = SessionFacts { shard_count, port, run_id: run_id.clone() };
+        let facts = SessionFacts {
+            shard_count,
+            port,
+            run_id: run_id.clone(),
+        };
         let ready: Sender<()> = ready.clone();
         let thread = LocalExecutorBuilder::new(Placement::Fixed(cores[shard.index() % cores.len()]))
             .name("shard")
@@ -241,7 +285,10 @@ fn spawn_shards(
                     Err(error) => ExitCode::Machine.die(error),
                 }
             })
-            .map_err(|error| StartError::Executor { shard, error: error.to_string() })?;
+            .map_err(|error| StartError::Executor {
+                shard,
+                error: error.to_string(),
+            })?;
         threads.push((shard, thread));
     }
     drop(ready);
@@ -249,7 +296,10 @@ fn spawn_shards(
     if is_ready.iter().take(usize::from(shard_count)).count() < usize::from(shard_count) {
         for (shard, thread) in threads.drain(..) {
             if let Err(error) = thread.join() {
-                return Err(StartError::Executor { shard, error: error.to_string() });
+                return Err(StartError::Executor {
+                    shard,
+                    error: error.to_string(),
+                });
             }
         }
     }
@@ -281,7 +331,8 @@ impl SessionFacts {
 fn run_id() -> String {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new();
-    let digits: String = (0..3).map(|part| format!("{:016x}", random.hash_one((std::process::id(), part)))).collect();
+    let [first, second, third] = [0, 1, 2].map(|part| random.hash_one((std::process::id(), part)));
+    let digits = format!("{first:016x}{second:016x}{third:016x}");
     digits[..40].to_owned()
 }
 
@@ -294,7 +345,10 @@ fn describe(counts: Counts, totals: RecoveryTotals, resolved: Resolved) -> Strin
     let in_flight = if resolved == Resolved::default() {
         String::new()
     } else {
-        format!(", {} carts in flight completed and {} undone", resolved.committed, resolved.aborted)
+        format!(
+            ", {} carts in flight completed and {} undone",
+            resolved.committed, resolved.aborted
+        )
     };
     format!(
         "recovered {} items and {} orders ({} held) from {} records in {} MiB of log{torn}{in_flight}",

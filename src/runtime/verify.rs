@@ -14,10 +14,19 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<bool, Verif
     let data = DataDirectory::open_read_only(&config.data).map_err(StartError::Data)?;
     let manifest = data.manifest().clone();
     let recovered = recover(&data, EngineLimits::default(), SEGMENT_BYTES_DEFAULT).map_err(StartError::Log)?;
-    let Recovered { mut shards, newest, logs, totals } = recovered;
+    let Recovered {
+        mut shards,
+        newest,
+        logs,
+        totals,
+    } = recovered;
     writeln!(out, "{}: started {} times", config.data.display(), manifest.incarnation)?;
     for generation in &manifest.generations {
-        writeln!(out, "generation {}: {} shards", generation.number.0, generation.shard_count)?;
+        writeln!(
+            out,
+            "generation {}: {} shards",
+            generation.number.0, generation.shard_count
+        )?;
     }
     if newest.is_some() {
         for (shard, log) in logs.iter().enumerate() {
@@ -34,14 +43,26 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<bool, Verif
     let resolved = resolve(&mut shards);
     let counts = total_counts(&shards);
     let report = audit(&shards);
-    writeln!(out, "read: {} records in {} bytes of segments", totals.records, totals.bytes)?;
-    writeln!(out, "in flight at the end: {} carts complete, {} undone", resolved.committed, resolved.aborted)?;
+    writeln!(
+        out,
+        "read: {} records in {} bytes of segments",
+        totals.records, totals.bytes
+    )?;
+    writeln!(
+        out,
+        "in flight at the end: {} carts complete, {} undone",
+        resolved.committed, resolved.aborted
+    )?;
     writeln!(
         out,
         "holds: {} items, {} orders ({} held), {} order lines, {} idempotency keys",
         counts.items, counts.orders, counts.held, counts.lines, counts.keys
     )?;
-    writeln!(out, "state hash {:016x}, {} violations of the books", report.state_hash, report.violations)?;
+    writeln!(
+        out,
+        "state hash {:016x}, {} violations of the books",
+        report.state_hash, report.violations
+    )?;
     Ok(report.violations == 0)
 }
 

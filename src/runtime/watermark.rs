@@ -40,12 +40,16 @@ pub struct WatermarkView {
 impl WatermarkView {
     /// Has seen nothing.
     pub fn new(own: ShardId, shard_count: u16) -> Self {
-        Self { own, seen: vec![LogPosition::ZERO; usize::from(shard_count)] }
+        Self {
+            own,
+            seen: vec![LogPosition::ZERO; usize::from(shard_count)],
+        }
     }
 
     /// Whether a peer's watermark has moved since the last [`WatermarkView::look`].
     pub fn has_moved(&self, watermarks: &Watermarks) -> bool {
-        self.peers().any(|peer| watermarks.read(peer) != self.seen[peer.index()])
+        self.peers()
+            .any(|peer| watermarks.read(peer) != self.seen[peer.index()])
     }
 
     /// Calls `moved` for each peer whose watermark has moved since the last look.
@@ -61,7 +65,9 @@ impl WatermarkView {
     }
 
     fn peers(&self) -> impl Iterator<Item = ShardId> + '_ {
-        (0..self.seen.len() as u16).map(ShardId).filter(|&peer| peer != self.own)
+        (0..self.seen.len() as u16)
+            .map(ShardId)
+            .filter(|&peer| peer != self.own)
     }
 }
 

@@ -1,0 +1,111 @@
+//! The README's tables and example agree with the code.
+
+use cartwright_protocol::native::{FRAME_BODY_BYTES_MAX, ReplyOpcode, RequestOpcode, encode_request};
+use cartwright_protocol::{
+    AMOUNT_MAX, CART_LINES_MAX, CartLine, Checkout, ErrorCode, HOLD_MS_MAX, NAME_LENGTH_MAX, ORDER_LIST_COUNT_MAX,
+    Operation, OrderState, QUANTITY_MAX, Quantity, TEXT_LENGTH_MAX,
+};
+
+const README: &str = include_str!("../README.md");
+
+/// The rows of the table under this heading row: their cells, without backquotes.
+fn table(header: &str) -> Vec<Vec<String>> {
+    let mut lines = README
+        .lines()
+        .skip_while(|line| !format!("{line}\n").starts_with(header));
+    assert!(lines.next().is_some(), "no table {header}");
+    lines
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            line.trim_matches('|')
+                .split('|')
+                .map(|cell| cell.trim().replace('`', ""))
+                .collect()
+        })
+        .collect()
+}
+
+fn first_two(header: &str) -> Vec<(String, String)> {
+    table(header)
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect()
+}
+
+#[test]
+fn the_opcode_tables_are_the_codes() {
+    let requests: Vec<_> = RequestOpcode::ALL
+        .iter()
+        .map(|&opcode| (format!("{:#04x}", opcode as u8), opcode.as_str().to_owned()))
+        .collect();
+    assert_eq!(first_two("| opcode | name | body | replies"), requests);
+    let replies: Vec<_> = ReplyOpcode::ALL
+        .iter()
+        .map(|&opcode| (format!("{:#04x}", opcode as u8), opcode.as_str().to_owned()))
+        .collect();
+
+    assert_eq!(first_two("| opcode | name | body |\n"), replies);
+}
+
+#[test]
+fn the_error_table_is_the_codes() {
+    let codes: Vec<_> = ErrorCode::ALL
+        .iter()
+        .map(|code| ((*code as u8).to_string(), code.as_str().to_owned()))
+        .collect();
+    assert_eq!(first_two("| code | name |"), codes);
+}
+
+#[test]
+fn the_state_table_is_the_codes() {
+    let states: Vec<_> = OrderState::ALL
+        .iter()
+        .map(|state| ((*state as u8).to_string(), state.as_str().to_owned()))
+        .collect();
+    assert_eq!(first_two("| state | name |"), states);
+}
+
+#[test]
+fn the_limits_are_the_constants() {
+    let limits = [
+        ("FRAME_BODY_BYTES_MAX", FRAME_BODY_BYTES_MAX as u64),
+        ("NAME_LENGTH_MAX", NAME_LENGTH_MAX as u64),
+        ("TEXT_LENGTH_MAX", TEXT_LENGTH_MAX as u64),
+        ("CART_LINES_MAX", CART_LINES_MAX as u64),
+        ("QUANTITY_MAX", u64::from(QUANTITY_MAX)),
+        ("AMOUNT_MAX", AMOUNT_MAX),
+        ("HOLD_MS_MAX", u64::from(HOLD_MS_MAX)),
+        ("ORDER_LIST_COUNT_MAX", u64::from(ORDER_LIST_COUNT_MAX)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_string()));
+    assert_eq!(first_two("| constant | value |"), limits);
+}
+
+#[test]
+fn the_worked_example_is_what_the_code_writes() {
+    let example = README.split("## Worked example").nth(1).expect("an example");
+    let example = example.split("```").nth(1).expect("a block");
+    let documented: Vec<u8> = example
+        .lines()
+        .flat_map(|line| line.split("   ").next().unwrap_or_default().split_whitespace())
+        .map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits"))
+        .collect();
+    let line = |sku: &str, units| CartLine {
+        sku: sku.parse().unwrap(),
+        quantity: Quantity::new(units).unwrap(),
+    };
+    let checkout = Checkout {
+        customer: "ann".parse().unwrap(),
+        key: "k1".parse().unwrap(),
+        hold_ms: None,
+        lines: vec![line("22423", 3), line("85123A", 1)],
+    };
+    let mut frame = Vec::new();
+    encode_request(&mut frame, 7, &Operation::Checkout(Box::new(checkout)));
+    assert_eq!(documented.len(), frame.len());
+    assert!(
+        documented == frame,
+        "documented {documented:02x?}\nwritten    {frame:02x?}"
+    );
+}
