@@ -327,13 +327,13 @@ impl Server {
             if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
                 node.is_stirred = true;
             } else if world.disk_is_full {
-                node.partition.block(DISK_FULL);
+                node.partition.block(world.now, DISK_FULL);
                 node.order = SegmentOrder::RetryAt(world.now.plus_ms(SEGMENT_RETRY_MS));
             } else {
                 let name = segment_name(identity, number);
                 let bytes = empty_segment(identity, number, world.parameters.segment_bytes, world.random);
                 world.disk.create(name, bytes);
-                node.partition.offer_segment(world.disk.map(name));
+                node.partition.offer_segment(world.now, world.disk.map(name));
                 node.order = SegmentOrder::None;
             }
         }
