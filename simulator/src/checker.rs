@@ -408,8 +408,7 @@ fn is_true(attempt: &Attempt, reply: &Reply, witness: &Witness) -> Checked<bool>
             _ => false,
         }),
         (Operation::StockGet { sku, location }, Reply::Stock(view)) => shop
-            .item_since(sku, sent)
-            .flatten()
+            .local_since(sku, sent)
             .any(|item| *view == item.value.stock(location.as_ref()) && witness.is_durable(item.source)),
         (Operation::OrderGet { id }, reply) => shop.order_since(*id, sent).any(|order| match (order, reply) {
             (None, Reply::Null) => true,

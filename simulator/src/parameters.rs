@@ -111,10 +111,13 @@ const LINE_BYTES_MAX: u64 = 240;
 /// Bytes of a segment that are not for lines: marks, the order itself, its key.
 const SEGMENT_BYTES_KEPT: u64 = 1200;
 
+/// Bytes of a segment for each transaction that a shard may coordinate: a log must have room for how all of them end.
+const TRANSACTION_BYTES: u64 = 1024;
+
 impl Parameters {
     /// The shape that a seed draws.
     pub fn draw(random: &mut Random) -> Self {
-        let segment_bytes = *random.pick(&[4096, 4096, 8192, 16_384, 32_768]);
+        let segment_bytes = *random.pick(&[16_384, 16_384, 32_768, 65_536]);
         let lines_fit = (segment_bytes - SEGMENT_BYTES_KEPT) / LINE_BYTES_MAX;
         let mut sometimes = |one_in: u64, most: u64| -> PerMille {
             if random.below(one_in) == 0 {
@@ -134,7 +137,7 @@ impl Parameters {
             items_max: bound(1000) + 4,
             orders_max: bound(100_000) * 4,
             keys_max: bound(100_000) * 4,
-            transactions_max: bound(1000) as usize,
+            transactions_max: bound(segment_bytes / TRANSACTION_BYTES) as usize,
             waiting_max: bound(1000) as usize,
         };
         let mut weight = |usual: u64| {

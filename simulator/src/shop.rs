@@ -101,6 +101,12 @@ impl Item {
         self.levels.get(location).copied().unwrap_or_default()
     }
 
+    fn move_units(&mut self, at: &Location, (held, committed): (i64, i64)) {
+        let level = self.levels.entry(at.clone()).or_default();
+        level.held += held;
+        level.committed += committed;
+    }
+
     /// The price of one unit.
     pub const fn price(&self) -> Amount {
         self.price
@@ -242,6 +248,18 @@ pub struct KeptKey {
     pub is_forgotten: bool,
 }
 
+/// A change of an item by a transaction that its shard may hear of later than its home.
+#[derive(Clone, Debug)]
+struct Touch {
+    /// When its home committed it.
+    version: Version,
+    /// When the item's shard did.
+    arrived: Option<Version>,
+}
+
+/// One movement of units at one location: of `held` and of `committed`.
+pub type Movement = (Sku, Location, (i64, i64));
+
 /// The shop.
 #[derive(Clone, Debug, Default)]
 pub struct Shop {
@@ -259,6 +277,11 @@ pub struct Shop {
     pub movements: BTreeMap<String, Source>,
     /// Catalogue entries by the request that they name.
     pub entries: BTreeMap<String, Source>,
+    /// Every version of every item as its own shard has it: transactions take effect there when their outcome arrives.
+    local: BTreeMap<Sku, Vec<Versioned<Item>>>,
+    touches: BTreeMap<Sku, Vec<Touch>>,
+    /// What the last transaction moved.
+    moved: Vec<Movement>,
     order_lines: u64,
     /// How many items, orders and lines there were, by version.
     counts: Vec<(Version, (u64, u64, u64))>,
@@ -268,6 +291,7 @@ impl Shop {
     /// Takes a decided change, and checks that it may be one. `latest` is the latest time any shard has been told.
     pub fn apply(&mut self, source: Source, change: &Change, latest: Timestamp) -> Checked {
         self.version += 1;
+        self.moved.clear();
         match change {
             Change::Transaction { change, key } => {
                 self.change_order(source, change, latest)?;
@@ -312,11 +336,72 @@ impl Shop {
                 other => return Err(violation!("{other:?} is no decision by itself")),
             },
         }
+        if let Change::Alone(_) = change {
+            for (sku, at, units) in std::mem::take(&mut self.moved) {
+                self.change_local(source, &sku, |item| item.move_units(&at, units));
+            }
+        }
         let counts = (self.items.len() as u64, self.orders.len() as u64, self.order_lines);
         if self.counts.last().is_none_or(|&(_, last)| last != counts) {
             self.counts.push((self.version, counts));
         }
         Ok(())
+    }
+
+    fn change_local(&mut self, source: Source, sku: &Sku, change: impl FnOnce(&mut Item)) {
+        let versions = self.local.get_mut(sku).expect("an item's shard has it as long as the shop");
+        let mut value = versions.last().expect("an item has a version").value.clone();
+        change(&mut value);
+        versions.push(Versioned {
+            version: self.version,
+            source,
+            value,
+        });
+    }
+
+    /// What the transaction that was just applied moves, to be told of shard by shard.
+    pub fn take_moved(&mut self) -> Vec<Movement> {
+        let version = self.version;
+        for (sku, ..) in &self.moved {
+            let touches = self.touches.entry(sku.clone()).or_default();
+            if touches.last().is_none_or(|touch| touch.version != version) {
+                touches.push(Touch { version, arrived: None });
+            }
+        }
+        std::mem::take(&mut self.moved)
+    }
+
+    /// The outcome of the transaction that was committed at `committed` arrived at the shard of these items.
+    pub fn arrive(&mut self, source: Source, committed: Version, movements: &[Movement]) {
+        self.version += 1;
+        for (sku, at, units) in movements {
+            self.change_local(source, sku, |item| item.move_units(at, *units));
+            let touches = self.touches.get_mut(sku).into_iter().flatten();
+            for touch in touches.filter(|touch| touch.version == committed) {
+                touch.arrived = Some(self.version);
+            }
+        }
+    }
+
+    /// After a start every shard has heard of everything.
+    pub fn arrive_all(&mut self) {
+        self.touches.clear();
+        self.local.clear();
+        for (sku, versions) in &self.items {
+            let last = versions.last().expect("an item has a version").clone();
+            self.local.insert(sku.clone(), vec![last]);
+        }
+    }
+
+    /// What the item's own shard had of it at some moment from version `from` on, where it had everything that had
+    /// been committed by then.
+    pub fn local_since(&self, sku: &Sku, from: Version) -> impl Iterator<Item = &Versioned<Item>> {
+        let touches = self.touches.get(sku).map(Vec::as_slice).unwrap_or_default();
+        let has_all = move |item: &&Versioned<Item>| {
+            let before = touches.iter().filter(|touch| touch.version <= from);
+            before.into_iter().all(|touch| touch.arrived.is_some_and(|arrived| arrived <= item.version))
+        };
+        since(self.local.get(sku).map(Vec::as_slice), from).flatten().filter(has_all)
     }
 
     fn change_item(&mut self, source: Source, sku: &Sku, change: impl FnOnce(&mut Item)) -> Checked {
@@ -345,13 +430,15 @@ impl Shop {
             "R4: the catalogue entry {name} was made twice, by {again:?} and {source:?}"
         );
         if self.items.contains_key(sku) {
-            return self.change_item(source, sku, |item| {
+            let change = |item: &mut Item| {
                 item.price = price;
                 item.currency = currency;
                 name.clone_into(&mut item.name);
                 item.limit = limit;
                 item.backorder = backorder;
-            });
+            };
+            self.change_local(source, sku, change);
+            return self.change_item(source, sku, change);
         }
         let value = Item {
             price,
@@ -362,7 +449,9 @@ impl Shop {
             levels: BTreeMap::from([(Location::main(), Level::default())]),
         };
         let version = self.version;
-        self.items.insert(sku.clone(), vec![Versioned { version, source, value }]);
+        let versions = vec![Versioned { version, source, value }];
+        self.local.insert(sku.clone(), versions.clone());
+        self.items.insert(sku.clone(), versions);
         Ok(())
     }
 
@@ -372,7 +461,9 @@ impl Shop {
             again.is_none(),
             "R4: the stock movement {request} happened twice, by {again:?} and {source:?}"
         );
-        self.change_item(source, sku, |item| item.levels.entry(at.clone()).or_default().on_hand += delta)?;
+        let change = |item: &mut Item| item.levels.entry(at.clone()).or_default().on_hand += delta;
+        self.change_item(source, sku, change)?;
+        self.change_local(source, sku, change);
         let level = self.item(sku).expect("just changed").level(at);
         promise!(
             delta > 0 || level.available() >= 0,
@@ -493,11 +584,14 @@ impl Shop {
     }
 
     fn move_units(&mut self, source: Source, line: &Line, (held, committed): (i64, i64)) -> Checked {
+        let movements = line.allocations.iter().map(|(at, units)| {
+            let units = i64::from(*units);
+            (line.sku.clone(), at.clone(), (held * units, committed * units))
+        });
+        self.moved.extend(movements.clone());
         self.change_item(source, &line.sku, |item| {
-            for (at, units) in &line.allocations {
-                let level = item.levels.entry(at.clone()).or_default();
-                level.held += held * i64::from(*units);
-                level.committed += committed * i64::from(*units);
+            for (_, at, units) in movements {
+                item.move_units(&at, units);
             }
         })
     }

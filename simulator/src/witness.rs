@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use cartwright::engine::{KeyRecord, LogPosition, OrderChange, Record, ShardId, Timestamp, TransactionId};
+use cartwright::engine::{KeyRecord, LogPosition, OrderChange, Record, ShardId, ShardMap, Timestamp, TransactionId};
 use cartwright::log::Generation;
 
 use cartwright_protocol::OrderId;
 
 use crate::disk::{Disk, MappedFile, SegmentName};
-use crate::shop::{Change, Shop, Source};
+use crate::shop::{Change, Movement, Shop, Source, Version};
 use crate::storage::{Frame, PAYLOAD};
 use crate::violation::Checked;
 use crate::{promise, violation};
@@ -47,6 +47,8 @@ struct Transaction {
     outcome: Option<bool>,
     /// Where its outcome is.
     resolved: BTreeMap<ShardId, LogPosition>,
+    /// When it was committed, and what it moves, while its shards hear of it.
+    effect: Option<(Version, Vec<Movement>)>,
 }
 
 impl Transaction {
@@ -219,6 +221,7 @@ impl Witness {
                 if committed { "committed" } else { "aborted" },
                 if outcome { "committed" } else { "aborted" }
             );
+            self.arrive(shard, id);
             return Ok(());
         }
         entry.outcome = Some(committed);
@@ -238,7 +241,29 @@ impl Witness {
                 durable[part.index()]
             );
         }
-        self.commit(id, decision)
+        self.commit(id, decision)?;
+        let moved = self.shop.take_moved();
+        let effect = (self.shop.version, moved);
+        self.transactions.get_mut(&id).expect("looked up above").effect = Some(effect);
+        self.arrive(shard, id);
+        Ok(())
+    }
+
+    /// A shard hears that a transaction is committed.
+    fn arrive(&mut self, shard: ShardId, id: TransactionId) {
+        let transaction = &self.transactions[&id];
+        let Some((version, movements)) = &transaction.effect else {
+            return;
+        };
+        let map = ShardMap::new(self.logs.len() as u16);
+        let here = |movement: &&Movement| map.shard_of(movement.0.slot()) == shard;
+        let here: Vec<_> = movements.iter().filter(here).cloned().collect();
+        let source = Source {
+            generation: self.generation,
+            shard: id.home,
+            position: transaction.decision.as_ref().map_or(LogPosition::ZERO, |decision| decision.position),
+        };
+        self.shop.arrive(source, *version, &here);
     }
 
     fn commit(&mut self, id: TransactionId, decision: Decision) -> Checked {
@@ -385,6 +410,10 @@ impl Witness {
                 }
             }
         }
+        for transaction in self.transactions.values_mut() {
+            transaction.effect = None;
+        }
+        self.shop.arrive_all();
         Ok(())
     }
 
