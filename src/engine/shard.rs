@@ -275,7 +275,7 @@ impl Step<'_> {
             return;
         }
         match operation {
-            Operation::ItemPut(put) => self.item_put(reply_to, *put, key),
+            Operation::ItemPut(_) => self.item_put(Request { reply_to, operation }, key.as_ref(), false),
             Operation::StockAdd(_) => self.stock_add(Request { reply_to, operation }, key.as_ref(), false),
             Operation::Checkout(checkout) => self.checkout(reply_to, *checkout, key),
             Operation::OrderConfirm { id, .. } | Operation::OrderCancel { id, .. } => {
@@ -434,6 +434,10 @@ impl Step<'_> {
         while let Some(waiting) = self.shard.stock_queue.pop(sku) {
             match waiting {
                 Waiting::Piece(transaction) => self.prepare(transaction, Some(sku)),
+                Waiting::ItemPut(request) => {
+                    let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
+                    self.item_put(request, key.as_ref(), true);
+                }
                 Waiting::StockAdd(request) => {
                     let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
                     self.stock_add(request, key.as_ref(), true);
