@@ -33,5 +33,5 @@ pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
 pub use orders::{Order, OrderChange, OrderLine};
 pub use record::{RECORD_BYTES_MAX, Record, RecordError};
-pub use shard::Shard;
+pub use shard::{FRAME_BYTES_MAX, Shard};
 pub use state::Counts;

@@ -10,10 +10,12 @@ use cartwright_protocol::Reply;
 
 use crate::config::SyncMode;
 use crate::engine::{
-    Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage, Timestamp,
+    FRAME_BYTES_MAX, Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage,
+    Timestamp,
 };
 use crate::log::{
-    LogWriter, MappedSegment, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError, SyncPlan,
+    LogWriter, MappedSegment, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError,
+    SyncPlan,
 };
 
 use super::reply_gate::ReplyGate;
@@ -37,6 +39,9 @@ struct Space {
     last: LogPosition,
     blocked: Option<&'static str>,
 }
+
+// What the engine reckons a record costs is what it costs, and its largest record fits.
+const _: () = assert!(RECORD_OVERHEAD_BYTES <= FRAME_BYTES_MAX && RECORD_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 
 /// One shard with its log.
 #[derive(Debug)]
