@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cartwright::engine::recovery::{repartition, resolve, start};
+use cartwright::engine::recovery::{repartition, resolve, start, start_bytes};
 use cartwright::engine::{LogPosition, RecordError, Restore, Shard, ShardId, ShardMap};
 use cartwright::log::{Generation, GenerationEntry, LogIdentity, LogWriter, SegmentNumber};
 
@@ -126,6 +126,7 @@ impl Start<'_> {
             self.check_disk(entry, &ends)?;
             self.settle(&ends)?;
         }
+        self.make_room(&shards, &mut writers)?;
         start(&mut shards, incarnation, &mut writers);
         let finished = self.finish(&mut writers, &mut followers);
         if finished.is_err() {
@@ -137,6 +138,22 @@ impl Start<'_> {
         let shards = shards.into_iter().zip(writers).zip(followers);
         let shards = shards.map(|((shard, writer), follower)| (shard, writer, follower));
         Ok(Server::new(entry.number, shards.collect()))
+    }
+
+    /// A log that was nearly full gets another segment before the start writes to it.
+    fn make_room(&mut self, shards: &[Shard], writers: &mut [LogWriter<MappedFile>]) -> Result<(), Interrupted> {
+        for (shard, writer) in shards.iter().zip(writers) {
+            if writer.room_bytes() < start_bytes(shard)
+                && let Some(number) = writer.wants_segment()
+            {
+                self.disk.operation()?;
+                let name = segment_name(writer.identity(), number);
+                let bytes = empty_segment(writer.identity(), number, self.parameters.segment_bytes, self.random);
+                self.disk.create(name, bytes);
+                writer.offer_segment(self.disk.map(name));
+            }
+        }
+        Ok(())
     }
 
     /// The witness sees what the start wrote; then it is synced.

@@ -23,7 +23,7 @@ use super::transaction::{Awaiting, InFlight};
 use super::waiting::{StockQueue, Tickets, Waiting};
 
 /// Log bytes kept free for the end of everything in flight: its outcome must always find room.
-const SETTLEMENT_BYTES: u64 = 512;
+pub(super) const SETTLEMENT_BYTES: u64 = 512;
 
 /// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
 pub const FRAME_BYTES_MAX: u64 = 72;
