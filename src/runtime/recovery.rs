@@ -12,9 +12,6 @@ use crate::log::{DataDirectory, GenerationEntry, LogError, LogIdentity, Recovere
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is looked at whether a recovery has ended.
-const PROGRESS_POLL: Duration = Duration::from_millis(20);
-
 /// What was recovered.
 pub struct Recovered {
     /// The shards of the newest generation, or one empty shard where there is none; what was in flight at the end is
@@ -113,11 +110,11 @@ fn replay(
 fn with_progress<T>(records: &AtomicU64, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let reporter = scope.spawn(|| {
             let started = Instant::now();
             let mut said = started;
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(PROGRESS_POLL);
+            while !done.load(Ordering::Acquire) {
+                std::thread::park_timeout(PROGRESS_INTERVAL);
                 if said.elapsed() >= PROGRESS_INTERVAL {
                     said = Instant::now();
                     let records = records.load(Ordering::Relaxed);
@@ -126,7 +123,8 @@ fn with_progress<T>(records: &AtomicU64, work: impl FnOnce() -> T) -> T {
             }
         });
         let result = work();
-        done.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Release);
+        reporter.thread().unpark();
         result
     })
 }
