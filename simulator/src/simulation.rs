@@ -372,7 +372,7 @@ impl Simulation {
             match start.run() {
                 Ok(server) => {
                     self.disk.fuse = None;
-                    self.trace.event(format_args!("serving, state {:x}", server.state_hash()));
+                    self.trace.event(format_args!("serving"));
                     self.server = Some(server);
                     for client in &mut self.clients {
                         client.shard = ShardId(client.shard.0 % self.shard_count);

@@ -15,6 +15,7 @@ use super::idempotency::{KeptReply, KeyRecord, KeyUse};
 use super::ids::{LogPosition, ShardId, TransactionId};
 use super::inventory::StockLine;
 use super::inventory::{Allocations, Shortage, StockChange};
+use super::mutation::{Mutation, is_on};
 use super::message::{ReplyTo, ShardMessage};
 use super::orders::OrderChange;
 use super::record::Record;
@@ -464,7 +465,9 @@ impl Step<'_> {
     fn turn_back(&mut self, mut transaction: Transaction, refusal: Refusal) {
         let reserved = self.take_back_reservation(&mut transaction);
         self.give_up_reservation(reserved);
-        for &(shard, _) in &transaction.prepared {
+        let forgotten = usize::from(is_on(Mutation::ForgetAbort));
+        let told = transaction.prepared.len().saturating_sub(forgotten);
+        for &(shard, _) in &transaction.prepared[..told] {
             let message = ShardMessage::Resolved {
                 transaction: transaction.id,
                 committed: false,
@@ -491,6 +494,7 @@ impl Step<'_> {
             if first
                 .needs
                 .iter()
+                .filter(|(shard, _)| *shard == self.shard.id || !is_on(Mutation::CommitWithoutPeers))
                 .any(|&(shard, position)| self.shard.safe[shard.index()] < position)
             {
                 break;

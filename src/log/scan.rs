@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::record::{RECORD_ALIGNMENT, Record, RecordFault, RecordKind, Salt, read_u64};
 use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes};
 use crate::engine::LogPosition;
+use crate::engine::mutation::{Mutation, is_on};
 
 /// How far apart places are remembered from which an unproven end could be written again; bounds what is remembered.
 const ANCHOR_BYTES: usize = 64 * 1024;
@@ -374,6 +375,9 @@ impl LogScan {
         let Some(RecordsEnd { at, fault }) = self.records_end else {
             return Ok(());
         };
+        if is_on(Mutation::CutBelowMark) {
+            return Ok(());
+        }
         let position = self.last.next();
         let mut offset = starts.start;
         while offset < starts.end {

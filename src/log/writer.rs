@@ -14,6 +14,7 @@ use super::segment::{
 };
 use crate::engine::Journal;
 use crate::engine::LogPosition;
+use crate::engine::mutation::{Mutation, is_on};
 
 /// One range of bytes of one segment to sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +178,9 @@ impl<M: SegmentMemory> LogWriter<M> {
         self.ranges.extend(segments.filter_map(ActiveSegment::begin_sync));
         if self.ranges.is_empty() {
             return None;
+        }
+        if is_on(Mutation::SkipSync) && self.ranges.len() > 1 {
+            self.ranges.remove(0);
         }
         self.sync_outstanding = true;
         Some(SyncPlan {

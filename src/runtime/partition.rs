@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use cartwright_protocol::Reply;
 
 use crate::config::SyncMode;
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{
     FRAME_BYTES_MAX, Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage,
     Timestamp,
@@ -184,7 +185,7 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Whether peers' watermarks matter: something is in flight that this shard has a part in.
     pub fn awaits_peers(&self) -> bool {
-        !self.shard.is_idle()
+        !self.shard.is_idle() && !is_on(Mutation::SleepThroughWatermarks)
     }
 
     /// When a turn is wanted though nothing else happens.
@@ -277,7 +278,7 @@ impl<M: SegmentMemory> Partition<M> {
     fn step(&mut self, now: Timestamp, input: Input) {
         self.shard.step(now, input, &mut self.log, &mut self.output);
         for (reply_to, reply, after) in self.output.replies.drain(..) {
-            if after <= self.told_safe {
+            if after <= self.told_safe || is_on(Mutation::ReleaseEarly) {
                 self.released.push((reply_to, reply));
             } else {
                 self.gate.hold(after, reply_to, reply);
