@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Sku};
+use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Sku, Slot};
 
 use super::hashing::Fingerprint;
 use super::idempotency::{KeptReply, KeyRecord, Scope};
@@ -17,7 +17,8 @@ use super::inventory::{Allocations, Item};
 use super::message::{ReplyTo, Request, ShardMessage};
 use super::orders::Order;
 use super::shard::Step;
-use super::state::State;
+use super::slots::SlotState;
+use super::state::{Counts, State};
 
 /// A step of an audit, between the coordinator and every shard.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Auditing {
     paused_for: Option<ShardId>,
     said_quiet: bool,
     scan_wanted: bool,
+    /// A count under way, in pieces: nothing changes meanwhile.
+    scan: Option<Scan>,
     waiting: VecDeque<Request>,
 }
 
@@ -72,6 +75,11 @@ impl Auditing {
     /// Whether changes wait.
     pub const fn is_paused(&self) -> bool {
         self.paused_for.is_some()
+    }
+
+    /// Whether a count is under way: the next piece wants a tick.
+    pub const fn is_counting(&self) -> bool {
+        self.scan.is_some()
     }
 
     /// Whether this shard takes part in an audit.
@@ -166,8 +174,8 @@ impl Step<'_> {
             }
             if self.shard.auditing.scan_wanted && self.shard.participating.is_empty() {
                 self.shard.auditing.scan_wanted = false;
-                let part = count(&self.shard.state, self.shard.end);
-                self.tell(coordinator, AuditMessage::Counted(Box::new(part)));
+                self.shard.auditing.scan = Some(Scan::new(&self.shard.state));
+                self.count_on();
             }
         }
         let Some(run) = &self.shard.auditing.run else { return };
@@ -187,6 +195,24 @@ impl Step<'_> {
         let asked = std::mem::take(&mut self.shard.auditing.asked_meanwhile);
         if !asked.is_empty() {
             self.start_audit(asked);
+        }
+    }
+
+    /// Counts the next piece; with the last one the coordinator is told. Between pieces the shard answers reads.
+    pub fn count_on(&mut self) {
+        let Some(mut scan) = self.shard.auditing.scan.take() else {
+            return;
+        };
+        if scan.count_on(&self.shard.state) {
+            let part = Part {
+                report: scan.report,
+                balance: scan.balance,
+                shows: self.shard.end,
+            };
+            let coordinator = self.shard.auditing.paused_for.expect("a count belongs to an audit");
+            self.tell(coordinator, AuditMessage::Counted(Box::new(part)));
+        } else {
+            self.shard.auditing.scan = Some(scan);
         }
     }
 
@@ -221,59 +247,106 @@ fn add_up(parts: &[(ShardId, Part)]) -> AuditReport {
 
 /// Checks the books of all these states together, with nothing in flight: what an audit of a running server reports.
 pub fn audit_states<'a>(states: impl Iterator<Item = (ShardId, &'a State)>) -> AuditReport {
-    let parts: Vec<_> = states
-        .map(|(shard, state)| (shard, count(state, LogPosition::ZERO)))
-        .collect();
-    add_up(&parts)
+    let part = |(shard, state)| {
+        let mut scan = Scan::new(state);
+        while !scan.count_on(state) {}
+        (
+            shard,
+            Part {
+                report: scan.report,
+                balance: scan.balance,
+                shows: LogPosition::ZERO,
+            },
+        )
+    };
+    add_up(&states.map(part).collect::<Vec<_>>())
 }
 
-/// One shard's part.
-fn count(state: &State, shows: LogPosition) -> Part {
-    let mut balance = vec![0u64; SLOT_COUNT].into_boxed_slice();
-    let mut fingerprint = Fingerprint::default();
-    let mut violations = 0;
-    for (_, slot) in state.slots() {
-        for item in slot.items() {
-            violations += u64::from(!item_balances(item));
-            let sum = &mut balance[item.sku.slot().index()];
-            for (location, level) in item.levels() {
-                for (held, units) in [(true, level.held), (false, level.committed)] {
-                    let value = coefficient(&mut fingerprint, &item.sku, location, held).wrapping_mul(units as u64);
-                    *sum = sum.wrapping_add(value);
-                }
+/// How many things one piece of a count looks at: about a millisecond's worth.
+const THINGS_PER_PIECE: u64 = 10_000;
+
+/// A shard's count, slot by slot.
+#[derive(Debug)]
+struct Scan {
+    next_slot: usize,
+    report: AuditReport,
+    balance: Box<[u64]>,
+    fingerprint: Fingerprint,
+}
+
+impl Scan {
+    fn new(state: &State) -> Self {
+        let Counts {
+            items, orders, lines, ..
+        } = state.counts;
+        let report = AuditReport {
+            items,
+            orders,
+            lines,
+            ..AuditReport::default()
+        };
+        let balance = vec![0; SLOT_COUNT].into_boxed_slice();
+        Self {
+            next_slot: 0,
+            report,
+            balance,
+            fingerprint: Fingerprint::default(),
+        }
+    }
+
+    /// Counts the next piece; `true` once all is counted. The state must not change between pieces.
+    fn count_on(&mut self, state: &State) -> bool {
+        let mut things = 0;
+        for (number, slot) in state.slots().skip(self.next_slot) {
+            self.next_slot += 1;
+            for item in slot.items() {
+                things += 1;
+                self.count_item(item);
+            }
+            for order in slot.orders() {
+                things += order.lines.len() as u64;
+                self.count_order(order);
+            }
+            let hash = slot_hash(&mut self.fingerprint, number, slot);
+            self.report.state_hash = self.report.state_hash.wrapping_add(hash);
+            if things >= THINGS_PER_PIECE {
+                return false;
             }
         }
-        for order in slot.orders() {
-            let Some(held) = order.open_units_are_held() else {
-                continue;
+        true
+    }
+
+    fn count_item(&mut self, item: &Item) {
+        self.report.violations += u64::from(!item_balances(item));
+        let sum = &mut self.balance[item.sku.slot().index()];
+        for (location, level) in item.levels() {
+            for (held, units) in [(true, level.held), (false, level.committed)] {
+                let value = coefficient(&mut self.fingerprint, &item.sku, location, held).wrapping_mul(units as u64);
+                *sum = sum.wrapping_add(value);
+            }
+        }
+    }
+
+    fn count_order(&mut self, order: &Order) {
+        let Some(held) = order.open_units_are_held() else {
+            return;
+        };
+        for line in &order.lines {
+            let sum = &mut self.balance[line.sku.slot().index()];
+            let mut take = |location: &str, units: u32| {
+                let value = coefficient(&mut self.fingerprint, &line.sku, location, held).wrapping_mul(units.into());
+                *sum = sum.wrapping_sub(value);
             };
-            for line in &order.lines {
-                let sum = &mut balance[line.sku.slot().index()];
-                let mut take = |location: &str, units: u32| {
-                    let value = coefficient(&mut fingerprint, &line.sku, location, held).wrapping_mul(units.into());
-                    *sum = sum.wrapping_sub(value);
-                };
-                match &line.allocations {
-                    Allocations::Main => take(Location::MAIN, line.ordered - line.cancelled),
-                    Allocations::Split(parts) => {
-                        for part in parts {
-                            take(part.location.as_str(), part.quantity);
-                        }
+            match &line.allocations {
+                Allocations::Main => take(Location::MAIN, line.ordered - line.cancelled),
+                Allocations::Split(parts) => {
+                    for part in parts {
+                        take(part.location.as_str(), part.quantity);
                     }
                 }
             }
         }
     }
-    let counts = state.counts;
-    let report = AuditReport {
-        items: counts.items,
-        orders: counts.orders,
-        lines: counts.lines,
-        violations,
-        state_hash: state_hash(state),
-        paused_ms: 0,
-    };
-    Part { report, balance, shows }
 }
 
 fn item_balances(item: &Item) -> bool {
@@ -298,31 +371,36 @@ fn coefficient(fingerprint: &mut Fingerprint, sku: &Sku, location: &str, held: b
 /// Hash of the decided state. A sum over things, so that neither their order nor their shard matters.
 pub fn state_hash(state: &State) -> u64 {
     let mut fingerprint = Fingerprint::default();
-    let mut sum = 0u64;
-    for (number, slot) in state.slots() {
-        let things = slot
-            .items()
-            .map(|item| item_hash(&mut fingerprint, item))
-            .fold(0, u64::wrapping_add);
-        let orders = slot
-            .orders()
-            .map(|order| order_hash(&mut fingerprint, order))
-            .fold(0, u64::wrapping_add);
-        let keys = slot
-            .keys()
-            .map(|key| key_hash(&mut fingerprint, key))
-            .fold(0, u64::wrapping_add);
-        sum = sum.wrapping_add(things).wrapping_add(orders).wrapping_add(keys);
-        if slot.order_sequence > 0 {
-            let sequence = fingerprint
-                .begin(4)
-                .integer(number.index() as u64)
-                .integer(slot.order_sequence)
-                .finish();
-            sum = sum.wrapping_add(sequence);
-        }
+    state
+        .slots()
+        .map(|(number, slot)| slot_hash(&mut fingerprint, number, slot))
+        .fold(0, u64::wrapping_add)
+}
+
+fn slot_hash(fingerprint: &mut Fingerprint, number: Slot, slot: &SlotState) -> u64 {
+    let items = slot
+        .items()
+        .map(|item| item_hash(fingerprint, item))
+        .fold(0, u64::wrapping_add);
+    let orders = slot
+        .orders()
+        .map(|order| order_hash(fingerprint, order))
+        .fold(0, u64::wrapping_add);
+    let keys = slot
+        .keys()
+        .map(|key| key_hash(fingerprint, key))
+        .fold(0, u64::wrapping_add);
+    let sum = items.wrapping_add(orders).wrapping_add(keys);
+    if slot.order_sequence == 0 {
+        return sum;
     }
-    sum
+    sum.wrapping_add(
+        fingerprint
+            .begin(4)
+            .integer(number.index() as u64)
+            .integer(slot.order_sequence)
+            .finish(),
+    )
 }
 
 fn item_hash(fingerprint: &mut Fingerprint, item: &Item) -> u64 {

@@ -117,8 +117,10 @@ impl Step<'_> {
                 }
                 lines[index].quantity = sum;
             } else {
+                let slot = sku.slot();
                 lines.push(PieceLine {
-                    shard: self.shard.map.shard_of(sku.slot()),
+                    shard: self.shard.map.shard_of(slot),
+                    slot,
                     cart_index: lines.len() as u16,
                     sku,
                     quantity: quantity.units(),

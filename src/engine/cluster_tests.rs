@@ -248,6 +248,9 @@ impl Cluster {
             for shard in 0..self.shards.len() {
                 self.sync(shard);
                 self.tell_safe(shard);
+                if self.shards[shard].is_counting() {
+                    self.input(shard, Input::Tick);
+                }
             }
             if self.mail.values().all(VecDeque::is_empty)
                 && self.gated.is_empty()

@@ -30,5 +30,5 @@ pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, Transa
 pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
 pub use record::{RECORD_BYTES_MAX, Record, RecordError};
-pub use shard::Shard;
+pub use shard::{FRAME_BYTES_MAX, Shard};
 pub use state::Counts;

@@ -162,6 +162,7 @@ impl Step<'_> {
             .enumerate()
             .map(|(index, line)| PieceLine {
                 shard: map.shard_of(line.sku.slot()),
+                slot: line.sku.slot(),
                 cart_index: index as u16,
                 sku: line.sku.clone(),
                 quantity: line.ordered - line.cancelled,

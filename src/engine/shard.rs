@@ -25,8 +25,8 @@ use super::waiting::{StockQueue, Tickets, Waiting};
 /// Log bytes kept free for the end of everything in flight: its outcome must always find room.
 const SETTLEMENT_BYTES: u64 = 512;
 
-/// What a record costs in the log above its payload, at most.
-const FRAME_BYTES_MAX: u64 = 72;
+/// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
+pub const FRAME_BYTES_MAX: u64 = 72;
 
 /// How many expired orders one tick takes on.
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
@@ -175,7 +175,8 @@ impl Shard {
             .first()
             .map(|&(at, _)| at.max(self.expiry_retry_at));
         let sweep = (self.state.counts.keys > 0).then_some(self.next_key_sweep);
-        let earliest = [expiry, sweep].into_iter().flatten().min()?;
+        let count = self.auditing.is_counting().then_some(self.now);
+        let earliest = [expiry, sweep, count].into_iter().flatten().min()?;
         // An expired order that is locked stays first; it is looked at again a moment later, not in a loop.
         Some(earliest.max(self.now.plus_ms(1)))
     }
@@ -198,6 +199,11 @@ impl Shard {
             && self.stock_queue.count() == 0
             && self.reads.is_empty()
             && !self.auditing.is_running()
+    }
+
+    /// Whether an audit's count goes on with the next tick.
+    pub const fn is_counting(&self) -> bool {
+        self.auditing.is_counting()
     }
 
     /// The latest time in any record: a clock must not start below it.
@@ -451,6 +457,7 @@ impl Step<'_> {
     }
 
     fn on_tick(&mut self) {
+        self.count_on();
         if self.shard.auditing.is_paused() {
             return;
         }

@@ -233,8 +233,7 @@ impl State {
     }
 
     fn existing_item(&mut self, sku: &Sku) -> &mut Item {
-        self.item_mut(sku)
-            .unwrap_or_else(|| panic!("a record names item {sku}, which no record before it made"))
+        existing_item(self.slot_mut(sku.slot()), sku)
     }
 
     /// The order, which this shard owns.
@@ -319,8 +318,9 @@ impl State {
                     allocations,
                 } in &lines
                 {
-                    if self.takes_up(sku.slot(), position) {
-                        self.existing_item(sku).apply(stock, *quantity, allocations);
+                    let slot = sku.slot();
+                    if self.takes_up(slot, position) {
+                        existing_item(self.slot_mut(slot), sku).apply(stock, *quantity, allocations);
                     }
                 }
                 self.change_order(position, change);
@@ -500,4 +500,9 @@ impl State {
             self.slot_mut(slot).insert_key(key);
         }
     }
+}
+
+fn existing_item<'a>(slot: &'a mut SlotState, sku: &Sku) -> &'a mut Item {
+    slot.item_mut(sku)
+        .unwrap_or_else(|| panic!("a record names item {sku}, which no record before it made"))
 }

@@ -7,8 +7,9 @@
 
 use std::ops::Range;
 
-use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Quantity, Reply, Sku};
+use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Quantity, Reply, Sku, Slot};
 use compact_str::format_compact;
+use smallvec::SmallVec;
 
 use super::idempotency::{KeptReply, KeyRecord, KeyUse};
 use super::ids::{LogPosition, ShardId, TransactionId};
@@ -25,6 +26,8 @@ use super::waiting::Waiting;
 pub struct PieceLine {
     /// The shard of the item.
     pub shard: ShardId,
+    /// The slot of the item.
+    pub slot: Slot,
     /// The line's place in the cart.
     pub cart_index: u16,
     /// Which item.
@@ -214,9 +217,12 @@ impl Step<'_> {
         currency: &mut Option<Currency>,
         front_of: Option<&Sku>,
     ) -> Result<(), Verdict> {
+        // All look-ups before all checks: the processor waits for the memory of several items at once.
+        let state = &self.shard.state;
+        let items: SmallVec<[_; 32]> = lines.iter().map(|line| state.slot(line.slot).item(&line.sku)).collect();
         let mut wait = None;
-        for line in lines {
-            let Some(item) = self.shard.state.item(&line.sku) else {
+        for (line, item) in lines.iter_mut().zip(items) {
+            let Some(item) = item else {
                 let error = Error::new(
                     ErrorCode::NoItem,
                     format_compact!("{} is not in the catalogue", line.sku),

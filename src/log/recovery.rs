@@ -109,15 +109,16 @@ pub fn open_log<E>(
         let path = segment_path(&directory, number);
         read_segment(&path, &mut buffer)?;
         bytes += buffer.len() as u64;
-        scan.segment(number, &buffer, &mut on_record).map_err(|error| match error {
-            ScanError::Damage(damage) => with_path(damage),
-            ScanError::Refused { at, position, error } => LogError::Refused {
-                path,
-                at,
-                position,
-                error,
-            },
-        })?;
+        scan.segment(number, &buffer, &mut on_record)
+            .map_err(|error| match error {
+                ScanError::Damage(damage) => with_path(damage),
+                ScanError::Refused { at, position, error } => LogError::Refused {
+                    path,
+                    at,
+                    position,
+                    error,
+                },
+            })?;
     }
     let end = scan.finish().map_err(with_path)?;
     let factory = SegmentFactory::new(data.path(), identity, segment_bytes);

@@ -190,9 +190,9 @@ pub enum LogFault {
     Opening(RecordFault),
     /// Records between a checkpoint and the first segment there is are gone.
     #[error(
-        "the log begins behind position {opening}, but its records are needed from behind position {from}: the segments \
-         before, or the checkpoint that stands for them, are missing or cannot be used; restore the data directory from a \
-         copy"
+        "the segment is missing: the log begins with the one after it, behind position {opening}, and its records are \
+         needed from behind position {from}; put the file, or a checkpoint that stands for it, back from a copy of the \
+         data directory"
     )]
     BeginsBehind {
         /// The last position before the first segment.
@@ -242,7 +242,10 @@ impl LogScan {
     /// A scan of the log `identity` from its segment `first` on. Records up to `start.from` are checked like the others
     /// but not handed out; if `first` does not reach back to there, that is damage.
     pub fn behind(identity: LogIdentity, first: SegmentNumber, start: LogStart) -> Self {
-        assert!(start.from <= start.synced, "a checkpoint ends no earlier than it begins");
+        assert!(
+            start.from <= start.synced,
+            "a checkpoint ends no earlier than it begins"
+        );
         Self {
             identity,
             start,
@@ -333,11 +336,8 @@ impl LogScan {
             .map_err(|fault| damage(number, SEGMENT_HEADER_BYTES, LogFault::Opening(fault)))?;
         let from = self.start.from;
         if opening > from {
-            return Err(damage(
-                number,
-                SEGMENT_HEADER_BYTES,
-                LogFault::BeginsBehind { opening, from },
-            ));
+            let last_missing = SegmentNumber(number.0 - 1);
+            return Err(damage(last_missing, 0, LogFault::BeginsBehind { opening, from }));
         }
         self.last = opening;
         Ok(())

@@ -100,13 +100,11 @@ impl CheckpointMaker {
             benches,
             doorbells,
         };
-        let thread = std::thread::Builder::new()
-            .name("checkpoints".into())
-            .spawn(move || {
-                while let Ok((shard, order)) = incoming.recv() {
-                    work.carry_out(shard, order);
-                }
-            })?;
+        let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || {
+            while let Ok((shard, order)) = incoming.recv() {
+                work.carry_out(shard, order);
+            }
+        })?;
         Ok(Self {
             orders,
             lines,
@@ -121,7 +119,9 @@ impl CheckpointMaker {
             shard,
             orders: self.orders.clone(),
             line: Arc::clone(&self.lines[shard.index()]),
-            news: self.news[shard.index()].take().expect("each shard has one way to the maker"),
+            news: self.news[shard.index()]
+                .take()
+                .expect("each shard has one way to the maker"),
         }
     }
 
@@ -263,7 +263,11 @@ impl Work {
     fn are_readable(&self) -> bool {
         self.benches.iter().all(|bench| {
             let newest = bench.directory.list().ok().and_then(|list| list.first().copied());
-            let read = newest.map(|begins| bench.directory.read(begins, &mut |_| Ok::<_, std::convert::Infallible>(())));
+            let read = newest.map(|begins| {
+                bench
+                    .directory
+                    .read(begins, &mut |_| Ok::<_, std::convert::Infallible>(()))
+            });
             match read {
                 Some(Ok(_)) => true,
                 Some(Err(error)) => {

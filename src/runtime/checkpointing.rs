@@ -108,7 +108,12 @@ enum Stage {
 
 impl Checkpointing {
     /// For the shard of `partition`, whose log holds at least `log_bytes_min` bytes between two checkpoints.
-    pub fn new<M: SegmentMemory>(partition: &Partition<M>, map: ShardMap, log_bytes_min: u64, past: CheckpointPast) -> Self {
+    pub fn new<M: SegmentMemory>(
+        partition: &Partition<M>,
+        map: ShardMap,
+        log_bytes_min: u64,
+        past: CheckpointPast,
+    ) -> Self {
         let log = partition.log();
         Self {
             own: log.identity().shard,

@@ -10,10 +10,12 @@ use cartwright_protocol::Reply;
 
 use crate::config::SyncMode;
 use crate::engine::{
-    Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage, Timestamp,
+    FRAME_BYTES_MAX, Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage,
+    Timestamp,
 };
 use crate::log::{
-    LogWriter, MappedSegment, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError, SyncPlan,
+    LogWriter, MappedSegment, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError,
+    SyncPlan,
 };
 
 use super::reply_gate::ReplyGate;
@@ -29,6 +31,18 @@ const SETTLE_ROUNDS_MAX: usize = 16;
 /// is in flight finds room and nobody is refused for a moment's lack of it.
 const RECORDS_KEPT_FREE: u64 = 2;
 
+/// What the shard was last told of its log's space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Space {
+    bytes: u64,
+    /// The shard counts down by itself, so it is told again after it has appended, though the room may be the same.
+    last: LogPosition,
+    blocked: Option<&'static str>,
+}
+
+// What the engine reckons a record costs is what it costs, and its largest record fits.
+const _: () = assert!(RECORD_OVERHEAD_BYTES <= FRAME_BYTES_MAX && RECORD_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+
 /// One shard with its log.
 #[derive(Debug)]
 pub struct Partition<M> {
@@ -41,7 +55,7 @@ pub struct Partition<M> {
     /// Requests that wait for a segment.
     held: VecDeque<Request>,
     told_safe: LogPosition,
-    told_space: (u64, Option<&'static str>),
+    told_space: Space,
     blocked: Option<&'static str>,
     last_sync: Timestamp,
     /// To be synced up to here, whatever the mode.
@@ -56,7 +70,7 @@ impl<M: SegmentMemory> Partition<M> {
             log.last(),
             "all logs are synced before any shard takes a step"
         );
-        Self {
+        let mut partition = Self {
             shard,
             log,
             mode,
@@ -65,11 +79,13 @@ impl<M: SegmentMemory> Partition<M> {
             released: Vec::new(),
             held: VecDeque::new(),
             told_safe: LogPosition::ZERO,
-            told_space: (0, None),
+            told_space: Space::default(),
             blocked: None,
             last_sync: Timestamp::default(),
             sync_wanted: LogPosition::ZERO,
-        }
+        };
+        partition.tell_space(Timestamp::default());
+        partition
     }
 
     /// The engine's part, to look at.
@@ -85,7 +101,7 @@ impl<M: SegmentMemory> Partition<M> {
     /// Takes a client's request whose home is this shard.
     pub fn request(&mut self, now: Timestamp, request: Request) {
         if self.accepts_requests() {
-            self.step(now, Input::Request(request));
+            self.take(now, request);
         } else {
             self.held.push_back(request);
         }
@@ -115,11 +131,10 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Ends a turn: tells the shard about the log, takes requests that were held, and opens the gate as far as is safe.
     pub fn settle(&mut self, now: Timestamp) {
-        self.tell_space(now);
         while self.has_room()
             && let Some(request) = self.held.pop_front()
         {
-            self.step(now, Input::Request(request));
+            self.take(now, request);
         }
         for _ in 0..SETTLE_ROUNDS_MAX {
             let safe = self.safe();
@@ -214,15 +229,17 @@ impl<M: SegmentMemory> Partition<M> {
     }
 
     /// Takes a spare segment.
-    pub fn offer_segment(&mut self, memory: M) {
+    pub fn offer_segment(&mut self, now: Timestamp, memory: M) {
         self.log.offer_segment(memory);
         self.blocked = None;
+        self.tell_space(now);
     }
 
     /// No segment can be made, and why: new writes are refused once the log is full. Until the next
     /// [`Partition::offer_segment`].
-    pub fn block(&mut self, why: &'static str) {
+    pub fn block(&mut self, now: Timestamp, why: &'static str) {
         self.blocked = Some(why);
+        self.tell_space(now);
     }
 
     /// Segments that are of no more use.
@@ -241,15 +258,26 @@ impl<M: SegmentMemory> Partition<M> {
         self.blocked.is_some() || self.log.room_bytes() >= kept_free
     }
 
+    /// Tells the shard of the room first, since its own count is the more cautious one: it would refuse with a segment
+    /// to spare.
+    fn take(&mut self, now: Timestamp, request: Request) {
+        self.tell_space(now);
+        self.step(now, Input::Request(request));
+    }
+
     fn tell_space(&mut self, now: Timestamp) {
-        let space = (self.log.room_bytes(), self.blocked);
+        let space = Space {
+            bytes: self.log.room_bytes(),
+            last: self.log.last(),
+            blocked: self.blocked,
+        };
         if space != self.told_space {
             self.told_space = space;
             self.step(
                 now,
                 Input::LogSpace {
-                    bytes: space.0,
-                    blocked: space.1,
+                    bytes: space.bytes,
+                    blocked: space.blocked,
                 },
             );
         }
@@ -271,5 +299,205 @@ impl Partition<MappedSegment> {
     /// The orderly end: waits until everything appended is on disk, whatever the mode. No sync may be under way.
     pub fn sync_and_end(mut self) -> Result<(), StorageError> {
         self.log.sync_blocking()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Sku, Text};
+
+    use super::*;
+    use crate::engine::recovery::start;
+    use crate::engine::{EngineLimits, ShardMap};
+    use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
+
+    const SEGMENT_BYTES: u64 = 16 << 10;
+    const IDENTITY: LogIdentity = LogIdentity {
+        generation: Generation(1),
+        shard: ShardId(0),
+        shard_count: 1,
+    };
+
+    fn segment(number: SegmentNumber) -> Vec<u8> {
+        let mut bytes = vec![0; SEGMENT_BYTES as usize];
+        SegmentHeader {
+            identity: IDENTITY,
+            number,
+            segment_bytes: SEGMENT_BYTES,
+            salt: Salt(number.0),
+        }
+        .encode(&mut bytes);
+        bytes
+    }
+
+    fn partition(mode: SyncMode) -> Partition<Vec<u8>> {
+        let mut shards = [Shard::new(ShardId(0), ShardMap::new(1), EngineLimits::default())];
+        let mut logs = [LogWriter::create(IDENTITY, segment(SegmentNumber::FIRST))];
+        start(&mut shards, 1, &mut logs);
+        let ([shard], [mut log]) = (shards, logs);
+        let plan = log.begin_sync().unwrap();
+        log.sync_done(plan);
+        log.offer_segment(segment(SegmentNumber::FIRST.next()));
+        let mut partition = Partition::new(shard, log, mode);
+        partition.settle(NOW);
+        partition
+    }
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn put(sequence: u64) -> Request {
+        let operation = Operation::ItemPut(Box::new(ItemPut {
+            sku: Sku::new(format!("sku-{sequence}").as_bytes()).unwrap(),
+            price: Amount::new(100).unwrap(),
+            currency: Currency::new(b"GBP").unwrap(),
+            name: Text::new(&[b'n'; 100]).unwrap(),
+            limit: None,
+            backorder: None,
+            key: None,
+        }));
+        request(sequence, operation)
+    }
+
+    fn get(sequence: u64, sku: u64) -> Request {
+        request(
+            sequence,
+            Operation::ItemGet {
+                sku: Sku::new(format!("sku-{sku}").as_bytes()).unwrap(),
+            },
+        )
+    }
+
+    fn request(sequence: u64, operation: Operation) -> Request {
+        Request {
+            reply_to: ReplyTo {
+                shard: ShardId(0),
+                connection: 0,
+                generation: 0,
+                sequence,
+            },
+            operation,
+        }
+    }
+
+    fn released(partition: &mut Partition<Vec<u8>>) -> Vec<(u64, Reply)> {
+        partition.settle(NOW);
+        partition.released().map(|(to, reply)| (to.sequence, reply)).collect()
+    }
+
+    #[test]
+    fn no_answer_reveals_what_is_not_synced() {
+        let mut partition = partition(SyncMode::Always);
+        partition.request(NOW, put(1));
+        assert!(released(&mut partition).is_empty());
+        let plan = partition.begin_sync(NOW).unwrap();
+        partition.request(NOW, get(2, 1));
+        partition.request(NOW, put(3));
+        assert!(
+            released(&mut partition).is_empty(),
+            "a read as well shows only what is safe"
+        );
+        partition.sync_done(plan);
+        let first = released(&mut partition);
+        assert_eq!(
+            first.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(),
+            [1, 2],
+            "3 came after the sync began"
+        );
+        assert!(!partition.is_quiet());
+        let plan = partition.begin_sync(NOW).unwrap();
+        partition.sync_done(plan);
+        assert_eq!(released(&mut partition), [(3, Reply::Ok)]);
+        partition.request(NOW, get(4, 1));
+        assert_eq!(released(&mut partition).len(), 1, "what is safe is answered at once");
+        assert!(partition.is_quiet());
+    }
+
+    #[test]
+    fn every_second_answers_at_once_and_syncs_once_a_second() {
+        let mut partition = partition(SyncMode::EverySecond);
+        partition.request(NOW, put(1));
+        assert_eq!(released(&mut partition), [(1, Reply::Ok)]);
+        let plan = partition.begin_sync(NOW).expect("the last sync is long ago");
+        partition.sync_done(plan);
+        partition.request(NOW, put(2));
+        assert_eq!(released(&mut partition).len(), 1);
+        assert!(partition.begin_sync(NOW.plus_ms(999)).is_none());
+        assert_eq!(
+            partition.next_timer().unwrap().min(NOW.plus_ms(1000)),
+            partition.next_timer().unwrap()
+        );
+        assert!(partition.begin_sync(NOW.plus_ms(1000)).is_some());
+    }
+
+    #[test]
+    fn without_syncs_the_log_is_still_written() {
+        let mut partition = partition(SyncMode::No);
+        let before = partition.log().last();
+        partition.request(NOW, put(1));
+        assert_eq!(released(&mut partition), [(1, Reply::Ok)]);
+        assert_eq!(partition.log().last(), before.next());
+        assert!(partition.begin_sync(NOW.plus_ms(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn requests_wait_for_a_late_segment_and_are_not_refused() {
+        let mut partition = partition(SyncMode::No);
+        let mut answers = Vec::new();
+        for sequence in 0..1000 {
+            partition.request(NOW, put(sequence));
+            answers.extend(released(&mut partition));
+        }
+        assert!(
+            !partition.accepts_requests() && answers.len() < 1000,
+            "the log was meant to be too short"
+        );
+        while answers.len() < 1000 {
+            let before = answers.len();
+            let number = partition.wants_segment().expect("it is the segment that is missing");
+            partition.offer_segment(NOW, segment(number));
+            answers.extend(released(&mut partition));
+            assert!(answers.len() > before, "a new segment lets requests go on");
+        }
+        assert_eq!(
+            answers,
+            (0..1000).map(|sequence| (sequence, Reply::Ok)).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_full_disk_refuses_writes_clearly_and_answers_reads() {
+        let mut partition = partition(SyncMode::No);
+        let mut refusals = Vec::new();
+        for sequence in 0..1000 {
+            if partition.wants_segment().is_some() {
+                partition.block(NOW, "the disk is full");
+            }
+            partition.request(NOW, put(sequence));
+            refusals.extend(
+                released(&mut partition)
+                    .into_iter()
+                    .filter_map(|(_, reply)| match reply {
+                        Reply::Error(error) => Some(error),
+                        _ => None,
+                    }),
+            );
+        }
+        assert!(!refusals.is_empty());
+        for error in refusals {
+            assert_eq!(error.code, ErrorCode::ReadOnly, "{error}");
+            assert!(error.message.contains("the disk is full"), "{error}");
+        }
+        partition.request(NOW, get(1, 0));
+        assert!(matches!(released(&mut partition)[..], [(1, Reply::Item(_))]));
+        let number = partition.wants_segment().unwrap();
+        partition.offer_segment(NOW, segment(number));
+        let number = partition.wants_segment();
+        assert!(number.is_none() && partition.accepts_requests());
+        partition.request(NOW, put(5000));
+        assert_eq!(
+            released(&mut partition),
+            [(5000, Reply::Ok)],
+            "once there is space, writes are taken again"
+        );
     }
 }

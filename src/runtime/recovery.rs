@@ -285,28 +285,24 @@ fn replay(
             *is_changed = *is_changed || !matches!(Record::decode(position, payload), Ok(Record::Started { .. }));
             shard.replay(position, payload)
         };
-        open_log(data, identity, segment_bytes, start, &mut apply).map_err(|error| match (damage, error.is_truncated()) {
-            (Some(damage), true) => RecoveryError::NoCheckpoint {
-                identity,
-                lacking: Lacking::Log(error),
-                damage,
-            },
-            _ => error.into(),
+        open_log(data, identity, segment_bytes, start, &mut apply).map_err(|error| {
+            match (damage, error.is_truncated()) {
+                (Some(damage), true) => RecoveryError::NoCheckpoint {
+                    identity,
+                    lacking: Lacking::Log(error),
+                    damage,
+                },
+                _ => error.into(),
+            }
         })
     })
 }
 
 /// Does `work` on each of `items` on a thread of its own.
-fn in_parallel<T: Send, R: Send, E: Send>(
-    items: Vec<T>,
-    work: impl Fn(T) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, E> {
+fn in_parallel<T: Send, R: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
     let work = &work;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = items
-            .into_iter()
-            .map(|item| scope.spawn(move || work(item)))
-            .collect();
+        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().expect("a panic ends the process"))

@@ -52,6 +52,10 @@ const CHECKPOINT_US_PER_TURN: u64 = 200;
 /// What a client over the limit is told.
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
+/// Why writes are refused, as clients are told.
+const DISK_FULL: &str = "the disk is full; they are taken again once there is space";
+const NO_SEGMENT: &str = "no log segment can be made; the server's own log says why";
+
 /// What one shard's loop works with, made before its thread.
 pub struct ShardParts {
     /// The shard and its log.
@@ -346,17 +350,14 @@ impl ShardLoop {
                 if self.segment_retry_at.take().is_some() {
                     tracing::info!(shard = %self.id, "log segments can be made again; writes are taken");
                 }
-                self.partition.offer_segment(segment);
+                self.partition.offer_segment(now, segment);
             }
             Some(Err(error)) => {
                 if self.segment_retry_at.is_none() {
                     tracing::error!(shard = %self.id, %error, "cannot make the next log segment; trying every second");
                 }
-                self.partition.block(if error.is_full() {
-                    "the disk is full; free some space and they are taken again by themselves"
-                } else {
-                    "no log segment can be made; the server's own log says why"
-                });
+                let why = if error.is_full() { DISK_FULL } else { NO_SEGMENT };
+                self.partition.block(now, why);
                 self.segment_retry_at = Some(now.plus_ms(RETRY_MS));
             }
             None => {}
@@ -372,7 +373,10 @@ impl ShardLoop {
         match self.checkpoints.take() {
             Some(CheckpointNews::Published { bytes }) => {
                 self.checkpointing.published(bytes);
-                let took = self.checkpoint_began.take().map_or(Duration::ZERO, |began| began.elapsed());
+                let took = self
+                    .checkpoint_began
+                    .take()
+                    .map_or(Duration::ZERO, |began| began.elapsed());
                 let tally = &self.tally().checkpoints;
                 tally.took_ms.store(took.as_millis() as u64, Ordering::Relaxed);
                 tally.at_ms.store(now.unix_ms(), Ordering::Relaxed);

@@ -91,11 +91,7 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<Verdict, Ve
 
 /// Reads every checkpoint of a log, and the log from the oldest of them that is whole: more than a start would read.
 /// Whether all of it is.
-fn verify_checkpoints(
-    data: &DataDirectory,
-    identity: LogIdentity,
-    out: &mut impl Write,
-) -> Result<bool, VerifyError> {
+fn verify_checkpoints(data: &DataDirectory, identity: LogIdentity, out: &mut impl Write) -> Result<bool, VerifyError> {
     let directory = CheckpointDirectory::new(data, identity);
     let name = format!("generation {}, shard {}", identity.generation.0, identity.shard);
     let mut is_whole = true;

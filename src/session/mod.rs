@@ -96,7 +96,7 @@ impl Session {
         if bytes.is_empty() || self.front_is_closing() {
             return;
         }
-        if self.start == self.input.len() && !self.held_back {
+        if self.start == self.input.len() {
             let consumed = self.parse(bytes);
             if !self.front_is_closing() {
                 self.input.extend_from_slice(&bytes[consumed..]);

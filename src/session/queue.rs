@@ -192,3 +192,75 @@ impl Queue {
         self.unanswered
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cartwright_protocol::resp::{RespVersion, Writer};
+    use cartwright_protocol::{
+        AMOUNT_MAX, Amount, Currency, Customer, LineView, NAME_LENGTH_MAX, ORDER_LIST_COUNT_MAX, OrderId, OrderState,
+        OrderSummary, OrderView, Reply, Sku,
+    };
+
+    use super::*;
+
+    #[test]
+    fn no_reply_is_longer_than_what_was_set_aside_for_it() {
+        let id = OrderId::from_integer((1 << 63) - 1).expect("the largest id");
+        let (total, currency) = (
+            Amount::new(AMOUNT_MAX).expect("the largest"),
+            Currency::new(b"GBP").expect("letters"),
+        );
+        let name = [b'x'; NAME_LENGTH_MAX];
+        let (customer, sku) = (Customer::new(&name).expect("a name"), Sku::new(&name).expect("a name"));
+        let most = u32::MAX;
+        let line = LineView {
+            sku,
+            price: total,
+            ordered: most,
+            cancelled: most,
+            shipped: most,
+            returned: most,
+        };
+        let order = OrderView {
+            id,
+            customer: customer.clone(),
+            state: OrderState::Cancelled,
+            currency,
+            total,
+            created_at_ms: u64::MAX,
+            updated_at_ms: u64::MAX,
+            expires_at_ms: u64::MAX,
+            lines: vec![line; CART_LINES_MAX],
+        };
+        let summary = OrderSummary {
+            id,
+            state: OrderState::Cancelled,
+            total,
+            currency,
+            created_at_ms: u64::MAX,
+        };
+        let count = ORDER_LIST_COUNT_MAX;
+        for (operation, reply) in [
+            (Operation::OrderGet { id }, Reply::Order(Box::new(order))),
+            (
+                Operation::OrderList {
+                    customer,
+                    before: None,
+                    count,
+                },
+                Reply::Orders(vec![summary; count as usize]),
+            ),
+        ] {
+            let mut native = Vec::new();
+            cartwright_protocol::native::encode_reply(&mut native, 1, &reply);
+            let mut resp = Vec::new();
+            super::super::render::write_reply(&mut Writer::new(&mut resp, RespVersion::Two), &reply);
+            let longest = native.len().max(resp.len());
+            assert!(
+                longest <= reply_bytes_max(&operation),
+                "{longest} > {}",
+                reply_bytes_max(&operation)
+            );
+        }
+    }
+}

@@ -47,7 +47,11 @@ const SECTIONS: &[Section] = &[
         line(text, "rdb_changes_since_last_save", counters.changes);
         line(text, "rdb_bgsave_in_progress", u8::from(counters.is_saving));
         line(text, "rdb_last_save_time", counters.saved_at_ms / 1000);
-        line(text, "rdb_last_bgsave_status", if counters.has_failed { "err" } else { "ok" });
+        line(
+            text,
+            "rdb_last_bgsave_status",
+            if counters.has_failed { "err" } else { "ok" },
+        );
         line(text, "rdb_last_bgsave_time_sec", counters.took_ms.div_ceil(1000));
         line(text, "aof_enabled", 1);
         line(text, "aof_rewrite_in_progress", 0);

@@ -5,8 +5,8 @@
 use cartwright_protocol::argument::{self, named};
 use cartwright_protocol::resp::{Arguments, parse_i64, parse_u64};
 use cartwright_protocol::{
-    CartLine, Checkout, Customer, Error, ItemPut, Key, Location, ORDER_LIST_COUNT_DEFAULT, Operation, Reply, Sku,
-    StockAdd, Text,
+    CartLine, Checkout, Customer, Error, ItemPut, Key, Location, NameError, ORDER_LIST_COUNT_DEFAULT, Operation,
+    Quantity, Reply, Sku, StockAdd, Text,
 };
 
 /// What a command's arguments come to: an operation for the engine, or a reply at once.
@@ -71,7 +71,7 @@ fn location(value: Option<&[u8]>) -> Result<Option<Location>, Error> {
     value.map(|value| named("LOCATION", Location::new(value))).transpose()
 }
 
-fn units(keyword: &str, value: Option<&[u8]>) -> Result<Option<cartwright_protocol::Quantity>, Error> {
+fn units(keyword: &str, value: Option<&[u8]>) -> Result<Option<Quantity>, Error> {
     value.map_or(Ok(None), |value| argument::quantity_or_none(keyword, parse_u64(value)))
 }
 
@@ -142,11 +142,10 @@ pub(super) fn checkout(arguments: Arguments<'_>) -> Parsed {
     let mut lines = Vec::with_capacity(count);
     let mut words = rest.iter();
     while let (Some(code), Some(units)) = (words.next(), words.next()) {
-        let line = lines.len() + 1;
-        lines.push(CartLine {
-            sku: named(format_args!("sku of line {line}"), Sku::new(code))?,
-            quantity: argument::quantity(format_args!("qty of line {line}"), parse_u64(units))?,
-        });
+        match (Sku::new(code), parse_u64(units).and_then(Quantity::new)) {
+            (Ok(sku), Some(quantity)) => lines.push(CartLine { sku, quantity }),
+            (sku, _) => return Err(refused_line(sku, lines.len() + 1).into()),
+        }
     }
     Ok(Operation::Checkout(Box::new(Checkout {
         customer,
@@ -156,6 +155,15 @@ pub(super) fn checkout(arguments: Arguments<'_>) -> Parsed {
             .transpose()?,
         lines,
     })))
+}
+
+/// What is wrong with the `line`-th line: its SKU, or else its quantity.
+#[cold]
+fn refused_line(sku: Result<Sku, NameError>, line: usize) -> Error {
+    match named(format_args!("sku of line {line}"), sku) {
+        Err(error) => error,
+        Ok(_) => argument::quantity(format_args!("qty of line {line}"), None).expect_err("no number is no quantity"),
+    }
 }
 
 pub(super) fn order_get(arguments: Arguments<'_>) -> Parsed {

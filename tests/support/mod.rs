@@ -18,6 +18,9 @@ use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProce
 /// The server's program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cartwright");
 
+/// The smallest segments there are: servers start sooner, and change segments more often.
+const SEGMENT_MB: u32 = 20;
+
 /// A data directory that goes away at the end of the test, and how to run a server on it.
 pub struct Site {
     directory: tempfile::TempDir,
@@ -41,7 +44,9 @@ impl Site {
 
     /// How a server on it starts.
     pub fn options(&self) -> ServerOptions {
-        ServerOptions::new(BINARY, self.data()).shards(self.shard_count)
+        ServerOptions::new(BINARY, self.data())
+            .shards(self.shard_count)
+            .segments_of(SEGMENT_MB)
     }
 
     /// Starts a server on it, which must succeed.

@@ -14,7 +14,7 @@
 //!   (median 2, mean 4.3, most 209), shuffled over the whole time.
 //! * One row in fifty repeats an item of the same order, as in the real file.
 //!
-//! Not kept: seasons, that guests' carts are larger, and what is bought together.
+//! Not kept: seasons, that guests' carts are larger, that cheap items go in larger packs, and what is bought together.
 //! Called by the demo. Never reads a clock or the machine: the same options give the same shop.
 
 use std::collections::HashSet;

@@ -33,7 +33,6 @@ enum Command {
     /// idempotency key, its customer the number without `.0`, or `guest`. Played twice, the second time changes nothing.
     /// Ends with 0 if everything is as it must be, with 1 if the books do not balance or orders were refused (OUTOFSTOCK
     /// counts as refused only without --stock), with 3 for a bad file, with 4 if there is no server.
-    #[command(verbatim_doc_comment)]
     Replay(ReplayArguments),
 }
 

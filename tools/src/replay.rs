@@ -246,7 +246,10 @@ impl std::fmt::Display for Report {
         )?;
         line("units", grouped(made.units))?;
         line("items", grouped(self.item_count))?;
-        line("revenue", pounds(made.pence))?;
+        line(
+            "revenue",
+            format!("{} at each item's last price in the file", pounds(made.pence)),
+        )?;
         line("skipped", skipped_text(&self.skipped))?;
         line("refused", refused_text(&self.refusals))?;
         let seconds = ledger.elapsed().as_secs_f64().max(f64::EPSILON);

@@ -92,6 +92,8 @@ pub struct ServerOptions {
     pub port: Option<u16>,
     /// Its shards; `None`: one a core.
     pub shard_count: Option<u16>,
+    /// Size of its log segments, in MiB; `None`: what it takes by itself.
+    pub segment_mb: Option<u32>,
 }
 
 impl ServerOptions {
@@ -102,6 +104,7 @@ impl ServerOptions {
             data: data.into(),
             port: None,
             shard_count: None,
+            segment_mb: None,
         }
     }
 
@@ -119,6 +122,13 @@ impl ServerOptions {
         self
     }
 
+    /// The same with log segments of so many MiB.
+    #[must_use]
+    pub const fn segments_of(mut self, segment_mb: u32) -> Self {
+        self.segment_mb = Some(segment_mb);
+        self
+    }
+
     /// The command line.
     pub fn command(&self, port: u16) -> Command {
         let mut command = Command::new(&self.binary);
@@ -129,6 +139,9 @@ impl ServerOptions {
             .args(["--port", &port.to_string(), "--sync", "always"]);
         if let Some(shard_count) = self.shard_count {
             command.args(["--shards", &shard_count.to_string()]);
+        }
+        if let Some(segment_mb) = self.segment_mb {
+            command.args(["--segment-mb", &segment_mb.to_string()]);
         }
         // Settings meant for the caller's own server are not for this one.
         for (name, _) in std::env::vars_os() {

@@ -29,6 +29,7 @@ impl From<BodyError> for crate::Reply {
 }
 
 /// Reads a body from front to back; `field` names what is being read, for the error.
+#[derive(Clone)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }

@@ -141,11 +141,12 @@ fn take_checkout(body: &mut Reader<'_>) -> Result<Checkout, Reply> {
     };
     let count = argument::line_count("lines", Some(u64::from(body.u16("lines")?)))?;
     let mut lines = Vec::with_capacity(count);
-    for line in 1..=count {
-        let sku = named(format_args!("sku of line {line}"), Sku::new(body.name("sku")?))?;
-        let units = u64::from(body.u32("quantity")?);
-        let quantity = argument::quantity(format_args!("quantity of line {line}"), Some(units))?;
-        lines.push(CartLine { sku, quantity });
+    while lines.len() < count {
+        let before = body.clone();
+        match take_line(body) {
+            Some(line) => lines.push(line),
+            None => return Err(refused_line(before, lines.len() + 1)),
+        }
     }
     Ok(Checkout {
         customer,
@@ -153,6 +154,29 @@ fn take_checkout(body: &mut Reader<'_>) -> Result<Checkout, Reply> {
         hold_ms,
         lines,
     })
+}
+
+/// A line, or that something is wrong with it: a request's most frequent part, kept free of everything that only an
+/// error needs.
+#[inline]
+fn take_line(body: &mut Reader<'_>) -> Option<CartLine> {
+    let sku = Sku::new(body.name("sku").ok()?).ok()?;
+    let quantity = Quantity::new(u64::from(body.u32("quantity").ok()?))?;
+    Some(CartLine { sku, quantity })
+}
+
+/// What is wrong with the line that `body` begins with, the `line`-th.
+#[cold]
+fn refused_line(mut body: Reader<'_>, line: usize) -> Reply {
+    let refusal = |body: &mut Reader<'_>| -> Result<Quantity, Reply> {
+        named(format_args!("sku of line {line}"), Sku::new(body.name("sku")?))?;
+        let units = u64::from(body.u32("quantity")?);
+        Ok(argument::quantity(
+            format_args!("quantity of line {line}"),
+            Some(units),
+        )?)
+    };
+    refusal(&mut body).expect_err("only a line that was refused is asked about")
 }
 
 fn take_item_put(body: &mut Reader<'_>) -> Result<ItemPut, Reply> {

@@ -13,6 +13,9 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Ranges kept from one command to the next; a longer list is given back.
 const RANGES_KEPT_MAX: usize = 16 * 1024;
 
+/// Ranges reserved on the word of a command's first line alone.
+const RANGES_RESERVED_MAX: usize = 1024;
+
 /// What a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParserLimits {
@@ -212,6 +215,7 @@ impl RequestParser {
                     }
                     self.begin(false);
                     self.missing = usize::try_from(count).unwrap_or(0);
+                    self.ranges.reserve(self.missing.min(RANGES_RESERVED_MAX));
                 }
                 Some(_) => return self.inline_line(bytes),
             }
@@ -260,26 +264,12 @@ impl RequestParser {
     /// One argument; `false` where it is not whole.
     #[inline]
     fn bulk(&mut self, bytes: &[u8]) -> Result<bool, ProtocolError> {
-        let length = if let Some(length) = self.bulk {
-            length
-        } else {
-            match bytes.get(self.position) {
+        let length = match self.bulk {
+            Some(length) => length,
+            None => match self.bulk_length(bytes)? {
+                Some(length) => length,
                 None => return Ok(false),
-                Some(b'$') => (),
-                Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
-            }
-            let Some(length) = self.line(bytes, ProtocolError::BulkLine)? else {
-                return Ok(false);
-            };
-            let length = parse_i64(length)
-                .and_then(|length| usize::try_from(length).ok())
-                .filter(|&length| length <= self.limits.bulk_bytes_max)
-                .ok_or(ProtocolError::BulkLength)?;
-            if self.position + length > self.limits.command_bytes_max {
-                return Err(ProtocolError::CommandBytes(self.limits.command_bytes_max));
-            }
-            self.bulk = Some(length);
-            length
+            },
         };
         let end = self.position + length;
         let Some(terminator) = bytes.get(end..end + 2) else {
@@ -293,6 +283,38 @@ impl RequestParser {
         self.position = end + 2;
         self.missing -= 1;
         Ok(true)
+    }
+
+    /// The length of the argument at `position`; moves behind its line.
+    #[inline]
+    fn bulk_length(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
+        // The first two are nearly every argument there is.
+        let length = match &bytes[self.position..] {
+            [b'$', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+                self.position += 4;
+                usize::from(ones - b'0')
+            }
+            [b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+                self.position += 5;
+                usize::from(tens - b'0') * 10 + usize::from(ones - b'0')
+            }
+            [b'$', ..] => match self.line(bytes, ProtocolError::BulkLine)? {
+                Some(line) => parse_i64(line)
+                    .and_then(|length| usize::try_from(length).ok())
+                    .ok_or(ProtocolError::BulkLength)?,
+                None => return Ok(None),
+            },
+            [] => return Ok(None),
+            [other, ..] => return Err(ProtocolError::ExpectedBulk(*other)),
+        };
+        if length > self.limits.bulk_bytes_max {
+            return Err(ProtocolError::BulkLength);
+        }
+        if self.position + length > self.limits.command_bytes_max {
+            return Err(ProtocolError::CommandBytes(self.limits.command_bytes_max));
+        }
+        self.bulk = Some(length);
+        Ok(Some(length))
     }
 
     /// One inline command, perhaps an empty one; `false` where its line has not ended.
