@@ -53,14 +53,28 @@ impl Step<'_> {
         self.answer(request.reply_to, reply, after);
     }
 
-    /// `ITEM.PUT`.
-    pub fn item_put(&mut self, reply_to: ReplyTo, put: ItemPut, key: Option<KeyUse>) {
+    /// `ITEM.PUT`. Waits for the transactions that pend on the item: those may still fill or empty its backorder
+    /// allowance, and their carts have its price, so that a cart over several shards never mixes prices from before and
+    /// after. `at_front`: the request waited and has reached the front of the item's queue.
+    pub fn item_put(&mut self, request: Request, key: Option<&KeyUse>, at_front: bool) {
+        let reply_to = request.reply_to;
+        let Operation::ItemPut(put) = &request.operation else {
+            unreachable!("called for ITEM.PUT")
+        };
+        let item = self.shard.state.item(&put.sku);
+        if item.is_some_and(|item| item.pending_count > 0 || (item.has_waiting && !at_front)) {
+            let sku = put.sku.clone();
+            return self.wait_for_stock(&sku, Waiting::ItemPut(request), key, at_front);
+        }
+        let Operation::ItemPut(put) = request.operation else {
+            unreachable!("looked at above")
+        };
         let backorder = put.backorder.map_or(0, Quantity::units);
         let (reply, after) = if let Err((error, reveals)) = self.check_item_put(&put, backorder) {
-            self.refuse(key, error, reveals)
+            self.refuse(key.cloned(), error, reveals)
         } else {
             let sku = put.sku.clone();
-            let key = key.map(|key| key.answered(self.shard.now, KeptReply::Ok));
+            let key = key.cloned().map(|key| key.answered(self.shard.now, KeptReply::Ok));
             let ItemPut {
                 sku: _,
                 price,
@@ -68,7 +82,7 @@ impl Step<'_> {
                 name,
                 limit,
                 ..
-            } = put;
+            } = *put;
             let record = Record::ItemPut {
                 sku: sku.clone(),
                 price,
@@ -86,7 +100,24 @@ impl Step<'_> {
                 }
             }
         };
-        self.answer(reply_to, reply, after);
+        self.answer_all(Some(reply_to), key, &reply, after);
+    }
+
+    /// Joins the item's queue, or stays at its front.
+    fn wait_for_stock(&mut self, sku: &Sku, waiting: Waiting, key: Option<&KeyUse>, at_front: bool) {
+        if at_front {
+            return self.shard.stock_queue.push_front(sku, waiting);
+        }
+        if let Err(error) = self.join_stock_queue(sku) {
+            let (Waiting::ItemPut(request) | Waiting::StockAdd(request)) = waiting else {
+                unreachable!("pieces join by themselves")
+            };
+            return self.answer(request.reply_to, Reply::Error(error), LogPosition::ZERO);
+        }
+        if let Some(key) = key {
+            self.shard.keys_in_flight.begin(key);
+        }
+        self.shard.stock_queue.push(sku, waiting);
     }
 
     fn check_item_put(&self, put: &ItemPut, backorder: u32) -> Result<(), (Error, LogPosition)> {
@@ -115,16 +146,7 @@ impl Step<'_> {
         let (reply, after) = match self.check_stock_add(add, &location, at_front) {
             Err(None) => {
                 let sku = add.sku.clone();
-                if at_front {
-                    return self.shard.stock_queue.push_front(&sku, Waiting::StockAdd(request));
-                }
-                if let Err(error) = self.join_stock_queue(&sku) {
-                    return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
-                }
-                if let Some(key) = key {
-                    self.shard.keys_in_flight.begin(key);
-                }
-                return self.shard.stock_queue.push(&sku, Waiting::StockAdd(request));
+                return self.wait_for_stock(&sku, Waiting::StockAdd(request), key, at_front);
             }
             Err(Some((error, reveals))) => self.refuse(key.cloned(), error, reveals),
             Ok(on_hand) => self.record_stock_add(add, location, on_hand, key.cloned()),

@@ -26,9 +26,12 @@ mod transaction;
 mod waiting;
 
 pub use checkpoint::{CheckpointCursor, Restore};
+pub use idempotency::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
+pub use inventory::{Allocation, Allocations, StockChange, StockLine};
 pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
+pub use orders::{Order, OrderChange, OrderLine};
 pub use record::{RECORD_BYTES_MAX, Record, RecordError};
 pub use shard::{FRAME_BYTES_MAX, Shard};
 pub use state::Counts;

@@ -12,7 +12,7 @@ use super::ids::{LogPosition, ShardId, ShardMap, TransactionId};
 use super::limits::EngineLimits;
 use super::message::{Journal, Output};
 use super::record::Record;
-use super::shard::{Shard, Step};
+use super::shard::{SETTLEMENT_BYTES, Shard, Step};
 use super::state::State;
 
 /// What replaying a shard's log leaves for the decision, beside its state.
@@ -131,8 +131,14 @@ pub fn resolve(shards: &mut [Shard]) -> Resolved {
     })
 }
 
+/// Bytes of log that [`start`] may write for this shard. A log that was nearly full when the server ended may have no
+/// room for it, since each start writes; the driver adds a segment first.
+pub fn start_bytes(shard: &Shard) -> u64 {
+    (shard.state.pending.len() as u64 + 1) * SETTLEMENT_BYTES
+}
+
 /// Begins an incarnation on the newest generation: writes its `Started` record and the outcome of what was in flight to
-/// every log. The driver syncs all logs before it lets any shard take a step.
+/// every log, each of which has room for [`start_bytes`]. The driver syncs all logs before it lets any shard take a step.
 ///
 /// # Panics
 /// Where `journals` does not hold one for each shard.

@@ -23,7 +23,7 @@ use super::transaction::{Awaiting, InFlight};
 use super::waiting::{StockQueue, Tickets, Waiting};
 
 /// Log bytes kept free for the end of everything in flight: its outcome must always find room.
-const SETTLEMENT_BYTES: u64 = 512;
+pub(super) const SETTLEMENT_BYTES: u64 = 512;
 
 /// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
 pub const FRAME_BYTES_MAX: u64 = 72;
@@ -281,7 +281,7 @@ impl Step<'_> {
             return;
         }
         match operation {
-            Operation::ItemPut(put) => self.item_put(reply_to, *put, key),
+            Operation::ItemPut(_) => self.item_put(Request { reply_to, operation }, key.as_ref(), false),
             Operation::StockAdd(_) => self.stock_add(Request { reply_to, operation }, key.as_ref(), false),
             Operation::Checkout(checkout) => self.checkout(reply_to, *checkout, key),
             Operation::OrderConfirm { id, .. } | Operation::OrderCancel { id, .. } => {
@@ -440,6 +440,10 @@ impl Step<'_> {
         while let Some(waiting) = self.shard.stock_queue.pop(sku) {
             match waiting {
                 Waiting::Piece(transaction) => self.prepare(transaction, Some(sku)),
+                Waiting::ItemPut(request) => {
+                    let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
+                    self.item_put(request, key.as_ref(), true);
+                }
                 Waiting::StockAdd(request) => {
                     let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
                     self.stock_add(request, key.as_ref(), true);

@@ -17,11 +17,13 @@ use super::transaction::Transaction;
 pub enum Waiting {
     /// A piece of a transaction.
     Piece(Box<Transaction>),
+    /// An `ITEM.PUT` of an item that is there.
+    ItemPut(Request),
     /// A `STOCK.ADD` with a negative delta.
     StockAdd(Request),
 }
 
-/// Takes that wait, first come first served per item.
+/// Takes and changes of the item that wait, first come first served per item.
 #[derive(Debug, Default)]
 pub struct StockQueue {
     queues: HashMap<Sku, VecDeque<Waiting>, TableHasher>,

@@ -20,7 +20,7 @@ use super::shard_loop::{ShardLoop, ShardParts};
 use super::shared::{Facts, Shared};
 use super::stop::stop_on_signals;
 use crate::config::{ServeConfig, core_count};
-use crate::engine::recovery::{Resolved, repartition, resolve, start};
+use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
 use crate::engine::{Counts, EngineLimits, LogPosition, RecordError, Shard, ShardId, ShardMap, Timestamp};
 use crate::log::{
     CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogError, LogStart, LogWriter, MappedSegment,
@@ -238,6 +238,13 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
         })
         .collect::<Vec<_>>();
     let (mut writers, factories) = open_writers(logs)?;
+    for ((shard, writer), factory) in shards.iter().zip(&mut writers).zip(&factories) {
+        if writer.room_bytes() < start_bytes(shard)
+            && let Some(number) = writer.wants_segment()
+        {
+            writer.offer_segment(factory.create(number)?);
+        }
+    }
     let decided = start(&mut shards, incarnation.number, &mut writers);
     resolved.committed += decided.committed;
     resolved.aborted += decided.aborted;

@@ -1,0 +1,529 @@
+//! One run: a seed, a server, its clients and everything that goes wrong, then the proof that all is well.
+//!
+//! One thing happens at a time, and chance says which. At the end the faults stop, and whatever is in flight must end.
+
+use std::collections::BTreeMap;
+
+use cartwright::engine::{ReplyTo, Request, ShardId, Timestamp};
+use cartwright::log::Generation;
+use cartwright_protocol::{Error, ErrorCode, Operation, OrderState, Quantity, Reply};
+
+use crate::checker::Checker;
+use crate::damage::check_damage;
+use crate::disk::{Crash, Disk};
+use crate::parameters::Parameters;
+use crate::random::Random;
+use crate::server::{Checkpoint, Server, Turn, World};
+use crate::start::{Failed, Start};
+use crate::trace::Trace;
+use crate::violation::{Checked, Violation};
+use crate::witness::Witness;
+use crate::workload::{Workload, cart};
+use crate::{promise, violation};
+
+/// When every run begins, in Unix milliseconds.
+const BEGINS_AT_MS: u64 = 1_700_000_000_000;
+
+/// In how many rounds everything in flight must end once the faults have stopped. A round is a turn of every shard.
+const DRAIN_ROUNDS_MAX: u32 = 400;
+
+/// How many times in a row a start is interrupted at most.
+const INTERRUPTIONS_MAX: u32 = 4;
+
+/// In how many rounds all held orders must expire.
+const EXPIRY_ROUNDS_MAX: u32 = 2000;
+
+/// How long an expiry that found no room waits, and a little more.
+const EXPIRY_RETRY_MS: u64 = 1100;
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Stands for everything that happened.
+    pub trace_hash: u64,
+    /// How much happened.
+    pub events: u64,
+    /// Answers that were checked.
+    pub answers: u64,
+    /// Of these, refusals for want of room.
+    pub busy: u64,
+    /// Changes that were decided.
+    pub changes: u64,
+    /// Crashes survived.
+    pub crashes: u64,
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
+}
+
+#[derive(Debug)]
+struct Client {
+    shard: ShardId,
+    generation: u32,
+    open: usize,
+}
+
+/// A run under way.
+pub struct Simulation {
+    parameters: Parameters,
+    random: Random,
+    workload: Workload,
+    disk: Disk,
+    disk_is_full: bool,
+    witness: Witness,
+    checker: Checker,
+    server: Option<Server>,
+    clients: Vec<Client>,
+    checkpoints: BTreeMap<(Generation, ShardId), Checkpoint>,
+    shard_count: u16,
+    now: u64,
+    step: u32,
+    next_sequence: u64,
+    crashes: u64,
+    trace: Trace,
+    /// Answers to the run's own requests, made while nothing else is asked.
+    own_answers: Option<BTreeMap<u64, Reply>>,
+}
+
+/// Runs a seed to its end, or to the first broken promise. A panic within is one as well.
+pub fn run(seed: u64, is_told: bool) -> Outcome {
+    let mut random = Random::new(seed);
+    let parameters = Parameters::draw(&mut random);
+    if is_told {
+        println!("seed {seed}: {parameters:#?}");
+    }
+    let mut simulation = Simulation::new(parameters, random, is_told);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
+    let violation = match result {
+        Ok(result) => result.err(),
+        Err(panic) => Some(violation!("a broken invariant stopped the process: {}", panic_text(&*panic))),
+    };
+    if let Some(violation) = &violation {
+        simulation.trace.event(format_args!("{violation}"));
+    }
+    Outcome {
+        seed,
+        trace_hash: simulation.trace.hash(),
+        events: simulation.trace.events(),
+        answers: simulation.checker.answer_count,
+        busy: simulation.checker.busy_count,
+        changes: simulation.witness.change_count() as u64,
+        crashes: simulation.crashes,
+        violation,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+impl Simulation {
+    fn new(parameters: Parameters, mut random: Random, is_told: bool) -> Self {
+        let workload = Workload::new(&parameters);
+        let client = |_| Client {
+            shard: ShardId(random.below(u64::from(parameters.shard_count)) as u16),
+            generation: 0,
+            open: 0,
+        };
+        let clients = (0..parameters.clients).map(client).collect();
+        Self {
+            workload,
+            disk: Disk::default(),
+            disk_is_full: false,
+            witness: Witness::new(),
+            checker: Checker::default(),
+            server: None,
+            clients,
+            checkpoints: BTreeMap::new(),
+            shard_count: parameters.shard_count,
+            now: BEGINS_AT_MS,
+            step: 0,
+            next_sequence: 0,
+            crashes: 0,
+            trace: Trace::new(is_told),
+            own_answers: None,
+            parameters,
+            random,
+        }
+    }
+
+    fn go(&mut self) -> Checked {
+        self.start(false)?;
+        let opening = self.workload.opening(&mut self.random);
+        self.ask(opening)?;
+        while self.step < self.parameters.steps {
+            self.happen()?;
+            if self.step.is_multiple_of(self.parameters.books_every) {
+                self.witness.shop.check_books()?;
+            }
+        }
+        self.end()
+    }
+
+    fn server(&mut self) -> &mut Server {
+        self.server.as_mut().expect("a server runs between starts")
+    }
+
+    /// One thing happens.
+    fn happen(&mut self) -> Checked {
+        self.step += 1;
+        self.now += self.random.between(0, self.parameters.step_ms_max);
+        if self.random.chance(self.parameters.turns) {
+            let shard = self.random.index(self.shard_count.into());
+            return self.turn(shard, false);
+        }
+        let parameters = &self.parameters;
+        let shard = self.random.index(self.shard_count.into());
+        if self.random.chance(parameters.pause) {
+            let until = self.step + self.random.between(1, 100) as u32;
+            self.trace.event(format_args!("shard {shard} stops until step {until}"));
+            self.server().pause(shard, until);
+        } else if self.random.chance(parameters.disconnect) {
+            let client = self.random.index(self.clients.len());
+            self.disconnect(client);
+        } else if self.random.chance(parameters.write_back) {
+            let (server, mut world) = self.world(false);
+            server.write_back(shard, &mut world);
+        } else if self.random.chance(parameters.checkpoint) {
+            self.write_checkpoint(shard);
+        } else if self.random.chance(parameters.disk_full) {
+            self.disk_is_full = !self.disk_is_full;
+            self.checker.disk_was_full |= self.disk_is_full;
+            self.trace.event(format_args!("disk full: {}", self.disk_is_full));
+        } else if self.random.chance(parameters.clock_jump) {
+            let jump = self.random.between(0, 100_000_000);
+            self.now = if self.random.below(3) == 0 {
+                self.now - jump / 1000
+            } else {
+                self.now + jump
+            };
+            self.trace.event(format_args!("the clock jumps to {}", self.now));
+        } else if self.random.below(100) == 0 && self.random.chance(parameters.crash) {
+            return self.crash_and_start();
+        } else {
+            self.send_something();
+        }
+        Ok(())
+    }
+
+    fn world(&mut self, hurries: bool) -> (&mut Server, World<'_>) {
+        self.witness.latest = self.witness.latest.max(Timestamp(self.now));
+        let world = World {
+            now: Timestamp(self.now),
+            parameters: &self.parameters,
+            random: &mut self.random,
+            disk: &mut self.disk,
+            disk_is_full: self.disk_is_full,
+            witness: &mut self.witness,
+            hurries,
+        };
+        (self.server.as_mut().expect("a server runs between starts"), world)
+    }
+
+    fn turn(&mut self, shard: usize, hurries: bool) -> Checked {
+        let step = if hurries { u32::MAX } else { self.step };
+        let (server, mut world) = self.world(hurries);
+        let Turn {
+            released,
+            delivered,
+            sync_failed,
+        } = server.turn(shard, step, &mut world)?;
+        self.checker.check_news(&mut self.witness, false)?;
+        for (reply_to, reply) in released {
+            self.trace
+                .event(format_args!("shard {shard} answers {}: {reply:?}", reply_to.sequence));
+            self.checker.release(reply_to.sequence, &reply, &self.witness)?;
+        }
+        for (reply_to, reply) in delivered {
+            self.deliver(reply_to, reply);
+        }
+        if sync_failed {
+            self.trace.event(format_args!("a sync of shard {shard} fails"));
+            return self.crash_and_start();
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, reply_to: ReplyTo, reply: Reply) {
+        if let Some(answers) = &mut self.own_answers {
+            answers.insert(reply_to.sequence, reply);
+            return;
+        }
+        if let Some(client) = self.clients.get_mut(reply_to.connection as usize)
+            && client.generation == reply_to.generation
+        {
+            client.open -= 1;
+        }
+    }
+
+    fn disconnect(&mut self, index: usize) {
+        let shard = ShardId(self.random.below(self.shard_count.into()) as u16);
+        let client = &mut self.clients[index];
+        client.generation += 1;
+        client.open = 0;
+        client.shard = shard;
+        self.trace.event(format_args!("client {index} comes back on shard {shard}"));
+    }
+
+    fn send_something(&mut self) {
+        let index = self.random.index(self.clients.len());
+        if self.clients[index].open >= self.parameters.pipeline {
+            return;
+        }
+        let operation = self
+            .workload
+            .next(&self.parameters, &self.witness.shop, &mut self.random);
+        let client = &mut self.clients[index];
+        client.open += 1;
+        let (shard, generation) = (client.shard, client.generation);
+        self.send(shard, index as u32, generation, operation);
+    }
+
+    fn send(&mut self, shard: ShardId, connection: u32, generation: u32, operation: Operation) -> u64 {
+        self.next_sequence += 1;
+        let sequence = self.next_sequence;
+        self.trace
+            .event(format_args!("client {connection} on shard {shard} sends {sequence}: {operation:?}"));
+        self.checker.send(sequence, operation.clone(), &self.witness.shop);
+        let reply_to = ReplyTo {
+            shard,
+            connection,
+            generation,
+            sequence,
+        };
+        self.server().send(Request { reply_to, operation });
+        sequence
+    }
+
+    fn write_checkpoint(&mut self, shard: usize) {
+        let parts = self.random.between(1, 12);
+        if let Some(checkpoint) = self.server().write_checkpoint(shard, parts) {
+            let begins = checkpoint.begins;
+            self.trace
+                .event(format_args!("shard {shard} has a checkpoint from {begins}"));
+            let key = (checkpoint.generation, ShardId(shard as u16));
+            self.checkpoints.insert(key, checkpoint);
+        }
+    }
+
+    fn draw_crash(&mut self) -> Crash {
+        if self.random.chance(self.parameters.power_cut) {
+            let kept = *self.random.pick(&[0, 200, 500, 800, 1000]);
+            Crash::PowerCut(kept)
+        } else {
+            Crash::Kill
+        }
+    }
+
+    fn end_process(&mut self, crash: Crash) {
+        self.crashes += 1;
+        self.trace.event(format_args!("the server is gone: {crash:?}"));
+        self.checker.forget_open();
+        if let Some(server) = self.server.take() {
+            server.end(&mut self.disk);
+        }
+        self.disk.crash(crash, &mut self.random);
+        for index in 0..self.clients.len() {
+            self.disconnect(index);
+        }
+    }
+
+    fn crash_and_start(&mut self) -> Checked {
+        let crash = self.draw_crash();
+        self.end_process(crash);
+        if self.random.chance(self.parameters.damage) {
+            check_damage(&self.disk, &self.witness, &mut self.random, &mut self.trace)?;
+        }
+        if self.random.chance(self.parameters.reshard) {
+            self.shard_count = self.random.between(1, 8) as u16;
+        }
+        if self.random.below(4) == 0 {
+            self.now += self.random.between(0, 10_000);
+        }
+        self.start(crash == Crash::Kill)?;
+        if self.random.below(3) == 0 {
+            self.read_everything()?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server, however often that is interrupted.
+    fn start(&mut self, mut was_killed: bool) -> Checked {
+        for attempt in 0.. {
+            let interrupted = attempt < INTERRUPTIONS_MAX && self.random.chance(self.parameters.interrupt_start);
+            self.disk.fuse = interrupted.then(|| self.random.between(0, 60));
+            self.trace.event(format_args!(
+                "start with {} shards, interrupted after {:?}",
+                self.shard_count, self.disk.fuse
+            ));
+            let start = Start {
+                disk: &mut self.disk,
+                witness: &mut self.witness,
+                checker: &self.checker,
+                checkpoints: &self.checkpoints,
+                parameters: &self.parameters,
+                shard_count: self.shard_count,
+                was_killed,
+                random: &mut self.random,
+            };
+            match start.run() {
+                Ok(server) => {
+                    self.disk.fuse = None;
+                    self.trace.event(format_args!("serving, state {:x}", server.state_hash()));
+                    self.server = Some(server);
+                    for client in &mut self.clients {
+                        client.shard = ShardId(client.shard.0 % self.shard_count);
+                    }
+                    return Ok(());
+                }
+                Err(Failed::Violation(violation)) => return Err(violation),
+                Err(Failed::Interrupted) => {
+                    let crash = self.draw_crash();
+                    was_killed &= crash == Crash::Kill;
+                    self.end_process(crash);
+                }
+            }
+        }
+        unreachable!("the last start is not interrupted")
+    }
+
+    /// Without faults everything in flight ends, in a bounded number of rounds.
+    fn drain(&mut self) -> Checked {
+        for _ in 0..DRAIN_ROUNDS_MAX {
+            for shard in 0..self.server().shard_count() {
+                self.turn(shard, true)?;
+            }
+            if self.server().is_quiet() && self.checker.open_count() == 0 {
+                return Ok(());
+            }
+            self.now += 1;
+        }
+        let open = self.checker.an_open_one();
+        Err(violation!(
+            "stuck: after {DRAIN_ROUNDS_MAX} rounds {} requests are open, one is {open:?}; {}",
+            self.checker.open_count(),
+            self.server.as_ref().map_or_else(String::new, Server::describe)
+        ))
+    }
+
+    /// Asks all of this with nothing else in flight, and waits for the answers.
+    fn ask(&mut self, operations: Vec<Operation>) -> Checked<Vec<Reply>> {
+        let was_full = std::mem::replace(&mut self.disk_is_full, false);
+        self.drain()?;
+        self.own_answers = Some(BTreeMap::new());
+        let mut sequences = Vec::new();
+        for operation in operations {
+            let shard = ShardId(self.random.below(self.shard_count.into()) as u16);
+            sequences.push(self.send(shard, u32::MAX, 0, operation));
+            // A bounded number at a time: limits are small.
+            self.drain()?;
+        }
+        let mut answers = self.own_answers.take().expect("set above");
+        self.disk_is_full = was_full;
+        let answer = |sequence| answers.remove(sequence);
+        let answers: Option<Vec<_>> = sequences.iter().map(answer).collect();
+        answers.ok_or_else(|| violation!("an answer did not reach its client"))
+    }
+
+    /// Reads all there is; the checker compares it with the sequential shop.
+    fn read_everything(&mut self) -> Checked {
+        self.drain()?;
+        self.witness.shop.check_books()?;
+        let mut reads = vec![Operation::Audit];
+        for sku in self.workload.skus() {
+            reads.push(Operation::ItemGet { sku: sku.clone() });
+            let locations = self.workload.locations().iter().map(|at| Some(at.clone()));
+            for location in locations.chain([None]) {
+                let sku = sku.clone();
+                reads.push(Operation::StockGet { sku, location });
+            }
+        }
+        reads.extend(self.witness.shop.orders.keys().map(|&id| Operation::OrderGet { id }));
+        let lists = self.workload.customers().iter().map(|customer| Operation::OrderList {
+            customer: customer.clone(),
+            before: None,
+            count: 1000,
+        });
+        reads.extend(lists);
+        for answer in self.ask(reads)? {
+            if let Reply::Error(error) = answer {
+                promise!(error.code == ErrorCode::NoItem, "a read is refused while nothing else goes on: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The faults stop; everything ends, expires, adds up, and comes back after one more crash.
+    fn end(&mut self) -> Checked {
+        self.trace.event(format_args!("the faults stop"));
+        self.disk_is_full = false;
+        self.parameters.interrupt_start = 0;
+        self.read_everything()?;
+        self.expire_all()?;
+        self.sell_all()?;
+        self.read_everything()?;
+        self.checker.check_all_refused(&self.witness.shop)?;
+        let server = self.server.as_ref().expect("a server runs between starts");
+        let hash = server.state_hash();
+        self.come_back(Crash::Kill, hash)?;
+        self.checkpoints.clear();
+        self.come_back(Crash::PowerCut(0), hash)?;
+        self.shard_count = self.shard_count % 8 + 1;
+        self.come_back(Crash::PowerCut(0), hash)?;
+        self.read_everything()
+    }
+
+    fn come_back(&mut self, crash: Crash, hash: u64) -> Checked {
+        self.end_process(crash);
+        self.start(crash == Crash::Kill)?;
+        let again = self.server().state_hash();
+        promise!(
+            again == hash,
+            "R5: the state was {hash:x}, and is {again:x} after {crash:?} and a start with {} shards",
+            self.shard_count
+        );
+        Ok(())
+    }
+
+    /// Every held order expires once its time is over. Time goes from one end to the next, so that a small log is not
+    /// asked to end all of them at once.
+    fn expire_all(&mut self) -> Checked {
+        self.now = self.now.max(self.witness.latest.unix_ms());
+        for _ in 0..EXPIRY_ROUNDS_MAX {
+            let held = self.witness.shop.orders.keys().filter_map(|&id| {
+                let order = self.witness.shop.order(id)?;
+                (order.state == OrderState::Held).then_some(order.expires_at)
+            });
+            let Some(next) = held.min() else { return Ok(()) };
+            let next = next.map_or(0, Timestamp::unix_ms);
+            // What is over already waits for its next try.
+            self.now = if next > self.now { next } else { self.now + EXPIRY_RETRY_MS };
+            self.drain()?;
+        }
+        Err(violation!("a held order never expires, though its time is over"))
+    }
+
+    /// Whatever is available can be bought: nothing is reserved for nobody.
+    fn sell_all(&mut self) -> Checked {
+        let customer = self.workload.customers()[0].clone();
+        for sku in self.workload.skus().to_vec() {
+            let room = self.witness.shop.item(&sku).map_or(0, crate::shop::Item::room);
+            let Some(quantity) = u64::try_from(room).ok().and_then(Quantity::new) else {
+                continue;
+            };
+            let line = cartwright_protocol::CartLine { sku, quantity };
+            let key = self.workload.mark();
+            let answers = self.ask(vec![cart(&customer, &key, None, vec![line])])?;
+            // A shard may be full of orders or keys; then this shows nothing.
+            let is_sold = matches!(
+                &answers[0],
+                Reply::Receipt(_) | Reply::Error(Error { code: ErrorCode::Busy, .. })
+            );
+            promise!(is_sold, "{room} units are available, and cannot be bought: {:?}", answers[0]);
+        }
+        Ok(())
+    }
+}
