@@ -97,7 +97,10 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
     let violation = match result {
         Ok(result) => result.err(),
-        Err(panic) => Some(violation!("a broken invariant stopped the process: {}", panic_text(&*panic))),
+        Err(panic) => Some(violation!(
+            "a broken invariant stopped the process: {}",
+            panic_text(&*panic)
+        )),
     };
     if let Some(violation) = &violation {
         simulation.trace.event(format_args!("{violation}"));
@@ -265,7 +268,8 @@ impl Simulation {
         client.generation += 1;
         client.open = 0;
         client.shard = shard;
-        self.trace.event(format_args!("client {index} comes back on shard {shard}"));
+        self.trace
+            .event(format_args!("client {index} comes back on shard {shard}"));
     }
 
     fn send_something(&mut self) {
@@ -285,8 +289,9 @@ impl Simulation {
     fn send(&mut self, shard: ShardId, connection: u32, generation: u32, operation: Operation) -> u64 {
         self.next_sequence += 1;
         let sequence = self.next_sequence;
-        self.trace
-            .event(format_args!("client {connection} on shard {shard} sends {sequence}: {operation:?}"));
+        self.trace.event(format_args!(
+            "client {connection} on shard {shard} sends {sequence}: {operation:?}"
+        ));
         self.checker.send(sequence, operation.clone(), &self.witness.shop);
         let reply_to = ReplyTo {
             shard,
@@ -450,7 +455,10 @@ impl Simulation {
         reads.extend(lists);
         for answer in self.ask(reads)? {
             if let Reply::Error(error) = answer {
-                promise!(error.code == ErrorCode::NoItem, "a read is refused while nothing else goes on: {error}");
+                promise!(
+                    error.code == ErrorCode::NoItem,
+                    "a read is refused while nothing else goes on: {error}"
+                );
             }
         }
         Ok(())
@@ -500,7 +508,11 @@ impl Simulation {
             let Some(next) = held.min() else { return Ok(()) };
             let next = next.map_or(0, Timestamp::unix_ms);
             // What is over already waits for its next try.
-            self.now = if next > self.now { next } else { self.now + EXPIRY_RETRY_MS };
+            self.now = if next > self.now {
+                next
+            } else {
+                self.now + EXPIRY_RETRY_MS
+            };
             self.drain()?;
         }
         Err(violation!("a held order never expires, though its time is over"))
@@ -520,9 +532,17 @@ impl Simulation {
             // A shard may be full of orders or keys; then this shows nothing.
             let is_sold = matches!(
                 &answers[0],
-                Reply::Receipt(_) | Reply::Error(Error { code: ErrorCode::Busy, .. })
+                Reply::Receipt(_)
+                    | Reply::Error(Error {
+                        code: ErrorCode::Busy,
+                        ..
+                    })
             );
-            promise!(is_sold, "{room} units are available, and cannot be bought: {:?}", answers[0]);
+            promise!(
+                is_sold,
+                "{room} units are available, and cannot be bought: {:?}",
+                answers[0]
+            );
         }
         Ok(())
     }

@@ -109,9 +109,7 @@ impl Workload {
 
     fn key(&mut self, per_mille: u32, random: &mut Random) -> Option<Key> {
         let mark = self.mark();
-        random
-            .chance(per_mille)
-            .then(|| mark.parse().expect("a mark is a key"))
+        random.chance(per_mille).then(|| mark.parse().expect("a mark is a key"))
     }
 
     fn item_put(&mut self, sku: Sku, random: &mut Random) -> Operation {
@@ -242,7 +240,11 @@ impl Workload {
     pub fn next(&mut self, parameters: &Parameters, shop: &Shop, random: &mut Random) -> Operation {
         if !self.with_keys.is_empty() && random.chance(parameters.retry) {
             let again = random.pick(&self.with_keys).clone();
-            return if random.below(5) == 0 { Self::other_body(again) } else { again };
+            return if random.below(5) == 0 {
+                Self::other_body(again)
+            } else {
+                again
+            };
         }
         let fresh = self.fresh(parameters, shop, random);
         if crate::checker::key_of(&fresh).is_some() {
