@@ -122,7 +122,7 @@ impl Workload {
             price: Amount::new(random.between(1, 5000)).expect("a small price"),
             currency: currency(random),
             name: Text::new(name.as_bytes()).expect("a mark is a text"),
-            limit: None,
+            limit: (random.below(6) == 0).then(|| quantity(random.between(1, 30))),
             backorder,
             key: self.key(300, random),
         }))
