@@ -79,7 +79,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let campaign = Campaign {
         first: arguments.seed.unwrap_or(1),
         seeds: arguments.seeds.unwrap_or(if unbounded { u64::MAX } else { 1000 }),
-        time: arguments.minutes.map_or(Duration::MAX, |minutes| Duration::from_secs_f64(minutes * 60.0)),
+        time: arguments
+            .minutes
+            .map_or(Duration::MAX, |minutes| Duration::from_secs_f64(minutes * 60.0)),
         failures_max: FAILURES_MAX,
         is_told: true,
     };

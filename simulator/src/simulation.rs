@@ -101,7 +101,10 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
     let violation = match result {
         Ok(result) => result.err(),
-        Err(panic) => Some(violation!("a broken invariant stopped the process: {}", panic_text(&*panic))),
+        Err(panic) => Some(violation!(
+            "a broken invariant stopped the process: {}",
+            panic_text(&*panic)
+        )),
     };
     if let Some(violation) = &violation {
         simulation.trace.event(format_args!("{violation}"));
@@ -269,7 +272,8 @@ impl Simulation {
         client.generation += 1;
         client.open = 0;
         client.shard = shard;
-        self.trace.event(format_args!("client {index} comes back on shard {shard}"));
+        self.trace
+            .event(format_args!("client {index} comes back on shard {shard}"));
     }
 
     fn send_something(&mut self) {
@@ -289,8 +293,9 @@ impl Simulation {
     fn send(&mut self, shard: ShardId, connection: u32, generation: u32, operation: Operation) -> u64 {
         self.next_sequence += 1;
         let sequence = self.next_sequence;
-        self.trace
-            .event(format_args!("client {connection} on shard {shard} sends {sequence}: {operation:?}"));
+        self.trace.event(format_args!(
+            "client {connection} on shard {shard} sends {sequence}: {operation:?}"
+        ));
         self.checker.send(sequence, operation.clone(), &self.witness.shop);
         let reply_to = ReplyTo {
             shard,
@@ -469,7 +474,10 @@ impl Simulation {
         reads.extend(lists);
         for answer in self.ask(reads)? {
             if let Reply::Error(error) = answer {
-                promise!(error.code == ErrorCode::NoItem, "a read is refused while nothing else goes on: {error}");
+                promise!(
+                    error.code == ErrorCode::NoItem,
+                    "a read is refused while nothing else goes on: {error}"
+                );
             }
         }
         Ok(())
@@ -541,7 +549,14 @@ impl Simulation {
         let sku = self.workload.skus()[0].clone();
         let answers = self.ask_at_once(vec![Operation::StockGet { sku, location: None }])?;
         promise!(
-            matches!(&answers[0], Reply::Stock(_) | Reply::Error(Error { code: ErrorCode::NoItem, .. })),
+            matches!(
+                &answers[0],
+                Reply::Stock(_)
+                    | Reply::Error(Error {
+                        code: ErrorCode::NoItem,
+                        ..
+                    })
+            ),
             "a full disk refuses a read: {:?}",
             answers[0]
         );
@@ -562,7 +577,11 @@ impl Simulation {
             let Some(next) = held.min() else { return Ok(()) };
             let next = next.map_or(0, Timestamp::unix_ms);
             // What is over already waits for its next try.
-            self.now = if next > self.now { next } else { self.now + EXPIRY_RETRY_MS };
+            self.now = if next > self.now {
+                next
+            } else {
+                self.now + EXPIRY_RETRY_MS
+            };
             self.drain()?;
         }
         Err(violation!("a held order never expires, though its time is over"))
@@ -572,7 +591,12 @@ impl Simulation {
     fn sell_all(&mut self) -> Checked {
         let customer = self.workload.customers()[0].clone();
         for sku in self.workload.skus().to_vec() {
-            let room = self.witness.shop.item(&sku).map_or(0, crate::shop::Item::room);
+            let Some(item) = self.witness.shop.item(&sku) else {
+                continue;
+            };
+            let (room, view) = (item.room(), item.view(&sku));
+            let unlimited = self.workload.unlimited(view);
+            self.ask(vec![unlimited])?;
             let Some(quantity) = u64::try_from(room).ok().and_then(Quantity::new) else {
                 continue;
             };
@@ -582,9 +606,17 @@ impl Simulation {
             // A shard may be full of orders or keys; then this shows nothing.
             let is_sold = matches!(
                 &answers[0],
-                Reply::Receipt(_) | Reply::Error(Error { code: ErrorCode::Busy, .. })
+                Reply::Receipt(_)
+                    | Reply::Error(Error {
+                        code: ErrorCode::Busy,
+                        ..
+                    })
             );
-            promise!(is_sold, "{room} units are available, and cannot be bought: {:?}", answers[0]);
+            promise!(
+                is_sold,
+                "{room} units are available, and cannot be bought: {:?}",
+                answers[0]
+            );
         }
         Ok(())
     }

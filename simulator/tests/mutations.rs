@@ -19,7 +19,10 @@ fn seeds_until_noticed(mutation: Mutation) -> (u64, String) {
     let report = campaign.run(|| switch_on(Some(mutation)));
     let first = report.failures.first();
     let violation = first.and_then(|outcome| outcome.violation.as_ref());
-    (report.seeds, violation.map_or_else(String::new, |violation| violation.0.clone()))
+    (
+        report.seeds,
+        violation.map_or_else(String::new, |violation| violation.0.clone()),
+    )
 }
 
 #[test]
@@ -35,5 +38,8 @@ fn every_broken_rule_is_noticed() {
             unnoticed.push(name);
         }
     }
-    assert!(unnoticed.is_empty(), "not noticed within {SEEDS_MAX} seeds: {unnoticed:?}");
+    assert!(
+        unnoticed.is_empty(),
+        "not noticed within {SEEDS_MAX} seeds: {unnoticed:?}"
+    );
 }

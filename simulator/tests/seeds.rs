@@ -13,7 +13,10 @@ const OLD_FAILURES: [(u64, &str); 8] = [
     (25, "ITEM.PUT was refused for units that undecided carts took"),
     (226, "the same, with a key"),
     (253, "the same, on another number of shards"),
-    (245, "a cart had the price of one item from before an ITEM.PUT, and of another from after a later one"),
+    (
+        245,
+        "a cart had the price of one item from before an ITEM.PUT, and of another from after a later one",
+    ),
     (192, "the same, in a held cart"),
     (1146, "a start had no room in a log that was nearly full"),
 ];
@@ -60,7 +63,10 @@ fn fresh_seeds_pass() {
     };
     let report = campaign.run(|| {});
     println!("{}", report.line(FRESH_TIME));
-    assert!(report.seeds > 0 && report.answers > 0 && report.crashes > 0, "{report:?}");
+    assert!(
+        report.seeds > 0 && report.answers > 0 && report.crashes > 0,
+        "{report:?}"
+    );
     assert_no_failure(&report);
 }
 
