@@ -324,10 +324,10 @@ impl Checker {
             _ => return Ok(()),
         };
         self.refused.insert(tag.to_owned());
-        self.check_refused(tag, &witness.shop)
+        Self::check_refused(tag, &witness.shop)
     }
 
-    fn check_refused(&self, tag: &str, shop: &Shop) -> Checked {
+    fn check_refused(tag: &str, shop: &Shop) -> Checked {
         promise!(
             !shop.movements.contains_key(tag) && !shop.entries.contains_key(tag),
             "{tag} was refused, and happened"
@@ -337,7 +337,7 @@ impl Checker {
 
     /// What was refused has not happened since.
     pub fn check_all_refused(&self, shop: &Shop) -> Checked {
-        self.refused.iter().try_for_each(|tag| self.check_refused(tag, shop))
+        self.refused.iter().try_for_each(|tag| Self::check_refused(tag, shop))
     }
 }
 
@@ -374,6 +374,10 @@ fn is_explained(
                 ErrorCode::OutOfStock => named.any(|(sku, units)| {
                     let wanted = format!("{sku} wanted {units}, available ");
                     error.message.starts_with(&wanted) && item_was(sku, &|item| item.room() < *units as i64)
+                }),
+                ErrorCode::Limit => named.any(|(sku, units)| {
+                    let open = shop.open_units_since(&checkout.customer, sku, sent);
+                    item_was(sku, &|item| item.limit > 0 && open + units > u64::from(item.limit))
                 }),
                 ErrorCode::NoItem => named.any(|(sku, _)| item_was_missing(sku)),
                 ErrorCode::Currency => {

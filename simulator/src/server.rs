@@ -5,6 +5,7 @@
 //! Decides nothing: what a record means, when an answer may leave and what to sync is the partition's own.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 
 use cartwright::config::SyncMode;
 use cartwright::engine::{
@@ -210,7 +211,8 @@ impl Server {
         let mut text = String::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let Node { partition, .. } = node;
-            text += &format!(
+            let _ = write!(
+                text,
                 "shard {index}: quiet {}, in flight {}, log {} synced {}, arrived {}, accepts {}, sync {}, order {:?}; ",
                 partition.is_quiet(),
                 partition.shard().transactions_in_flight(),

@@ -57,7 +57,8 @@ pub struct Item {
     /// The price's currency.
     pub currency: Currency,
     name: String,
-    limit: u32,
+    /// Most units one customer may have in open orders; 0: no limit.
+    pub limit: u32,
     /// How far below zero `available` of `main` may go.
     pub backorder: u32,
     /// By location.
@@ -189,6 +190,13 @@ impl Order {
             currency: self.currency,
             created_at_ms: self.created_at.unix_ms(),
         }
+    }
+
+    /// Units of an item that are held or sold.
+    fn open_units(&self, sku: &Sku) -> u64 {
+        let is_open = matches!(self.state, OrderState::Held | OrderState::Placed);
+        let lines = self.lines.iter().filter(|line| is_open && line.sku == *sku);
+        lines.map(|line| u64::from(line.ordered)).sum()
     }
 
     /// Change of (`held`, `committed`) per unit, of entering `to`; `None` where that is impossible.
@@ -546,6 +554,14 @@ impl Shop {
         );
         let units = if held { (1, 0) } else { (0, 1) };
         for line in &lines {
+            let limit = self.item(&line.sku).map_or(0, |item| item.limit);
+            let open = self.open_units_since(customer, &line.sku, self.version);
+            promise!(
+                limit == 0 || open + u64::from(line.ordered) <= u64::from(limit),
+                "LIMIT: {customer} has {open} units of {}, and gets {} more of at most {limit}",
+                line.sku,
+                line.ordered
+            );
             self.move_units(source, line, units)?;
         }
         self.order_lines += lines.len() as u64;
@@ -700,6 +716,16 @@ impl Shop {
         let first = self.counts.partition_point(|&(version, _)| version <= from);
         let before = first.checked_sub(1).map_or((0, 0, 0), |index| self.counts[index].1);
         std::iter::once(before).chain(self.counts[first..].iter().map(|&(_, counts)| counts))
+    }
+
+    /// Units of an item in those of a customer's orders that were open at some moment from version `from` on.
+    pub fn open_units_since(&self, customer: &Customer, sku: &Sku, from: Version) -> u64 {
+        let ids = self.customers.get(customer).into_iter().flatten();
+        let open = |&id: &OrderId| {
+            let versions = self.order_since(id, from).flatten();
+            versions.map(|order| order.value.open_units(sku)).max().unwrap_or(0)
+        };
+        ids.map(open).sum()
     }
 
     /// The books: the sum over open orders equals the counters, item by item and location by location.

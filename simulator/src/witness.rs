@@ -412,19 +412,14 @@ impl Witness {
         for id in undecided {
             let transaction = self.transactions.get_mut(&id).expect("just listed");
             let whole = transaction.is_whole();
-            match transaction.outcome {
-                Some(outcome) => promise!(
-                    outcome == whole,
-                    "R2: {id:?} was {} before the crash, and its parts say otherwise",
-                    if outcome { "committed" } else { "aborted" }
-                ),
-                None => {
-                    transaction.outcome = Some(whole);
-                    if whole {
-                        let decision = transaction.decision.clone().expect("a whole transaction is decided");
-                        self.commit(id, decision)?;
-                    }
-                }
+            let before = transaction.outcome.replace(whole);
+            promise!(
+                before.is_none_or(|before| before == whole),
+                "R2: {id:?} was decided before the crash, committed: {before:?}, and its parts say otherwise"
+            );
+            if whole && before.is_none() {
+                let decision = transaction.decision.clone().expect("a whole transaction is decided");
+                self.commit(id, decision)?;
             }
         }
         for transaction in self.transactions.values_mut() {

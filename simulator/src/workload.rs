@@ -120,9 +120,23 @@ impl Workload {
             price: Amount::new(random.between(1, 5000)).expect("a small price"),
             currency: currency(random),
             name: Text::new(name.as_bytes()).expect("a mark is a text"),
-            limit: None,
+            limit: (random.below(6) == 0).then(|| quantity(random.between(1, 30))),
             backorder,
             key: self.key(300, random),
+        }))
+    }
+
+    /// The same item without a limit for one customer.
+    pub fn unlimited(&mut self, item: cartwright_protocol::ItemView) -> Operation {
+        let name = self.mark();
+        Operation::ItemPut(Box::new(ItemPut {
+            sku: item.sku,
+            price: item.price,
+            currency: item.currency,
+            name: Text::new(name.as_bytes()).expect("a mark is a text"),
+            limit: None,
+            backorder: Quantity::new(item.backorder.into()),
+            key: None,
         }))
     }
 

@@ -19,7 +19,7 @@ use super::message::{ReplyTo, ShardMessage};
 use super::mutation::{Mutation, is_on};
 use super::orders::OrderChange;
 use super::record::Record;
-use super::shard::Step;
+use super::shard::{EXPIRY_RETRY_MS, Step};
 use super::waiting::Waiting;
 
 /// One line of a transaction.
@@ -154,6 +154,19 @@ pub struct InFlight {
     pub key: Option<KeyUse>,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+impl InFlight {
+    /// Whether it ends a held order whose time is over.
+    const fn is_expiry(&self) -> bool {
+        matches!(
+            self.purpose,
+            Purpose::OrderChange {
+                to: cartwright_protocol::OrderState::Expired,
+                ..
+            }
+        )
+    }
 }
 
 /// What the home does once the records of others are safe.
@@ -523,6 +536,10 @@ impl Step<'_> {
                 Then::Refuse(error) => {
                     let in_flight = self.shard.in_flight.remove(&transaction.sequence);
                     let in_flight = in_flight.expect("a home knows what it coordinates");
+                    if in_flight.is_expiry() {
+                        // Those who wait for the order would try again at once, and so for ever.
+                        self.shard.expiry_retry_at = self.shard.now.plus_ms(EXPIRY_RETRY_MS);
+                    }
                     let key = in_flight.key.clone();
                     let (reply, after) = self.refuse(in_flight.key, error, LogPosition::ZERO);
                     self.end(in_flight.reply_to, key.as_ref(), &reply, after, &in_flight.purpose);
