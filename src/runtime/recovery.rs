@@ -49,7 +49,7 @@ pub enum RecoveryError {
 pub enum Lacking {
     /// Its log was truncated.
     #[error("its log no longer tells how it began: {0}")]
-    Log(LogError<RecordError>),
+    Log(Box<LogError<RecordError>>),
     /// Older generations were removed.
     #[error("the logs of earlier numbers of shards were removed when it was written")]
     Generations,
@@ -63,7 +63,7 @@ pub enum CheckpointDamage {
     Missing,
     /// The newest one cannot be read.
     #[error("The newest: {0}")]
-    Newest(CheckpointError<RecordError>),
+    Newest(Box<CheckpointError<RecordError>>),
 }
 
 /// What was recovered.
@@ -251,7 +251,7 @@ fn restore(
                      Check the disk"
                 );
                 found.damaged.push(begins);
-                newest_damage.get_or_insert(error);
+                newest_damage.get_or_insert_with(|| Box::new(error));
             }
         }
     }
@@ -289,7 +289,7 @@ fn replay(
             match (damage, error.is_truncated()) {
                 (Some(damage), true) => RecoveryError::NoCheckpoint {
                     identity,
-                    lacking: Lacking::Log(error),
+                    lacking: Lacking::Log(Box::new(error)),
                     damage,
                 },
                 _ => error.into(),
