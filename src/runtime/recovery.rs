@@ -20,9 +20,6 @@ use crate::log::{
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is looked at whether a recovery has ended.
-const PROGRESS_POLL: Duration = Duration::from_millis(20);
-
 /// Why nothing could be recovered.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
@@ -314,11 +311,11 @@ fn in_parallel<T: Send, R: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Res
 fn with_progress<T>(progress: &Progress, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let reporter = scope.spawn(|| {
             let started = Instant::now();
             let mut said = started;
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(PROGRESS_POLL);
+            while !done.load(Ordering::Acquire) {
+                std::thread::park_timeout(PROGRESS_INTERVAL);
                 if said.elapsed() >= PROGRESS_INTERVAL {
                     said = Instant::now();
                     tracing::info!(
@@ -331,7 +328,8 @@ fn with_progress<T>(progress: &Progress, work: impl FnOnce() -> T) -> T {
             }
         });
         let result = work();
-        done.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Release);
+        reporter.thread().unpark();
         result
     })
 }

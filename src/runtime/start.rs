@@ -23,8 +23,8 @@ use crate::config::{ServeConfig, core_count};
 use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
 use crate::engine::{Counts, EngineLimits, LogPosition, RecordError, Shard, ShardId, ShardMap, Timestamp};
 use crate::log::{
-    CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogError, LogStart, LogWriter, MappedSegment,
-    RecoveredLog, SegmentFactory, StorageError, open_log,
+    CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogError, LogStart, LogWriter, ManifestFault,
+    MappedSegment, RecoveredLog, SegmentFactory, StorageError, open_log,
 };
 use crate::net::diagnosis::{MachineError, check_machine};
 use crate::net::open_files::raise_open_files_limit;
@@ -81,6 +81,14 @@ impl StartError {
         match self {
             Self::Machine(_) | Self::Ring(_) | Self::Thread(_) | Self::Executor { .. } => ExitCode::Machine,
             Self::Listen(_) => ExitCode::Address,
+            Self::Data(
+                DataError::Manifest {
+                    fault: ManifestFault::Damaged,
+                    ..
+                }
+                | DataError::ManifestMissing(_)
+                | DataError::UnlistedGeneration(_),
+            ) => ExitCode::Damage,
             Self::Data(_) => ExitCode::DataDirectory,
             Self::Log(LogError::Storage(_))
             | Self::Recovery(RecoveryError::Log(LogError::Storage(_)) | RecoveryError::Storage(_))
