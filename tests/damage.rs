@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cartwright::config::VerifyConfig;
 use cartwright::engine::ShardId;
-use cartwright::log::{DataDirectory, Generation, LogIdentity, SEGMENT_BYTES_MIN, SegmentHeader, open_log};
+use cartwright::log::{DataDirectory, Generation, LogIdentity, LogStart, SEGMENT_BYTES_MIN, SegmentHeader, open_log};
 use cartwright::runtime::{ExitCode, verify};
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{AuditReport, Checkout, Operation, OrderView, Receipt, Reply, StockView};
@@ -262,7 +262,13 @@ impl LogReader {
             payloads.push(payload.to_vec());
             Ok::<_, std::convert::Infallible>(())
         };
-        let log = open_log(&self.data, self.identity, SEGMENT_BYTES_MIN, &mut on_record);
+        let log = open_log(
+            &self.data,
+            self.identity,
+            SEGMENT_BYTES_MIN,
+            LogStart::BEGINNING,
+            &mut on_record,
+        );
         let proven = log.map_err(|error| error.to_string())?.synced_proven().0 as usize;
         Ok((payloads, proven))
     }

@@ -156,7 +156,10 @@ impl Report {
         let line = |outcome: &Outcome| {
             let text = outcome.violation.as_ref().map_or("", |violation| violation.0.as_str());
             let text = text.replace('\n', " ");
-            format!("{} events, seed {}, commit {commit}: {text}", outcome.events, outcome.seed)
+            format!(
+                "{} events, seed {}, commit {commit}: {text}",
+                outcome.events, outcome.seed
+            )
         };
         lines.extend(self.failures.iter().map(line));
         lines.sort_by_key(|line| line.split(' ').next().and_then(|events| events.parse::<u64>().ok()));

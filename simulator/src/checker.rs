@@ -155,8 +155,13 @@ impl Checker {
             return Err(violation!("the key of order {id} keeps {:?}", record.reply));
         };
         promise!(
-            (receipt.id, receipt.state, receipt.total, receipt.currency, receipt.expires_at_ms)
-                == (id, view.state, view.total, view.currency, view.expires_at_ms),
+            (
+                receipt.id,
+                receipt.state,
+                receipt.total,
+                receipt.currency,
+                receipt.expires_at_ms
+            ) == (id, view.state, view.total, view.currency, view.expires_at_ms),
             "the receipt {receipt:?} is not that of {view:?}"
         );
         if recovering {
@@ -164,7 +169,10 @@ impl Checker {
         }
         let sent = self.sent_with(&scoped);
         let sent = sent.ok_or_else(|| violation!("order {id} was made when nobody asked for it"))?;
-        let larger = shop.customers[&order.customer].iter().rev().take_while(|&&other| other > id);
+        let larger = shop.customers[&order.customer]
+            .iter()
+            .rev()
+            .take_while(|&&other| other > id);
         for other in larger {
             promise!(
                 shop.order_at(*other, sent).is_none(),
@@ -227,7 +235,8 @@ impl Checker {
     /// An answer leaves the server.
     pub fn release(&mut self, sequence: u64, reply: &Reply, witness: &Witness) -> Checked {
         let attempt = self.attempts.remove(&sequence);
-        let attempt = attempt.ok_or_else(|| violation!("request {sequence} is answered twice, or was never sent: {reply:?}"))?;
+        let attempt =
+            attempt.ok_or_else(|| violation!("request {sequence} is answered twice, or was never sent: {reply:?}"))?;
         self.answer_count += 1;
         if let Reply::Error(error) = reply
             && is_transient(error.code)
@@ -277,7 +286,12 @@ impl Checker {
             return Ok(());
         }
         let kept = witness.shop.keys.get(key);
-        let kept = kept.ok_or_else(|| violation!("R4: {:?} is answered {reply:?}, and its key is not kept", attempt.operation))?;
+        let kept = kept.ok_or_else(|| {
+            violation!(
+                "R4: {:?} is answered {reply:?}, and its key is not kept",
+                attempt.operation
+            )
+        })?;
         promise!(
             kept.reply.to_reply() == *reply,
             "R4: {:?} is answered {reply:?}, but its key keeps {:?}",
@@ -290,7 +304,10 @@ impl Checker {
             attempt.operation,
             kept.source
         );
-        let first = self.answered.entry(key.clone()).or_insert_with(|| attempt.operation.clone());
+        let first = self
+            .answered
+            .entry(key.clone())
+            .or_insert_with(|| attempt.operation.clone());
         promise!(
             *first == attempt.operation || kept.is_forgotten,
             "R4: two requests with one key get its answer: {first:?} and {:?}",
@@ -307,10 +324,10 @@ impl Checker {
             _ => return Ok(()),
         };
         self.refused.insert(tag.to_owned());
-        self.check_refused(tag, &witness.shop)
+        Self::check_refused(tag, &witness.shop)
     }
 
-    fn check_refused(&self, tag: &str, shop: &Shop) -> Checked {
+    fn check_refused(tag: &str, shop: &Shop) -> Checked {
         promise!(
             !shop.movements.contains_key(tag) && !shop.entries.contains_key(tag),
             "{tag} was refused, and happened"
@@ -320,7 +337,7 @@ impl Checker {
 
     /// What was refused has not happened since.
     pub fn check_all_refused(&self, shop: &Shop) -> Checked {
-        self.refused.iter().try_for_each(|tag| self.check_refused(tag, shop))
+        self.refused.iter().try_for_each(|tag| Self::check_refused(tag, shop))
     }
 }
 
@@ -349,14 +366,18 @@ fn is_explained(
     match (operation, error.code) {
         (Operation::Checkout(checkout), code) => {
             let lines = merged(&checkout.lines);
-            let named = lines.iter().filter(|(sku, _)| {
-                error.message.as_str().split(' ').next() == Some(sku.as_str())
-            });
+            let named = lines
+                .iter()
+                .filter(|(sku, _)| error.message.as_str().split(' ').next() == Some(sku.as_str()));
             let mut named = named.clone();
             match code {
                 ErrorCode::OutOfStock => named.any(|(sku, units)| {
                     let wanted = format!("{sku} wanted {units}, available ");
                     error.message.starts_with(&wanted) && item_was(sku, &|item| item.room() < *units as i64)
+                }),
+                ErrorCode::Limit => named.any(|(sku, units)| {
+                    let open = shop.open_units_since(&checkout.customer, sku, sent);
+                    item_was(sku, &|item| item.limit > 0 && open + units > u64::from(item.limit))
                 }),
                 ErrorCode::NoItem => named.any(|(sku, _)| item_was_missing(sku)),
                 ErrorCode::Currency => {
@@ -383,7 +404,9 @@ fn is_explained(
         (Operation::StockGet { sku, .. }, ErrorCode::NoItem) => item_was_missing(sku),
         (Operation::ItemPut(put), ErrorCode::Insufficient) => {
             let allowance = put.backorder.map_or(0, cartwright_protocol::Quantity::units);
-            item_was(&put.sku, &|item| item.level(&Location::main()).available() + i64::from(allowance) < 0)
+            item_was(&put.sku, &|item| {
+                item.level(&Location::main()).available() + i64::from(allowance) < 0
+            })
         }
         (Operation::OrderConfirm { .. } | Operation::OrderCancel { .. }, code) => {
             let (id, to) = target(operation).expect("these name an order");
@@ -415,11 +438,22 @@ fn is_true(attempt: &Attempt, reply: &Reply, witness: &Witness) -> Checked<bool>
             (Some(order), Reply::Order(view)) => **view == order.value.view(*id) && witness.is_durable(order.source),
             _ => false,
         }),
-        (Operation::OrderList { customer, before, count }, Reply::Orders(list)) => {
+        (
+            Operation::OrderList {
+                customer,
+                before,
+                count,
+            },
+            Reply::Orders(list),
+        ) => {
             let ids = shop.customers.get(customer).map(Vec::as_slice).unwrap_or_default();
             let mut versions = BTreeSet::from([sent]);
             for id in ids {
-                versions.extend(shop.order_since(*id, sent).flatten().map(|order| order.version.max(sent)));
+                versions.extend(
+                    shop.order_since(*id, sent)
+                        .flatten()
+                        .map(|order| order.version.max(sent)),
+                );
             }
             versions.into_iter().any(|version| {
                 let orders = ids

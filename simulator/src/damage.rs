@@ -9,12 +9,12 @@ use cartwright::engine::{LogPosition, RecordError, ShardId};
 use cartwright::log::LogIdentity;
 
 use crate::disk::{Disk, SECTOR_BYTES, SegmentName};
+use crate::promise;
 use crate::random::Random;
 use crate::storage::{FIRST_FRAME, Frame, PAYLOAD, Refused, SEAL, open_log};
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use crate::witness::Witness;
-use crate::promise;
 
 fn frames(disk: &Disk, names: &[SegmentName], end: (u64, usize)) -> Vec<Frame> {
     let mut frames = Vec::new();
@@ -119,7 +119,13 @@ fn check_header(
 }
 
 /// Does the damage; gives the bytes of the victim that are not as they were.
-fn damage(copy: &mut Disk, names: &[SegmentName], victim: SegmentName, frames: &[Frame], random: &mut Random) -> Range<usize> {
+fn damage(
+    copy: &mut Disk,
+    names: &[SegmentName],
+    victim: SegmentName,
+    frames: &[Frame],
+    random: &mut Random,
+) -> Range<usize> {
     let bytes = copy.file(victim).bytes().to_vec();
     let in_victim: Vec<_> = frames.iter().filter(|frame| frame.segment == victim.number).collect();
     let at = if in_victim.is_empty() || random.below(8) == 0 {

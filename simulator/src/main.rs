@@ -42,11 +42,25 @@ fn commit() -> String {
     )
 }
 
+#[cfg(feature = "mutations")]
+fn mutation(name: &str) -> anyhow::Result<cartwright::engine::mutation::Mutation> {
+    let all = cartwright::engine::mutation::Mutation::ALL;
+    let found = all.iter().find(|(other, _)| *other == name);
+    let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    found
+        .map(|(_, mutation)| *mutation)
+        .ok_or_else(|| anyhow::anyhow!("no rule is called {name}; there are {}", names.join(", ")))
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let commit = commit();
     // A panic is a finding like any other; it is told once, with its seed.
     std::panic::set_hook(Box::new(|_| {}));
+    #[cfg(feature = "mutations")]
+    if let Some(name) = arguments.broken.as_deref() {
+        cartwright::engine::mutation::switch_on(Some(mutation(name)?));
+    }
     if let (Some(seed), None, None) = (arguments.seed, arguments.seeds, arguments.minutes) {
         let outcome = run(seed, arguments.log);
         println!(
@@ -65,12 +79,22 @@ fn main() -> anyhow::Result<ExitCode> {
     let campaign = Campaign {
         first: arguments.seed.unwrap_or(1),
         seeds: arguments.seeds.unwrap_or(if unbounded { u64::MAX } else { 1000 }),
-        time: arguments.minutes.map_or(Duration::MAX, |minutes| Duration::from_secs_f64(minutes * 60.0)),
+        time: arguments
+            .minutes
+            .map_or(Duration::MAX, |minutes| Duration::from_secs_f64(minutes * 60.0)),
         failures_max: FAILURES_MAX,
         is_told: true,
     };
     let began = Instant::now();
-    let report = campaign.run(|| {});
+    #[cfg(feature = "mutations")]
+    let broken = match arguments.broken.as_deref() {
+        Some(name) => Some(mutation(name)?),
+        None => None,
+    };
+    let report = campaign.run(|| {
+        #[cfg(feature = "mutations")]
+        cartwright::engine::mutation::switch_on(broken);
+    });
     println!("commit {commit}: {}", report.line(began.elapsed()));
     for outcome in &report.failures {
         if let Some(violation) = &outcome.violation {

@@ -5,6 +5,7 @@
 //! Decides nothing: what a record means, when an answer may leave and what to sync is the partition's own.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 
 use cartwright::config::SyncMode;
 use cartwright::engine::{
@@ -198,7 +199,9 @@ impl Server {
     pub fn is_quiet(&self) -> bool {
         self.mail.iter().all(VecDeque::is_empty)
             && self.nodes.iter().all(|node| {
-                node.arrived.is_empty() && node.sync.is_none() && node.partition.is_quiet()
+                node.arrived.is_empty()
+                    && node.sync.is_none()
+                    && node.partition.is_quiet()
                     && node.partition.log().synced() == node.partition.log().last()
             })
     }
@@ -208,7 +211,8 @@ impl Server {
         let mut text = String::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let Node { partition, .. } = node;
-            text += &format!(
+            let _ = write!(
+                text,
                 "shard {index}: quiet {}, in flight {}, log {} synced {}, arrived {}, accepts {}, sync {}, order {:?}; ",
                 partition.is_quiet(),
                 partition.shard().transactions_in_flight(),
@@ -227,9 +231,7 @@ impl Server {
     /// One turn of a shard, if it is awake.
     pub fn turn(&mut self, shard: usize, step: u32, world: &mut World) -> Checked<Turn> {
         let mut turn = Turn::default();
-        if self.nodes[shard].paused_until > step
-            || (world.parameters.rests && !self.is_awake(shard, world.now))
-        {
+        if self.nodes[shard].paused_until > step || (world.parameters.rests && !self.is_awake(shard, world.now)) {
             return Ok(turn);
         }
         let now = world.now;
@@ -254,7 +256,10 @@ impl Server {
         }
         self.send_out(shard, &mut turn);
         let safe = self.nodes[shard].partition.safe();
-        promise!(self.watermarks[shard] <= safe, "the watermark of shard {shard} goes back to {safe}");
+        promise!(
+            self.watermarks[shard] <= safe,
+            "the watermark of shard {shard} goes back to {safe}"
+        );
         self.watermarks[shard] = safe;
         Ok(turn)
     }

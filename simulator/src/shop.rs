@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwright::engine::{Allocations, KEY_RETENTION_MS, KeptReply, KeyRecord, LogPosition, OrderChange, Record, Scope};
+use cartwright::engine::{
+    Allocations, KEY_RETENTION_MS, KeptReply, KeyRecord, LogPosition, OrderChange, Record, Scope,
+};
 use cartwright::engine::{Order as OrderRecord, ShardId, Timestamp};
 use cartwright::log::Generation;
 use cartwright_protocol::{
@@ -55,7 +57,8 @@ pub struct Item {
     /// The price's currency.
     pub currency: Currency,
     name: String,
-    limit: u32,
+    /// Most units one customer may have in open orders; 0: no limit.
+    pub limit: u32,
     /// How far below zero `available` of `main` may go.
     pub backorder: u32,
     /// By location.
@@ -116,10 +119,7 @@ impl Item {
         for (at, level) in &self.levels {
             let allowance = if at.is_main() { i64::from(self.backorder) } else { 0 };
             promise!(
-                level.on_hand >= 0
-                    && level.held >= 0
-                    && level.committed >= 0
-                    && level.available() + allowance >= 0,
+                level.on_hand >= 0 && level.held >= 0 && level.committed >= 0 && level.available() + allowance >= 0,
                 "R1: {sku} at {at} is oversold or negative: {level:?}, backorder {allowance}"
             );
         }
@@ -190,6 +190,13 @@ impl Order {
             currency: self.currency,
             created_at_ms: self.created_at.unix_ms(),
         }
+    }
+
+    /// Units of an item that are held or sold.
+    fn open_units(&self, sku: &Sku) -> u64 {
+        let is_open = matches!(self.state, OrderState::Held | OrderState::Placed);
+        let lines = self.lines.iter().filter(|line| is_open && line.sku == *sku);
+        lines.map(|line| u64::from(line.ordered)).sum()
     }
 
     /// Change of (`held`, `committed`) per unit, of entering `to`; `None` where that is impossible.
@@ -307,7 +314,13 @@ impl Shop {
                     backorder,
                     key,
                 } => {
-                    let entry = (*price, *currency, name.as_str(), limit.map_or(0, Quantity::units), *backorder);
+                    let entry = (
+                        *price,
+                        *currency,
+                        name.as_str(),
+                        limit.map_or(0, Quantity::units),
+                        *backorder,
+                    );
                     self.put_item(source, sku, entry)?;
                     self.keep(source, key.as_ref(), latest)?;
                 }
@@ -349,7 +362,10 @@ impl Shop {
     }
 
     fn change_local(&mut self, source: Source, sku: &Sku, change: impl FnOnce(&mut Item)) {
-        let versions = self.local.get_mut(sku).expect("an item's shard has it as long as the shop");
+        let versions = self
+            .local
+            .get_mut(sku)
+            .expect("an item's shard has it as long as the shop");
         let mut value = versions.last().expect("an item has a version").value.clone();
         change(&mut value);
         versions.push(Versioned {
@@ -399,9 +415,13 @@ impl Shop {
         let touches = self.touches.get(sku).map(Vec::as_slice).unwrap_or_default();
         let has_all = move |item: &&Versioned<Item>| {
             let before = touches.iter().filter(|touch| touch.version <= from);
-            before.into_iter().all(|touch| touch.arrived.is_some_and(|arrived| arrived <= item.version))
+            before
+                .into_iter()
+                .all(|touch| touch.arrived.is_some_and(|arrived| arrived <= item.version))
         };
-        since(self.local.get(sku).map(Vec::as_slice), from).flatten().filter(has_all)
+        since(self.local.get(sku).map(Vec::as_slice), from)
+            .flatten()
+            .filter(has_all)
     }
 
     fn change_item(&mut self, source: Source, sku: &Sku, change: impl FnOnce(&mut Item)) -> Checked {
@@ -480,8 +500,13 @@ impl Shop {
     }
 
     fn make_order(&mut self, source: Source, order: &OrderRecord, latest: Timestamp) -> Checked {
-        let OrderRecord { id, customer, state, .. } = order;
-        promise!(id.slot() == customer.slot(), "order {id} carries another slot than {customer}'s");
+        let OrderRecord {
+            id, customer, state, ..
+        } = order;
+        promise!(
+            id.slot() == customer.slot(),
+            "order {id} carries another slot than {customer}'s"
+        );
         promise!(order.created_at <= latest, "order {id} was made in the future");
         promise!(!self.orders.contains_key(id), "order {id} was made twice");
         let list = self.customers.entry(customer.clone()).or_default();
@@ -512,15 +537,31 @@ impl Shop {
         }
         let skus: BTreeSet<&Sku> = lines.iter().map(|line| &line.sku).collect();
         promise!(skus.len() == lines.len(), "order {id} has two lines of one SKU");
-        promise!(total == order.total.minor_units(), "order {id} totals {} and not {total}", order.total.minor_units());
+        promise!(
+            total == order.total.minor_units(),
+            "order {id} totals {} and not {total}",
+            order.total.minor_units()
+        );
         let held = match state {
             OrderState::Held => true,
             OrderState::Placed => false,
             other => return Err(violation!("order {id} begins {other}")),
         };
-        promise!(held == order.expires_at.is_some(), "order {id} is {state} and expires at {:?}", order.expires_at);
+        promise!(
+            held == order.expires_at.is_some(),
+            "order {id} is {state} and expires at {:?}",
+            order.expires_at
+        );
         let units = if held { (1, 0) } else { (0, 1) };
         for line in &lines {
+            let limit = self.item(&line.sku).map_or(0, |item| item.limit);
+            let open = self.open_units_since(customer, &line.sku, self.version);
+            promise!(
+                limit == 0 || open + u64::from(line.ordered) <= u64::from(limit),
+                "LIMIT: {customer} has {open} units of {}, and gets {} more of at most {limit}",
+                line.sku,
+                line.ordered
+            );
             self.move_units(source, line, units)?;
         }
         self.order_lines += lines.len() as u64;
@@ -548,7 +589,9 @@ impl Shop {
         latest: Timestamp,
     ) -> Checked {
         let order = self.order(id);
-        let mut order = order.ok_or_else(|| violation!("order {id} moves, but was never made"))?.clone();
+        let mut order = order
+            .ok_or_else(|| violation!("order {id} moves, but was never made"))?
+            .clone();
         promise!(
             order.state == from,
             "order {id} moves from {from} to {to}, but is {}",
@@ -675,10 +718,24 @@ impl Shop {
         std::iter::once(before).chain(self.counts[first..].iter().map(|&(_, counts)| counts))
     }
 
+    /// Units of an item in those of a customer's orders that were open at some moment from version `from` on.
+    pub fn open_units_since(&self, customer: &Customer, sku: &Sku, from: Version) -> u64 {
+        let ids = self.customers.get(customer).into_iter().flatten();
+        let open = |&id: &OrderId| {
+            let versions = self.order_since(id, from).flatten();
+            versions.map(|order| order.value.open_units(sku)).max().unwrap_or(0)
+        };
+        ids.map(open).sum()
+    }
+
     /// The books: the sum over open orders equals the counters, item by item and location by location.
     pub fn check_books(&self) -> Checked {
         let mut open: BTreeMap<(&Sku, &Location), (i64, i64)> = BTreeMap::new();
-        for order in self.orders.values().map(|versions| &versions.last().expect("a version").value) {
+        for order in self
+            .orders
+            .values()
+            .map(|versions| &versions.last().expect("a version").value)
+        {
             let held = match order.state {
                 OrderState::Held => true,
                 OrderState::Placed => false,

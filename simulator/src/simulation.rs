@@ -33,6 +33,10 @@ const INTERRUPTIONS_MAX: u32 = 4;
 /// In how many rounds all held orders must expire.
 const EXPIRY_ROUNDS_MAX: u32 = 2000;
 
+/// How many writes are sent to a disk that is full, at most, and how many at once.
+const WRITES_TO_FILL_MAX: usize = 400;
+const WRITES_AT_ONCE: usize = 8;
+
 /// How long an expiry that found no room waits, and a little more.
 const EXPIRY_RETRY_MS: u64 = 1100;
 
@@ -97,7 +101,10 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
     let violation = match result {
         Ok(result) => result.err(),
-        Err(panic) => Some(violation!("a broken invariant stopped the process: {}", panic_text(&*panic))),
+        Err(panic) => Some(violation!(
+            "a broken invariant stopped the process: {}",
+            panic_text(&*panic)
+        )),
     };
     if let Some(violation) = &violation {
         simulation.trace.event(format_args!("{violation}"));
@@ -265,7 +272,8 @@ impl Simulation {
         client.generation += 1;
         client.open = 0;
         client.shard = shard;
-        self.trace.event(format_args!("client {index} comes back on shard {shard}"));
+        self.trace
+            .event(format_args!("client {index} comes back on shard {shard}"));
     }
 
     fn send_something(&mut self) {
@@ -285,8 +293,9 @@ impl Simulation {
     fn send(&mut self, shard: ShardId, connection: u32, generation: u32, operation: Operation) -> u64 {
         self.next_sequence += 1;
         let sequence = self.next_sequence;
-        self.trace
-            .event(format_args!("client {connection} on shard {shard} sends {sequence}: {operation:?}"));
+        self.trace.event(format_args!(
+            "client {connection} on shard {shard} sends {sequence}: {operation:?}"
+        ));
         self.checker.send(sequence, operation.clone(), &self.witness.shop);
         let reply_to = ReplyTo {
             shard,
@@ -372,7 +381,7 @@ impl Simulation {
             match start.run() {
                 Ok(server) => {
                     self.disk.fuse = None;
-                    self.trace.event(format_args!("serving, state {:x}", server.state_hash()));
+                    self.trace.event(format_args!("serving"));
                     self.server = Some(server);
                     for client in &mut self.clients {
                         client.shard = ShardId(client.shard.0 % self.shard_count);
@@ -409,6 +418,24 @@ impl Simulation {
         ))
     }
 
+    /// Sends all of this at once, and waits for the answers.
+    fn ask_at_once(&mut self, operations: Vec<Operation>) -> Checked<Vec<Reply>> {
+        self.own_answers = Some(BTreeMap::new());
+        let mut sequences = Vec::new();
+        for operation in operations {
+            let shard = ShardId(self.random.below(self.shard_count.into()) as u16);
+            sequences.push(self.send(shard, u32::MAX, 0, operation));
+        }
+        self.drain()?;
+        self.take_own_answers(&sequences)
+    }
+
+    fn take_own_answers(&mut self, sequences: &[u64]) -> Checked<Vec<Reply>> {
+        let mut answers = self.own_answers.take().expect("set when the requests were sent");
+        let answers: Option<Vec<_>> = sequences.iter().map(|sequence| answers.remove(sequence)).collect();
+        answers.ok_or_else(|| violation!("an answer did not reach its client"))
+    }
+
     /// Asks all of this with nothing else in flight, and waits for the answers.
     fn ask(&mut self, operations: Vec<Operation>) -> Checked<Vec<Reply>> {
         let was_full = std::mem::replace(&mut self.disk_is_full, false);
@@ -421,11 +448,8 @@ impl Simulation {
             // A bounded number at a time: limits are small.
             self.drain()?;
         }
-        let mut answers = self.own_answers.take().expect("set above");
         self.disk_is_full = was_full;
-        let answer = |sequence| answers.remove(sequence);
-        let answers: Option<Vec<_>> = sequences.iter().map(answer).collect();
-        answers.ok_or_else(|| violation!("an answer did not reach its client"))
+        self.take_own_answers(&sequences)
     }
 
     /// Reads all there is; the checker compares it with the sequential shop.
@@ -450,7 +474,10 @@ impl Simulation {
         reads.extend(lists);
         for answer in self.ask(reads)? {
             if let Reply::Error(error) = answer {
-                promise!(error.code == ErrorCode::NoItem, "a read is refused while nothing else goes on: {error}");
+                promise!(
+                    error.code == ErrorCode::NoItem,
+                    "a read is refused while nothing else goes on: {error}"
+                );
             }
         }
         Ok(())
@@ -462,6 +489,9 @@ impl Simulation {
         self.disk_is_full = false;
         self.parameters.interrupt_start = 0;
         self.read_everything()?;
+        if self.parameters.disk_full > 0 {
+            self.fill_disk()?;
+        }
         self.expire_all()?;
         self.sell_all()?;
         self.read_everything()?;
@@ -488,6 +518,53 @@ impl Simulation {
         Ok(())
     }
 
+    /// On a full disk every request is still answered, in bounded time, and reads go on; with room again so do writes.
+    fn fill_disk(&mut self) -> Checked {
+        self.disk_is_full = true;
+        self.checker.disk_was_full = true;
+        self.trace.event(format_args!("the disk stays full"));
+        let mut is_read_only = false;
+        for _ in 0..WRITES_TO_FILL_MAX / WRITES_AT_ONCE {
+            let writes: Vec<_> = (0..WRITES_AT_ONCE)
+                .map(|_| {
+                    self.workload
+                        .next(&self.parameters, &self.witness.shop, &mut self.random)
+                })
+                .collect();
+            let answers = self.ask_at_once(writes)?;
+            let read_only = |answer: &Reply| matches!(answer, Reply::Error(error) if error.code == ErrorCode::ReadOnly);
+            is_read_only |= answers.iter().any(read_only);
+            if is_read_only {
+                break;
+            }
+        }
+        let over = self.witness.shop.orders.keys().filter_map(|&id| {
+            let order = self.witness.shop.order(id)?;
+            order.expires_at.map(|at| (at.unix_ms(), id))
+        });
+        let over: Vec<_> = over.collect();
+        self.now = over.iter().map(|&(at, _)| at).fold(self.now, u64::max) + 1;
+        let confirm = |&(_, id): &(u64, _)| Operation::OrderConfirm { id, key: None };
+        self.ask_at_once(over.iter().take(WRITES_AT_ONCE).map(confirm).collect())?;
+        let sku = self.workload.skus()[0].clone();
+        let answers = self.ask_at_once(vec![Operation::StockGet { sku, location: None }])?;
+        promise!(
+            matches!(
+                &answers[0],
+                Reply::Stock(_)
+                    | Reply::Error(Error {
+                        code: ErrorCode::NoItem,
+                        ..
+                    })
+            ),
+            "a full disk refuses a read: {:?}",
+            answers[0]
+        );
+        self.disk_is_full = false;
+        self.now += EXPIRY_RETRY_MS;
+        self.drain()
+    }
+
     /// Every held order expires once its time is over. Time goes from one end to the next, so that a small log is not
     /// asked to end all of them at once.
     fn expire_all(&mut self) -> Checked {
@@ -500,7 +577,11 @@ impl Simulation {
             let Some(next) = held.min() else { return Ok(()) };
             let next = next.map_or(0, Timestamp::unix_ms);
             // What is over already waits for its next try.
-            self.now = if next > self.now { next } else { self.now + EXPIRY_RETRY_MS };
+            self.now = if next > self.now {
+                next
+            } else {
+                self.now + EXPIRY_RETRY_MS
+            };
             self.drain()?;
         }
         Err(violation!("a held order never expires, though its time is over"))
@@ -510,7 +591,12 @@ impl Simulation {
     fn sell_all(&mut self) -> Checked {
         let customer = self.workload.customers()[0].clone();
         for sku in self.workload.skus().to_vec() {
-            let room = self.witness.shop.item(&sku).map_or(0, crate::shop::Item::room);
+            let Some(item) = self.witness.shop.item(&sku) else {
+                continue;
+            };
+            let (room, view) = (item.room(), item.view(&sku));
+            let unlimited = self.workload.unlimited(view);
+            self.ask(vec![unlimited])?;
             let Some(quantity) = u64::try_from(room).ok().and_then(Quantity::new) else {
                 continue;
             };
@@ -520,9 +606,17 @@ impl Simulation {
             // A shard may be full of orders or keys; then this shows nothing.
             let is_sold = matches!(
                 &answers[0],
-                Reply::Receipt(_) | Reply::Error(Error { code: ErrorCode::Busy, .. })
+                Reply::Receipt(_)
+                    | Reply::Error(Error {
+                        code: ErrorCode::Busy,
+                        ..
+                    })
             );
-            promise!(is_sold, "{room} units are available, and cannot be bought: {:?}", answers[0]);
+            promise!(
+                is_sold,
+                "{room} units are available, and cannot be bought: {:?}",
+                answers[0]
+            );
         }
         Ok(())
     }

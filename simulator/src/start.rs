@@ -190,7 +190,12 @@ impl Start<'_> {
         }
         for identity in identities(entry) {
             self.disk.operation()?;
-            let bytes = empty_segment(identity, SegmentNumber::FIRST, self.parameters.segment_bytes, self.random);
+            let bytes = empty_segment(
+                identity,
+                SegmentNumber::FIRST,
+                self.parameters.segment_bytes,
+                self.random,
+            );
             self.disk.create(segment_name(identity, SegmentNumber::FIRST), bytes);
         }
         Ok(())
@@ -204,7 +209,9 @@ impl Start<'_> {
                 copy.create(name, self.disk.file(name).durable().to_vec());
             }
             let log = open_log(&mut copy, identity, &mut |_, _| Ok(()));
-            let log = log.map_err(|error| violation!("the log of shard {} is damaged after recovery: {error}", identity.shard))?;
+            let log = log.map_err(|error| {
+                violation!("the log of shard {} is damaged after recovery: {error}", identity.shard)
+            })?;
             promise!(
                 log.end.last == *end,
                 "R3: the log of shard {} was read up to {end}, but recovery has put only {} on disk",
@@ -242,14 +249,12 @@ impl Start<'_> {
         let is_known = identity.generation == self.witness.generation();
         let mut begins = LogPosition::ZERO;
         if let Some(checkpoint) = self.checkpoints.get(&(identity.generation, identity.shard)) {
-            let mut restore = Restore::new(
-                identity.shard,
-                ShardMap::new(identity.shard_count),
-                checkpoint.begins,
-            );
+            let mut restore = Restore::new(identity.shard, ShardMap::new(identity.shard_count), checkpoint.begins);
             for part in &checkpoint.parts {
                 let restored = restore.part(part);
-                restored.map_err(|error| violation!("a checkpoint of shard {} does not read back: {error}", identity.shard))?;
+                restored.map_err(|error| {
+                    violation!("a checkpoint of shard {} does not read back: {error}", identity.shard)
+                })?;
             }
             *shard = restore.finish(self.parameters.limits);
             begins = checkpoint.begins;

@@ -52,12 +52,7 @@ pub const fn segment_name(identity: LogIdentity, number: SegmentNumber) -> Segme
 }
 
 /// The bytes of an empty segment.
-pub fn empty_segment(
-    identity: LogIdentity,
-    number: SegmentNumber,
-    segment_bytes: u64,
-    random: &mut Random,
-) -> Vec<u8> {
+pub fn empty_segment(identity: LogIdentity, number: SegmentNumber, segment_bytes: u64, random: &mut Random) -> Vec<u8> {
     let mut bytes = vec![0; segment_bytes as usize];
     let header = SegmentHeader {
         identity,
@@ -87,10 +82,11 @@ pub fn open_log(
     for name in disk.segments(identity.generation, identity.shard) {
         disk.operation()?;
         let bytes = disk.file(name).bytes();
-        scan.segment(name.number, bytes, on_record).map_err(|error| match error {
-            ScanError::Damage(damage) => Refused::Damage(damage),
-            ScanError::Refused { error, .. } => Refused::Record(error),
-        })?;
+        scan.segment(name.number, bytes, on_record)
+            .map_err(|error| match error {
+                ScanError::Damage(damage) => Refused::Damage(damage),
+                ScanError::Refused { error, .. } => Refused::Record(error),
+            })?;
     }
     let end = scan.finish().map_err(Refused::Damage)?;
     Ok(OpenedLog { identity, end })

@@ -161,9 +161,15 @@ impl Witness {
         match record {
             Record::Started { .. } => Ok(()),
             Record::Prepared { transaction, .. } => {
-                promise!(transaction.home != shard, "the home of {transaction:?} logs a piece apart from its decision");
+                promise!(
+                    transaction.home != shard,
+                    "the home of {transaction:?} logs a piece apart from its decision"
+                );
                 let entry = self.transactions.entry(transaction).or_default();
-                promise!(entry.decision.is_none(), "{transaction:?} is prepared after its decision");
+                promise!(
+                    entry.decision.is_none(),
+                    "{transaction:?} is prepared after its decision"
+                );
                 let before = entry.prepared.insert(shard, position);
                 promise!(before.is_none(), "R2: shard {shard} prepares {transaction:?} twice");
                 Ok(())
@@ -188,7 +194,8 @@ impl Witness {
                 entry.decision = Some(decision);
                 promise!(
                     entry.is_whole()
-                        && entry.prepared.len() == entry.decision.as_ref().map_or(0, |decision| decision.prepared.len()),
+                        && entry.prepared.len()
+                            == entry.decision.as_ref().map_or(0, |decision| decision.prepared.len()),
                     "R2: {transaction:?} is decided over other parts than were prepared: {entry:?}"
                 );
                 Ok(())
@@ -209,7 +216,8 @@ impl Witness {
     fn resolve(&mut self, shard: ShardId, position: LogPosition, id: TransactionId, committed: bool) -> Checked {
         let durable: Vec<_> = self.logs.iter().map(|log| log.durable).collect();
         let entry = self.transactions.get_mut(&id);
-        let entry = entry.ok_or_else(|| violation!("R2: {id:?} is resolved on shard {shard}, but has no part anywhere"))?;
+        let entry =
+            entry.ok_or_else(|| violation!("R2: {id:?} is resolved on shard {shard}, but has no part anywhere"))?;
         promise!(
             entry.resolved.insert(shard, position).is_none(),
             "R2: {id:?} is resolved twice on shard {shard}"
@@ -232,7 +240,10 @@ impl Witness {
             );
             return Ok(());
         }
-        promise!(entry.is_whole(), "R2: {id:?} is committed without all its parts: {entry:?}");
+        promise!(
+            entry.is_whole(),
+            "R2: {id:?} is committed without all its parts: {entry:?}"
+        );
         let decision = entry.decision.clone().expect("a whole transaction is decided");
         for &(part, at) in decision.prepared.iter().chain([&(id.home, decision.position)]) {
             promise!(
@@ -261,7 +272,10 @@ impl Witness {
         let source = Source {
             generation: self.generation,
             shard: id.home,
-            position: transaction.decision.as_ref().map_or(LogPosition::ZERO, |decision| decision.position),
+            position: transaction
+                .decision
+                .as_ref()
+                .map_or(LogPosition::ZERO, |decision| decision.position),
         };
         self.shop.arrive(source, *version, &here);
     }
@@ -354,8 +368,12 @@ impl Witness {
             log.durable = *end;
         }
         for (id, transaction) in &mut self.transactions {
-            transaction.prepared.retain(|shard, position| *position <= ends[shard.index()]);
-            transaction.resolved.retain(|shard, position| *position <= ends[shard.index()]);
+            transaction
+                .prepared
+                .retain(|shard, position| *position <= ends[shard.index()]);
+            transaction
+                .resolved
+                .retain(|shard, position| *position <= ends[shard.index()]);
             if transaction
                 .decision
                 .as_ref()
@@ -375,9 +393,8 @@ impl Witness {
         });
         let generation = self.generation;
         let count = self.changes.len();
-        let survives = |source: &Source| {
-            source.generation < generation || source.position <= ends[source.shard.index()]
-        };
+        let survives =
+            |source: &Source| source.generation < generation || source.position <= ends[source.shard.index()];
         self.changes.retain(|(source, _)| survives(source));
         if self.changes.len() < count {
             let mut shop = Shop::default();
@@ -395,19 +412,14 @@ impl Witness {
         for id in undecided {
             let transaction = self.transactions.get_mut(&id).expect("just listed");
             let whole = transaction.is_whole();
-            match transaction.outcome {
-                Some(outcome) => promise!(
-                    outcome == whole,
-                    "R2: {id:?} was {} before the crash, and its parts say otherwise",
-                    if outcome { "committed" } else { "aborted" }
-                ),
-                None => {
-                    transaction.outcome = Some(whole);
-                    if whole {
-                        let decision = transaction.decision.clone().expect("a whole transaction is decided");
-                        self.commit(id, decision)?;
-                    }
-                }
+            let before = transaction.outcome.replace(whole);
+            promise!(
+                before.is_none_or(|before| before == whole),
+                "R2: {id:?} was decided before the crash, committed: {before:?}, and its parts say otherwise"
+            );
+            if whole && before.is_none() {
+                let decision = transaction.decision.clone().expect("a whole transaction is decided");
+                self.commit(id, decision)?;
             }
         }
         for transaction in self.transactions.values_mut() {

@@ -109,9 +109,7 @@ impl Workload {
 
     fn key(&mut self, per_mille: u32, random: &mut Random) -> Option<Key> {
         let mark = self.mark();
-        random
-            .chance(per_mille)
-            .then(|| mark.parse().expect("a mark is a key"))
+        random.chance(per_mille).then(|| mark.parse().expect("a mark is a key"))
     }
 
     fn item_put(&mut self, sku: Sku, random: &mut Random) -> Operation {
@@ -122,9 +120,23 @@ impl Workload {
             price: Amount::new(random.between(1, 5000)).expect("a small price"),
             currency: currency(random),
             name: Text::new(name.as_bytes()).expect("a mark is a text"),
-            limit: None,
+            limit: (random.below(6) == 0).then(|| quantity(random.between(1, 30))),
             backorder,
             key: self.key(300, random),
+        }))
+    }
+
+    /// The same item without a limit for one customer.
+    pub fn unlimited(&mut self, item: cartwright_protocol::ItemView) -> Operation {
+        let name = self.mark();
+        Operation::ItemPut(Box::new(ItemPut {
+            sku: item.sku,
+            price: item.price,
+            currency: item.currency,
+            name: Text::new(name.as_bytes()).expect("a mark is a text"),
+            limit: None,
+            backorder: Quantity::new(item.backorder.into()),
+            key: None,
         }))
     }
 
@@ -242,7 +254,11 @@ impl Workload {
     pub fn next(&mut self, parameters: &Parameters, shop: &Shop, random: &mut Random) -> Operation {
         if !self.with_keys.is_empty() && random.chance(parameters.retry) {
             let again = random.pick(&self.with_keys).clone();
-            return if random.below(5) == 0 { Self::other_body(again) } else { again };
+            return if random.below(5) == 0 {
+                Self::other_body(again)
+            } else {
+                again
+            };
         }
         let fresh = self.fresh(parameters, shop, random);
         if crate::checker::key_of(&fresh).is_some() {

@@ -7,6 +7,7 @@ use super::idempotency::{KeptReply, KeyUse};
 use super::ids::LogPosition;
 use super::inventory::{LOCATIONS_MAX, ON_HAND_MAX, Shortage};
 use super::message::{ReplyTo, Request};
+use super::mutation::{Mutation, is_on};
 use super::record::Record;
 use super::shard::Step;
 use super::waiting::Waiting;
@@ -27,7 +28,8 @@ impl Step<'_> {
         let Operation::StockGet { sku, .. } = &request.operation else {
             unreachable!("called for STOCK.GET")
         };
-        if self.shard.state.item(sku).is_none_or(|item| item.pending_count == 0) {
+        let item = self.shard.state.item(sku);
+        if item.is_none_or(|item| item.pending_count == 0) || is_on(Mutation::ReadPastPending) {
             return self.stock_get_decided(&request);
         }
         if self.shard.reads.len() >= self.shard.limits.waiting_max {

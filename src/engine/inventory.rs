@@ -5,6 +5,8 @@
 
 use cartwright_protocol::{Amount, Currency, ItemView, Location, Quantity, Sku, StockView, Text};
 
+use super::mutation::{Mutation, is_on};
+
 /// Most locations one item has stock at.
 pub const LOCATIONS_MAX: usize = 1024;
 
@@ -70,8 +72,13 @@ impl Level {
     }
 
     /// What can be taken now: pending takes are out, pending gives are not in.
-    const fn available_now(&self) -> i64 {
-        self.available() - self.pending_take
+    fn available_now(&self) -> i64 {
+        let given = if is_on(Mutation::GiveBeforeDurable) {
+            self.pending_give
+        } else {
+            0
+        };
+        self.available() - self.pending_take + given
     }
 
     /// What could be taken at most, were every pending take to abort and every pending give to commit.
@@ -268,13 +275,15 @@ impl Item {
             (available(&self.main) + i64::from(self.backorder)).max(0) + elsewhere
         };
         if room(Level::available_now) < wanted {
-            return Err(if room(Level::available_at_best) < wanted {
-                Shortage::Decided {
-                    available: self.stock(None).available,
-                }
-            } else {
-                Shortage::Pending
-            });
+            return Err(
+                if room(Level::available_at_best) < wanted || is_on(Mutation::RefuseInsteadOfWait) {
+                    Shortage::Decided {
+                        available: self.stock(None).available,
+                    }
+                } else {
+                    Shortage::Pending
+                },
+            );
         }
         let mut left = wanted;
         let mut parts = Vec::new();

@@ -15,6 +15,8 @@ mod ids;
 mod inventory;
 mod limits;
 mod message;
+#[doc(hidden)]
+pub mod mutation;
 mod order_changes;
 mod orders;
 mod record;

@@ -63,7 +63,7 @@ impl Step<'_> {
         let from = order.state;
         if order.expires_at.is_some_and(|at| at <= self.shard.now) {
             // Its time is over: it expires first, and this request finds it expired.
-            if !self.expire_order(id) {
+            if self.shard.now < self.shard.expiry_retry_at || !self.expire_order(id) {
                 let error = Error::new(ErrorCode::Busy, format_compact!("order {id} is expiring; try again"));
                 return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
             }

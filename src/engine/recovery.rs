@@ -11,6 +11,7 @@ use cartwright_protocol::AuditReport;
 use super::ids::{LogPosition, ShardId, ShardMap, TransactionId};
 use super::limits::EngineLimits;
 use super::message::{Journal, Output};
+use super::mutation::{Mutation, is_on};
 use super::record::Record;
 use super::shard::{SETTLEMENT_BYTES, Shard, Step};
 use super::state::State;
@@ -82,10 +83,11 @@ fn outcomes(shards: &[Shard]) -> BTreeMap<TransactionId, bool> {
                         .expect("the home's own record is the decision");
                     decision.prepared.iter().all(|&(participant, position)| {
                         let participant = &shards[participant.index()];
-                        position
-                            <= participant
-                                .replay_notes
-                                .end_of(transaction.incarnation, participant.end)
+                        is_on(Mutation::CommitWithoutParts)
+                            || position
+                                <= participant
+                                    .replay_notes
+                                    .end_of(transaction.incarnation, participant.end)
                     })
                 }
                 None => home.replay_notes.is_committed(transaction),

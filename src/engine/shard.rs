@@ -32,7 +32,7 @@ pub const FRAME_BYTES_MAX: u64 = 72;
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
 
 /// How long an expiry that found no room waits before it tries again.
-const EXPIRY_RETRY_MS: u64 = 1000;
+pub(super) const EXPIRY_RETRY_MS: u64 = 1000;
 
 /// How often one slot's old keys are forgotten: every slot of a one-shard server about once an hour.
 const KEY_SWEEP_INTERVAL_MS: u64 = 200;
@@ -69,7 +69,8 @@ pub struct Shard {
     /// Reads that wait for the transactions before their ticket.
     pub(super) reads: VecDeque<(u64, Request)>,
     pub(super) auditing: Auditing,
-    expiry_retry_at: Timestamp,
+    /// Expiries found no room: none is tried before.
+    pub(super) expiry_retry_at: Timestamp,
     next_key_sweep: Timestamp,
     key_sweep_slot: usize,
     fingerprint: Fingerprint,

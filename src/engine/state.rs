@@ -14,6 +14,7 @@ use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::StockLine;
 use super::inventory::{Item, StockChange};
+use super::mutation::{Mutation, is_on};
 use super::orders::{Order, OrderChange};
 use super::record::Record;
 use super::slots::SlotState;
@@ -306,7 +307,10 @@ impl State {
             } => {
                 self.latest = self.latest.max(at);
                 if self.takes_up(sku.slot(), position) {
-                    self.existing_item(&sku).add(&location, delta);
+                    let times = 1 + usize::from(self.replaying && is_on(Mutation::ApplyTwice));
+                    for _ in 0..times {
+                        self.existing_item(&sku).add(&location, delta);
+                    }
                 }
                 self.keep(position, key);
             }
@@ -439,7 +443,8 @@ impl State {
             let changed_at = self.slot(decision.change.id().slot()).changed_at;
             let slot = decision.change.id().slot();
             self.change_order(position, decision.change);
-            self.keep(position, decision.key);
+            let key = decision.key.filter(|_| !is_on(Mutation::LoseKey));
+            self.keep(position, key);
             // What it changed was safe before: no reply has to wait for this record.
             self.slot_mut(slot).changed_at = changed_at;
         }

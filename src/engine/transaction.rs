@@ -16,9 +16,10 @@ use super::ids::{LogPosition, ShardId, TransactionId};
 use super::inventory::StockLine;
 use super::inventory::{Allocations, Shortage, StockChange};
 use super::message::{ReplyTo, ShardMessage};
+use super::mutation::{Mutation, is_on};
 use super::orders::OrderChange;
 use super::record::Record;
-use super::shard::Step;
+use super::shard::{EXPIRY_RETRY_MS, Step};
 use super::waiting::Waiting;
 
 /// One line of a transaction.
@@ -153,6 +154,19 @@ pub struct InFlight {
     pub key: Option<KeyUse>,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+impl InFlight {
+    /// Whether it ends a held order whose time is over.
+    const fn is_expiry(&self) -> bool {
+        matches!(
+            self.purpose,
+            Purpose::OrderChange {
+                to: cartwright_protocol::OrderState::Expired,
+                ..
+            }
+        )
+    }
 }
 
 /// What the home does once the records of others are safe.
@@ -464,7 +478,9 @@ impl Step<'_> {
     fn turn_back(&mut self, mut transaction: Transaction, refusal: Refusal) {
         let reserved = self.take_back_reservation(&mut transaction);
         self.give_up_reservation(reserved);
-        for &(shard, _) in &transaction.prepared {
+        let forgotten = usize::from(is_on(Mutation::ForgetAbort));
+        let told = transaction.prepared.len().saturating_sub(forgotten);
+        for &(shard, _) in &transaction.prepared[..told] {
             let message = ShardMessage::Resolved {
                 transaction: transaction.id,
                 committed: false,
@@ -491,6 +507,7 @@ impl Step<'_> {
             if first
                 .needs
                 .iter()
+                .filter(|(shard, _)| *shard == self.shard.id || !is_on(Mutation::CommitWithoutPeers))
                 .any(|&(shard, position)| self.shard.safe[shard.index()] < position)
             {
                 break;
@@ -519,6 +536,10 @@ impl Step<'_> {
                 Then::Refuse(error) => {
                     let in_flight = self.shard.in_flight.remove(&transaction.sequence);
                     let in_flight = in_flight.expect("a home knows what it coordinates");
+                    if in_flight.is_expiry() {
+                        // Those who wait for the order would try again at once, and so for ever.
+                        self.shard.expiry_retry_at = self.shard.now.plus_ms(EXPIRY_RETRY_MS);
+                    }
                     let key = in_flight.key.clone();
                     let (reply, after) = self.refuse(in_flight.key, error, LogPosition::ZERO);
                     self.end(in_flight.reply_to, key.as_ref(), &reply, after, &in_flight.purpose);

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use cartwright_protocol::Reply;
 
 use crate::config::SyncMode;
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{
     FRAME_BYTES_MAX, Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage,
     Timestamp,
@@ -58,6 +59,8 @@ pub struct Partition<M> {
     told_space: Space,
     blocked: Option<&'static str>,
     last_sync: Timestamp,
+    /// To be synced up to here, whatever the mode.
+    sync_wanted: LogPosition,
 }
 
 impl<M: SegmentMemory> Partition<M> {
@@ -80,6 +83,7 @@ impl<M: SegmentMemory> Partition<M> {
             told_space: Space::default(),
             blocked: None,
             last_sync: Timestamp::default(),
+            sync_wanted: LogPosition::ZERO,
         };
         partition.tell_space(Timestamp::default());
         partition
@@ -184,7 +188,7 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Whether peers' watermarks matter: something is in flight that this shard has a part in.
     pub fn awaits_peers(&self) -> bool {
-        !self.shard.is_idle()
+        !self.shard.is_idle() && !is_on(Mutation::SleepThroughWatermarks)
     }
 
     /// When a turn is wanted though nothing else happens.
@@ -194,6 +198,12 @@ impl<M: SegmentMemory> Partition<M> {
         [self.shard.next_timer(), sync].into_iter().flatten().min()
     }
 
+    /// Has the log really synced up to `position`, whatever the mode; done when [`LogWriter::synced`] is there.
+    pub fn want_synced(&mut self, position: LogPosition) {
+        assert!(position <= self.log.last(), "only what was appended can be synced");
+        self.sync_wanted = self.sync_wanted.max(position);
+    }
+
     /// The next sync, if one is due and none is under way.
     pub fn begin_sync(&mut self, now: Timestamp) -> Option<SyncPlan> {
         let due = match self.mode {
@@ -201,7 +211,7 @@ impl<M: SegmentMemory> Partition<M> {
             SyncMode::EverySecond => now >= self.last_sync.plus_ms(SYNC_INTERVAL_MS),
             SyncMode::No => false,
         };
-        if !due {
+        if !due && self.sync_wanted <= self.log.synced() {
             return None;
         }
         let plan = self.log.begin_sync()?;
@@ -277,7 +287,7 @@ impl<M: SegmentMemory> Partition<M> {
     fn step(&mut self, now: Timestamp, input: Input) {
         self.shard.step(now, input, &mut self.log, &mut self.output);
         for (reply_to, reply, after) in self.output.replies.drain(..) {
-            if after <= self.told_safe {
+            if after <= self.told_safe || is_on(Mutation::ReleaseEarly) {
                 self.released.push((reply_to, reply));
             } else {
                 self.gate.hold(after, reply_to, reply);

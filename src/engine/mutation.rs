@@ -1,0 +1,82 @@
+//! Faults on purpose: each breaks one rule in one place, to prove that the simulator notices.
+//!
+//! Only with the cargo feature `mutations` can one be switched on; without it [`is_on`] is a constant, and nothing of
+//! this is left in a server. One a thread, so that simulations in parallel do not disturb each other.
+
+/// A rule that can be broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A sync leaves out the segment that has just become full.
+    SkipSync,
+    /// A transaction that turns back does not tell the last of those that prepared.
+    ForgetAbort,
+    /// The key of a cross-shard transaction is not kept.
+    LoseKey,
+    /// An answer leaves when its record is appended.
+    ReleaseEarly,
+    /// Recovery applies a stock movement twice.
+    ApplyTwice,
+    /// A cart that would have to wait for undecided units is refused.
+    RefuseInsteadOfWait,
+    /// Units that a transaction gives back can be taken before it is decided.
+    GiveBeforeDurable,
+    /// A transaction is committed once its home's record is safe.
+    CommitWithoutPeers,
+    /// Recovery commits whatever its home decided, all parts there or not.
+    CommitWithoutParts,
+    /// A log is cut where it was proven to go on.
+    CutBelowMark,
+    /// A stock reading does not wait for the transactions that pend.
+    ReadPastPending,
+    /// A shard that waits for its peers' logs rests as if it did not.
+    SleepThroughWatermarks,
+}
+
+impl Mutation {
+    /// All of them, with the names of the command line.
+    pub const ALL: [(&str, Self); 12] = [
+        ("skip-sync", Self::SkipSync),
+        ("forget-abort", Self::ForgetAbort),
+        ("lose-key", Self::LoseKey),
+        ("release-early", Self::ReleaseEarly),
+        ("apply-twice", Self::ApplyTwice),
+        ("refuse-instead-of-wait", Self::RefuseInsteadOfWait),
+        ("give-before-durable", Self::GiveBeforeDurable),
+        ("commit-without-peers", Self::CommitWithoutPeers),
+        ("commit-without-parts", Self::CommitWithoutParts),
+        ("cut-below-mark", Self::CutBelowMark),
+        ("read-past-pending", Self::ReadPastPending),
+        ("sleep-through-watermarks", Self::SleepThroughWatermarks),
+    ];
+}
+
+#[cfg(feature = "mutations")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutation;
+
+    thread_local! {
+        static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    /// Breaks this rule on this thread from now on, and no other.
+    pub fn switch_on(mutation: Option<Mutation>) {
+        ON.set(mutation);
+    }
+
+    /// Whether this rule is broken on this thread.
+    pub fn is_on(mutation: Mutation) -> bool {
+        ON.get() == Some(mutation)
+    }
+}
+
+#[cfg(feature = "mutations")]
+pub use switch::{is_on, switch_on};
+
+/// Whether this rule is broken: never.
+#[cfg(not(feature = "mutations"))]
+#[inline]
+pub const fn is_on(_: Mutation) -> bool {
+    false
+}
