@@ -73,7 +73,11 @@ impl Level {
 
     /// What can be taken now: pending takes are out, pending gives are not in.
     fn available_now(&self) -> i64 {
-        let given = if is_on(Mutation::GiveBeforeDurable) { self.pending_give } else { 0 };
+        let given = if is_on(Mutation::GiveBeforeDurable) {
+            self.pending_give
+        } else {
+            0
+        };
         self.available() - self.pending_take + given
     }
 
@@ -271,13 +275,15 @@ impl Item {
             (available(&self.main) + i64::from(self.backorder)).max(0) + elsewhere
         };
         if room(Level::available_now) < wanted {
-            return Err(if room(Level::available_at_best) < wanted || is_on(Mutation::RefuseInsteadOfWait) {
-                Shortage::Decided {
-                    available: self.stock(None).available,
-                }
-            } else {
-                Shortage::Pending
-            });
+            return Err(
+                if room(Level::available_at_best) < wanted || is_on(Mutation::RefuseInsteadOfWait) {
+                    Shortage::Decided {
+                        available: self.stock(None).available,
+                    }
+                } else {
+                    Shortage::Pending
+                },
+            );
         }
         let mut left = wanted;
         let mut parts = Vec::new();

@@ -83,10 +83,11 @@ fn outcomes(shards: &[Shard]) -> BTreeMap<TransactionId, bool> {
                         .expect("the home's own record is the decision");
                     decision.prepared.iter().all(|&(participant, position)| {
                         let participant = &shards[participant.index()];
-                        is_on(Mutation::CommitWithoutParts) || position
-                            <= participant
-                                .replay_notes
-                                .end_of(transaction.incarnation, participant.end)
+                        is_on(Mutation::CommitWithoutParts)
+                            || position
+                                <= participant
+                                    .replay_notes
+                                    .end_of(transaction.incarnation, participant.end)
                     })
                 }
                 None => home.replay_notes.is_committed(transaction),
