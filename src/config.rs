@@ -12,6 +12,12 @@ use crate::log::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_FULL_PAYLOAD_MIN, SEGMENT_
 
 const MIB: u64 = 1 << 20;
 
+/// `--checkpoint-mb` unless given.
+const CHECKPOINT_MB_DEFAULT: u64 = 64;
+
+/// Largest `--checkpoint-mb`: a tebibyte, beyond any log.
+const CHECKPOINT_MB_MAX: u64 = 1 << 20;
+
 /// Smallest and largest `--segment-mb`: room for several of the largest records, and what recovery reads at once.
 const SEGMENT_MB_MIN: u64 = 4 * SEGMENT_BYTES_FULL_PAYLOAD_MIN.div_ceil(MIB);
 const SEGMENT_MB_MAX: u64 = SEGMENT_BYTES_MAX / MIB;
@@ -42,7 +48,7 @@ impl std::fmt::Display for SyncMode {
 /// `cartwright serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeConfig {
-    /// Directory of the log; made if it is not there
+    /// Directory of the log and the checkpoints; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "cartwright-data", env = "CARTWRIGHT_DATA")]
     pub data: PathBuf,
 
@@ -72,6 +78,11 @@ pub struct ServeConfig {
     #[arg(long, value_name = "MIB", default_value_t = SEGMENT_BYTES_DEFAULT / MIB, env = "CARTWRIGHT_SEGMENT_MB",
           value_parser = clap::value_parser!(u64).range(SEGMENT_MB_MIN..=SEGMENT_MB_MAX))]
     pub segment_mb: u64,
+
+    /// How much log a shard writes before it takes a checkpoint, in MiB; more where the last checkpoint was larger
+    #[arg(long, value_name = "MIB", default_value_t = CHECKPOINT_MB_DEFAULT, env = "CARTWRIGHT_CHECKPOINT_MB",
+          value_parser = clap::value_parser!(u64).range(1..=CHECKPOINT_MB_MAX))]
+    pub checkpoint_mb: u64,
 }
 
 impl ServeConfig {
@@ -79,6 +90,11 @@ impl ServeConfig {
     pub fn shard_count(&self) -> u16 {
         self.shards
             .unwrap_or_else(|| (core_count().min(usize::from(SHARD_COUNT_MAX))) as u16)
+    }
+
+    /// Least bytes of a shard's log between two checkpoints.
+    pub const fn checkpoint_bytes(&self) -> u64 {
+        self.checkpoint_mb * MIB
     }
 
     /// Bytes of a segment.
@@ -121,6 +137,7 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!((config.sync, config.port), (SyncMode::Always, 6379));
         assert!(config.bind.is_loopback());
+        assert_eq!(config.checkpoint_bytes(), 64 << 20);
         assert_eq!(config.segment_bytes(), SEGMENT_BYTES_DEFAULT);
         assert!((1..=SHARD_COUNT_MAX).contains(&config.shard_count()));
     }
@@ -133,6 +150,7 @@ mod tests {
             ["--shards", "129"],
             ["--sync", "maybe"],
             ["--max-connections", "0"],
+            ["--checkpoint-mb", "0"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use cartwright::config::{ServeConfig, VerifyConfig};
-use cartwright::runtime::{ExitCode, VerifyError, serve, verify};
+use cartwright::runtime::{ExitCode, Verdict, VerifyError, serve, verify};
 use cartwright_tools::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
@@ -59,8 +59,9 @@ fn main() {
             }
         }
         Command::Verify(config) => match verify(&config, &mut std::io::stdout()) {
-            Ok(true) => {}
-            Ok(false) => ExitCode::Damage.die("the books do not balance; see the report"),
+            Ok(Verdict::Whole) => {}
+            Ok(Verdict::Damaged) => ExitCode::Damage.die("what is kept to fall back on is damaged; see the report"),
+            Ok(Verdict::Unbalanced) => ExitCode::Damage.die("the books do not balance; see the report"),
             Err(VerifyError::Data(error)) => error.exit_code().die(error),
             Err(error @ VerifyError::Report(_)) => ExitCode::Storage.die(error),
         },

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use cartwright::engine::{Journal, LogPosition, ShardId};
 use cartwright::log::{
-    DataDirectory, DataError, Generation, GenerationEntry, LogError, LogIdentity, LogWriter, MappedSegment,
+    DataDirectory, DataError, Generation, GenerationEntry, LogError, LogIdentity, LogStart, LogWriter, MappedSegment,
     RecoveredLog, SEGMENT_BYTES_MIN, SegmentFactory, SegmentNumber, open_log,
 };
 use tempfile::TempDir;
@@ -35,11 +35,17 @@ fn segment_path(data: &Path, number: u64) -> PathBuf {
 
 fn read(data: &DataDirectory, identity: LogIdentity) -> Result<(Vec<Vec<u8>>, RecoveredLog), LogError<Infallible>> {
     let mut payloads = Vec::new();
-    let log = open_log(data, identity, SEGMENT_BYTES, &mut |position, payload| {
-        payloads.push(payload.to_vec());
-        assert_eq!(position.0, payloads.len() as u64);
-        Ok(())
-    })?;
+    let log = open_log(
+        data,
+        identity,
+        SEGMENT_BYTES,
+        LogStart::BEGINNING,
+        &mut |position, payload| {
+            payloads.push(payload.to_vec());
+            assert_eq!(position.0, payloads.len() as u64);
+            Ok(())
+        },
+    )?;
     assert_eq!(log.end().0, payloads.len() as u64);
     Ok((payloads, log))
 }
@@ -401,7 +407,10 @@ fn a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was()
     let test = "a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was";
     if let Some(directory) = std::env::var_os(LIMITED) {
         let data = DataDirectory::open(Path::new(&directory)).unwrap();
-        let log = open_log(&data, FIRST, 16 * 1024 * 1024, &mut |_, _| Ok::<_, Infallible>(())).unwrap();
+        let log = open_log(&data, FIRST, 16 * 1024 * 1024, LogStart::BEGINNING, &mut |_, _| {
+            Ok::<_, Infallible>(())
+        })
+        .unwrap();
         let (mut writer, factory) = log.into_writer().unwrap();
         assert_eq!(writer.wants_segment(), Some(SegmentNumber(2)));
         let error = factory.create(SegmentNumber(2)).unwrap_err();

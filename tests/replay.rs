@@ -120,6 +120,24 @@ fn what_somebody_else_sold_is_noticed() {
 }
 
 #[test]
+fn stock_that_came_twice_is_noticed() {
+    let site = Site::new(1);
+    let server = site.start();
+    let file = fixture();
+    assert!(play(&server, &file.shop, file.skipped, StockAmount::Exact).is_clean());
+    // The same orders, but by an item's name not the same file: its stock comes once more.
+    let mut other = file.shop.clone();
+    other.items[0].name = other.items[1].name.clone();
+    let report = play(&server, &other, file.skipped, StockAmount::Exact);
+    assert_eq!(report.new_order_count(), 0, "{report}");
+    assert!(
+        report.problems().iter().any(|problem| problem.contains("item 85123A")),
+        "{report}"
+    );
+    stop_cleanly(server);
+}
+
+#[test]
 fn the_demo_runs_to_its_end_and_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
     let output = Command::new(BINARY)

@@ -281,10 +281,17 @@ impl Restore {
 
     /// Takes the next part, in the order in which they were written.
     pub fn part(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
-        let part = rkyv::from_bytes::<Part, rkyv::rancor::Error>(bytes).map_err(|error| RecordError::Undecodable {
+        let refused = |detail| RecordError::Undecodable {
             position: LogPosition(self.part_count),
-            detail: error.to_string(),
-        })?;
+            detail,
+        };
+        let part = rkyv::from_bytes::<Part, rkyv::rancor::Error>(bytes).map_err(|error| refused(error.to_string()))?;
+        if let Part::Slot { slot, .. } | Part::Orders { slot, .. } = part {
+            let (shard, map) = self.state.owner();
+            if Slot::new(slot).is_none_or(|slot| map.shard_of(slot) != shard) {
+                return Err(refused(format!("slot {slot} is not one of shard {shard}")));
+            }
+        }
         self.part_count += 1;
         match part {
             Part::Pending(pending) => self.state.pending.extend(pending),

@@ -34,6 +34,11 @@ const HEADER_BYTES: usize = 48;
 const FOOTER_MARK: u32 = u32::MAX;
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".checkpoint";
+const DAMAGED_SUFFIX: &str = ".checkpoint.damaged";
+
+/// How much of a checkpoint is written between two syncs of it. Left to the end, its sync would hold up those of the
+/// logs on the same disk.
+const SYNC_INTERVAL_BYTES: u64 = 8 << 20;
 
 /// How many whole checkpoints of a shard are kept.
 pub const CHECKPOINTS_KEPT: usize = 2;
@@ -134,6 +139,7 @@ impl CheckpointDirectory {
             path,
             part_count: 0,
             bytes: 0,
+            synced_bytes: 0,
             published: false,
         };
         writer.write(&header(self.identity, begins))?;
@@ -188,13 +194,45 @@ impl CheckpointDirectory {
         unreachable!("no file has 2^64 parts")
     }
 
-    /// Removes all but the newest [`CHECKPOINTS_KEPT`], and what was begun and never finished.
+    /// Removes all but the newest [`CHECKPOINTS_KEPT`], those that were set aside, and what was begun and never
+    /// finished. Not while one is being written.
     pub fn remove_old(&self) -> Result<(), StorageError> {
         for begins in self.list()?.into_iter().skip(CHECKPOINTS_KEPT) {
             let path = self.path(begins);
             fs::remove_file(&path).context("remove the old checkpoint", &path)?;
         }
+        self.remove_ending_in(DAMAGED_SUFFIX)?;
+        self.remove_unfinished()?;
         sync_directory(&self.directory)
+    }
+
+    /// Removes what was begun and never finished. Not while one is being written.
+    pub fn remove_unfinished(&self) -> Result<(), StorageError> {
+        self.remove_ending_in(&format!("{SUFFIX}{TEMPORARY_SUFFIX}"))
+    }
+
+    /// Puts a damaged checkpoint out of the way: it counts as one of those kept no more, and stays to be looked at until
+    /// the next [`Self::remove_old`].
+    pub fn set_aside(&self, begins: LogPosition) -> Result<(), StorageError> {
+        let path = self.path(begins);
+        let aside = self.directory.join(format!("{begins:020}{DAMAGED_SUFFIX}"));
+        fs::rename(&path, &aside).context("set aside the damaged checkpoint", &path)?;
+        sync_directory(&self.directory)
+    }
+
+    /// Whose log this belongs to.
+    pub fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    fn remove_ending_in(&self, suffix: &str) -> Result<(), StorageError> {
+        for entry in fs::read_dir(&self.directory).context("list", &self.directory)? {
+            let path = entry.context("list", &self.directory)?.path();
+            if path.to_str().is_some_and(|path| path.ends_with(suffix)) {
+                fs::remove_file(&path).context("remove the unused checkpoint", &path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -220,6 +258,7 @@ pub struct CheckpointWriter {
     path: PathBuf,
     part_count: u64,
     bytes: u64,
+    synced_bytes: u64,
     published: bool,
 }
 
@@ -241,7 +280,25 @@ impl CheckpointWriter {
         self.part_count += 1;
         self.write(&(payload.len() as u32).to_le_bytes())?;
         self.write(&checksum.to_le_bytes())?;
-        self.write(payload)
+        self.write(payload)?;
+        if self.bytes - self.synced_bytes >= SYNC_INTERVAL_BYTES {
+            self.synced_bytes = self.bytes;
+            self.file
+                .get_ref()
+                .sync_data()
+                .context("sync the checkpoint", &self.temporary)?;
+        }
+        Ok(())
+    }
+
+    /// What a part of `bytes` bytes, more than [`PART_BYTES_MAX`], is refused with.
+    pub fn too_large(&self, bytes: usize) -> StorageError {
+        let text = format!("a part has {bytes} bytes and may have {PART_BYTES_MAX}");
+        StorageError::new(
+            "write the checkpoint",
+            &self.temporary,
+            io::Error::new(io::ErrorKind::InvalidInput, text),
+        )
     }
 
     /// Adds the footer and syncs. The file still has its temporary name.

@@ -7,6 +7,7 @@
 //! DIR/LOCK       locked while a process uses the directory; holds the server's process id
 //! DIR/MANIFEST   see [`super::Manifest`]
 //! DIR/log/generation-00001/shard-000/segment-00000001.log
+//! DIR/log/generation-00001/shard-000/00000000000000001234.checkpoint
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -151,6 +152,7 @@ impl DataDirectory {
             manifest
         };
         refuse_unlisted_generations(path, &manifest)?;
+        remove_dropped_generations(path, &manifest)?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
@@ -232,6 +234,25 @@ impl DataDirectory {
             generation: newest.number,
             is_new_generation,
         })
+    }
+
+    /// Removes all generations but the newest; returns how many those were. Every shard of the newest must have a whole
+    /// checkpoint: without the others it cannot be recovered from its logs alone.
+    ///
+    /// Only on a directory opened by [`Self::open`]. A crash in between leaves files that the next one removes.
+    pub fn drop_older_generations(&mut self) -> Result<usize, DataError> {
+        assert!(self.is_writable, "a directory opened to be read is never written");
+        let mut manifest = self.manifest.clone();
+        let older = manifest.generations.len().saturating_sub(1);
+        if older == 0 {
+            return Ok(0);
+        }
+        manifest.generations.drain(..older);
+        // First, so that no generation is ever listed that is only partly there.
+        write_manifest(&self.path, &manifest)?;
+        self.manifest = manifest;
+        remove_dropped_generations(&self.path, &self.manifest)?;
+        Ok(older)
     }
 
     /// Makes the logs of a generation before the manifest lists it: a listed log always has its first segment.
@@ -392,7 +413,7 @@ fn refuse_unlisted_generations(path: &Path, manifest: &Manifest) -> Result<(), D
         .collect();
     for entry in entries {
         let generation = entry.context("list", &logs)?.path();
-        if listed.contains(&generation) || !generation.is_dir() {
+        if listed.contains(&generation) || !generation.is_dir() || is_dropped(&generation, manifest) {
             continue;
         }
         for shard in fs::read_dir(&generation).context("list", &generation)? {
@@ -400,6 +421,32 @@ fn refuse_unlisted_generations(path: &Path, manifest: &Manifest) -> Result<(), D
             if shard.is_dir() && !is_unused(&shard)? {
                 return Err(DataError::UnlistedGeneration(generation));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is the directory of a generation that checkpoints of a later one have made superfluous.
+fn is_dropped(directory: &Path, manifest: &Manifest) -> bool {
+    let number = directory
+        .file_name()
+        .and_then(|name| name.to_str()?.strip_prefix("generation-")?.parse().ok());
+    let first = manifest.generations.first().map(|first| first.number.0);
+    matches!((number, first), (Some(number), Some(first)) if (1..first).contains(&number))
+}
+
+/// Removes what is left of generations that the manifest no longer lists.
+fn remove_dropped_generations(path: &Path, manifest: &Manifest) -> Result<(), StorageError> {
+    let logs = logs_path(path);
+    let entries = match fs::read_dir(&logs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.context("list", &logs)?,
+    };
+    for entry in entries {
+        let generation = entry.context("list", &logs)?.path();
+        if is_dropped(&generation, manifest) {
+            fs::remove_dir_all(&generation).context("remove the superfluous generation", &generation)?;
+            sync_directory(&logs)?;
         }
     }
     Ok(())

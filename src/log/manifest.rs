@@ -27,14 +27,15 @@ const MAGIC: &str = "cartwright-manifest";
 pub struct Manifest {
     /// How often the server was started on it.
     pub incarnation: u32,
-    /// Every set of logs, oldest first, to be replayed in this order.
+    /// Every set of logs, oldest first, to be replayed in this order. If the first is not generation 1, those before it
+    /// were removed: every shard of the first has a checkpoint, and cannot be recovered without.
     pub generations: Vec<GenerationEntry>,
 }
 
 /// One set of logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GenerationEntry {
-    /// Its number: 1 for the first, without gaps.
+    /// Its number: 1 for the first ever, without gaps.
     pub number: Generation,
     /// How many shards, so how many logs, it has: 1 to [`SHARD_COUNT_MAX`].
     pub shard_count: u16,
@@ -101,8 +102,8 @@ impl Manifest {
                         number: Generation(number.parse().ok()?),
                         shard_count: shard_count.parse().ok()?,
                     };
-                    let is_next = entry.number == manifest.next_generation();
-                    if !is_next || !(1..=SHARD_COUNT_MAX).contains(&entry.shard_count) {
+                    let is_next = manifest.generations.is_empty() || entry.number == manifest.next_generation();
+                    if !is_next || entry.number.0 == 0 || !(1..=SHARD_COUNT_MAX).contains(&entry.shard_count) {
                         return None;
                     }
                     manifest.generations.push(entry);
@@ -116,7 +117,14 @@ impl Manifest {
 
     /// The generation that a change of the number of shards would begin.
     pub fn next_generation(&self) -> Generation {
-        Generation(self.generations.len() as u32 + 1)
+        Generation(self.generations.last().map_or(0, |newest| newest.number.0) + 1)
+    }
+
+    /// Whether the first generation listed began with nothing, so that its logs alone can tell its state.
+    pub fn begins_with_nothing(&self) -> bool {
+        self.generations
+            .first()
+            .is_none_or(|first| first.number == Generation(1))
     }
 }
 
@@ -137,9 +145,30 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_back_as_written() {
-        for manifest in [manifest(), Manifest::default()] {
+        for manifest in [manifest(), without_the_first(), Manifest::default()] {
             assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
         }
+    }
+
+    fn without_the_first() -> Manifest {
+        let mut manifest = manifest();
+        manifest.generations.remove(0);
+        manifest
+    }
+
+    #[test]
+    fn generations_that_were_removed_count_on() {
+        let manifest = without_the_first();
+        assert_eq!(manifest.next_generation(), Generation(3));
+        assert!(!manifest.begins_with_nothing());
+        assert!(Manifest::default().begins_with_nothing() && self::manifest().begins_with_nothing());
+    }
+
+    #[test]
+    fn a_gap_between_generations_is_no_manifest() {
+        let mut manifest = manifest();
+        manifest.generations[1].number = Generation(3);
+        assert_eq!(Manifest::decode(&manifest.encode()), Err(ManifestFault::Damaged));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Two halves. The pure one lays out records and segments, appends, plans syncs and decides what recovery keeps
 //! ([`LogWriter`], [`LogScan`]); the simulator puts its own disk under it. The other keeps segments in mapped files
-//! ([`MappedSegment`], [`open_log`]) and checkpoints in files ([`CheckpointDirectory`]), in a locked [`DataDirectory`].
+//! ([`MappedSegment`], [`open_log`], [`truncate_log`]) and checkpoints in files ([`CheckpointDirectory`]), in a locked [`DataDirectory`].
 //!
 //! What is assumed of the disk: what a sync confirmed stays, also when its sector is written again and the power fails
 //! within that; otherwise any of the sectors written since may be there, or not.
@@ -15,6 +15,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod storage;
+mod truncation;
 mod writer;
 
 pub use checkpoint_file::{
@@ -25,13 +26,14 @@ pub use data_directory::{DataDirectory, DataError, Incarnation};
 pub use manifest::{GenerationEntry, MANIFEST_FORMAT_VERSION, Manifest, ManifestFault};
 pub use record::{PAYLOAD_BYTES_MAX, RecordFault, Salt};
 pub use recovery::{LogError, RecoveredLog, open_log};
-pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogScan, ScanEnd, ScanError};
+pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogScan, LogStart, ScanEnd, ScanError};
 pub use segment::{
     Generation, HeaderFault, LOG_FORMAT_VERSION, LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_BYTES_DEFAULT,
     SEGMENT_BYTES_FULL_PAYLOAD_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, SegmentHeader,
     SegmentMemory, SegmentNumber, is_segment_size, payload_bytes_max,
 };
 pub use storage::{MappedSegment, SegmentFactory, StorageError};
+pub use truncation::{TruncatedLog, segments_below, truncate_log};
 pub use writer::{LogWriter, SyncPlan, SyncRange};
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::data_directory::DataDirectory;
-use super::scan::{LogDamage, LogOffset, LogScan, ScanEnd, ScanError};
+use super::record::record_bytes;
+use super::scan::{LogDamage, LogFault, LogOffset, LogScan, LogStart, ScanEnd, ScanError};
 use super::segment::{
     LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes,
 };
@@ -19,6 +20,7 @@ use super::storage::{
     Context, MappedSegment, SegmentFactory, StorageError, TEMPORARY_SUFFIX, list_segments, segment_path, shard_path,
     sync_directory,
 };
+use super::truncation::first_needed;
 use super::writer::LogWriter;
 use crate::engine::LogPosition;
 
@@ -53,6 +55,16 @@ pub enum LogError<E> {
     },
 }
 
+impl<E> LogError<E> {
+    /// Whether the log begins behind where it was to be read from.
+    pub fn is_truncated(&self) -> bool {
+        match self {
+            Self::Damage { damage, .. } => matches!(damage.fault, LogFault::BeginsBehind { .. } | LogFault::Opening(_)),
+            Self::Storage(_) | Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// A log that was read to its end.
 #[derive(Debug)]
 pub struct RecoveredLog {
@@ -61,15 +73,18 @@ pub struct RecoveredLog {
     end: ScanEnd,
     segment_count: usize,
     bytes: u64,
+    replayed_bytes: u64,
     is_writable: bool,
 }
 
-/// Reads the log `identity` under `data`, handing each record's position and payload to `on_record`, in order. New
-/// segments of a writer made from it will have `segment_bytes`; those there keep their size.
+/// Reads the log `identity` under `data` from behind `start.from` ([`LogStart::BEGINNING`]: all of it), handing each
+/// record's position and payload to `on_record`, in order. Segments that lie wholly below are not read. New segments of
+/// a writer made from it will have `segment_bytes`; those there keep their size.
 pub fn open_log<E>(
     data: &DataDirectory,
     identity: LogIdentity,
     segment_bytes: u64,
+    start: LogStart,
     on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
 ) -> Result<RecoveredLog, LogError<E>> {
     let directory = shard_path(data.path(), identity.generation, identity.shard);
@@ -81,22 +96,29 @@ pub fn open_log<E>(
         path: segment_path(&directory, damage.at.segment),
         damage,
     };
-    let mut scan = LogScan::new(identity);
+    let first = first_needed(&directory, &numbers, start.from)?;
+    let mut scan = LogScan::behind(identity, first, start);
     let mut buffer = Vec::new();
     let mut bytes = 0;
-    for &number in &numbers {
+    let mut replayed_bytes = 0;
+    let mut on_record = |position: LogPosition, payload: &[u8]| {
+        replayed_bytes += record_bytes(payload.len()) as u64;
+        on_record(position, payload)
+    };
+    for &number in numbers.iter().filter(|&&number| number >= first) {
         let path = segment_path(&directory, number);
         read_segment(&path, &mut buffer)?;
         bytes += buffer.len() as u64;
-        scan.segment(number, &buffer, on_record).map_err(|error| match error {
-            ScanError::Damage(damage) => with_path(damage),
-            ScanError::Refused { at, position, error } => LogError::Refused {
-                path,
-                at,
-                position,
-                error,
-            },
-        })?;
+        scan.segment(number, &buffer, &mut on_record)
+            .map_err(|error| match error {
+                ScanError::Damage(damage) => with_path(damage),
+                ScanError::Refused { at, position, error } => LogError::Refused {
+                    path,
+                    at,
+                    position,
+                    error,
+                },
+            })?;
     }
     let end = scan.finish().map_err(with_path)?;
     let factory = SegmentFactory::new(data.path(), identity, segment_bytes);
@@ -106,6 +128,7 @@ pub fn open_log<E>(
         end,
         segment_count: numbers.len(),
         bytes,
+        replayed_bytes,
         is_writable: data.is_writable(),
     })
 }
@@ -133,9 +156,14 @@ impl RecoveredLog {
         self.end.proven
     }
 
-    /// Bytes of all segments.
+    /// Bytes of all segments that were read.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that the records handed out take in the log.
+    pub fn replayed_bytes(&self) -> u64 {
+        self.replayed_bytes
     }
 
     /// How many segments there are, spare ones included.

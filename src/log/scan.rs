@@ -30,10 +30,30 @@ pub struct LogOffset {
     pub offset: usize,
 }
 
+/// What is known before a log is read: from a checkpoint, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStart {
+    /// Records are handed out from behind this position; those up to it are not needed, and may be gone.
+    pub from: LogPosition,
+    /// Everything up to here was synced once, so it must be there. No less than `from`.
+    pub synced: LogPosition,
+}
+
+impl LogStart {
+    /// Nothing is known: the log is read from its first record.
+    pub const BEGINNING: Self = Self {
+        from: LogPosition::ZERO,
+        synced: LogPosition::ZERO,
+    };
+}
+
 /// Reads one shard's log. Feed it every segment, ascending, then [`Self::finish`].
 #[derive(Debug)]
 pub struct LogScan {
     identity: LogIdentity,
+    start: LogStart,
+    /// The segment that the scan begins with.
+    first: SegmentNumber,
     last: LogPosition,
     proven: LogPosition,
     /// The segment that comes next.
@@ -163,6 +183,24 @@ pub enum LogFault {
         /// The last position before it.
         last: LogPosition,
     },
+    /// The first segment there is does not say what was before it.
+    #[error(
+        "the log begins with this segment, and the mark that tells at which position cannot be read: {0}; restore the data \
+         directory from a copy"
+    )]
+    Opening(RecordFault),
+    /// Records between a checkpoint and the first segment there is are gone.
+    #[error(
+        "the segment is missing: the log begins with the one after it, behind position {opening}, and its records are \
+         needed from behind position {from}; put the file, or a checkpoint that stands for it, back from a copy of the \
+         data directory"
+    )]
+    BeginsBehind {
+        /// The last position before the first segment.
+        opening: LogPosition,
+        /// Where the checkpoint begins; zero where there is none.
+        from: LogPosition,
+    },
     /// A seal that names another segment than the next.
     #[error("the seal names segment {found} as the next; restore the data directory from a copy")]
     Seal {
@@ -199,11 +237,23 @@ pub enum ScanError<E> {
 impl LogScan {
     /// A scan of the log `identity`, from its first segment.
     pub fn new(identity: LogIdentity) -> Self {
+        Self::behind(identity, SegmentNumber::FIRST, LogStart::BEGINNING)
+    }
+
+    /// A scan of the log `identity` from its segment `first` on. Records up to `start.from` are checked like the others
+    /// but not handed out; if `first` does not reach back to there, that is damage.
+    pub fn behind(identity: LogIdentity, first: SegmentNumber, start: LogStart) -> Self {
+        assert!(
+            start.from <= start.synced,
+            "a checkpoint ends no earlier than it begins"
+        );
         Self {
             identity,
+            start,
+            first,
             last: LogPosition::ZERO,
             proven: LogPosition::ZERO,
-            next: SegmentNumber::FIRST,
+            next: first,
             records_end: None,
             anchors: VecDeque::new(),
             later: Vec::new(),
@@ -223,6 +273,9 @@ impl LogScan {
         }
         self.next = number.next();
         let salt = self.header(number, bytes)?.salt;
+        if number == self.first {
+            self.open(number, salt, bytes)?;
+        }
         if self.records_end.is_some() {
             let torn_bytes = written_bytes(&bytes[SEGMENT_HEADER_BYTES..]);
             self.torn_bytes += torn_bytes as u64;
@@ -248,10 +301,18 @@ impl LogScan {
 
     /// Every segment was read: decides where the log ends.
     pub fn finish(self) -> Result<ScanEnd, LogDamage> {
-        let Some(RecordsEnd { at, fault: _ }) = self.records_end else {
+        let Some(RecordsEnd { at, fault }) = self.records_end else {
             // No segment at all, or the last one has its seal: the one it names was on disk before.
             return Err(damage(self.next, 0, LogFault::Missing));
         };
+        if self.last < self.start.synced {
+            let lost = LogFault::LostRecord {
+                fault,
+                position: self.last.next(),
+                proof: self.start.synced,
+            };
+            return Err(LogDamage { at, fault: lost });
+        }
         Ok(ScanEnd {
             last: self.last,
             proven: self.proven,
@@ -265,6 +326,22 @@ impl LogScan {
             torn_bytes: self.torn_bytes,
             later: self.later,
         })
+    }
+
+    /// Learns at which position the scan begins: every segment but the log's first has had others before it.
+    fn open(&mut self, number: SegmentNumber, salt: Salt, bytes: &[u8]) -> Result<(), LogDamage> {
+        if number == SegmentNumber::FIRST {
+            return Ok(());
+        }
+        let opening = opening_mark(salt, bytes)
+            .map_err(|fault| damage(number, SEGMENT_HEADER_BYTES, LogFault::Opening(fault)))?;
+        let from = self.start.from;
+        if opening > from {
+            let last_missing = SegmentNumber(number.0 - 1);
+            return Err(damage(last_missing, 0, LogFault::BeginsBehind { opening, from }));
+        }
+        self.last = opening;
+        Ok(())
     }
 
     fn header(&self, number: SegmentNumber, bytes: &[u8]) -> Result<SegmentHeader, LogDamage> {
@@ -323,11 +400,13 @@ impl LogScan {
             self.prove(record.synced);
             match record.kind {
                 RecordKind::Payload => {
-                    on_record(record.position, record.payload).map_err(|error| ScanError::Refused {
-                        at,
-                        position: record.position,
-                        error,
-                    })?;
+                    if record.position > self.start.from {
+                        on_record(record.position, record.payload).map_err(|error| ScanError::Refused {
+                            at,
+                            position: record.position,
+                            error,
+                        })?;
+                    }
                     self.last = record.position;
                 }
                 RecordKind::Mark => {}
@@ -398,6 +477,15 @@ impl LogScan {
             offset += record.bytes();
         }
         Ok(())
+    }
+}
+
+/// The last position before the segment whose bytes these are, from the mark it opens with.
+pub(super) fn opening_mark(salt: Salt, bytes: &[u8]) -> Result<LogPosition, RecordFault> {
+    let record = Record::decode(salt, bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default())?;
+    match record.kind {
+        RecordKind::Mark => Ok(record.position),
+        RecordKind::Payload | RecordKind::Seal => Err(RecordFault::Kind),
     }
 }
 

@@ -49,6 +49,10 @@ pub struct LogWriter<M> {
     last: LogPosition,
     synced: LogPosition,
     sync_outstanding: bool,
+    /// Bytes appended to segments before the current one.
+    turned_bytes: u64,
+    /// Where this writer's first byte in the current segment went.
+    begun_at: usize,
     /// Empty; keeps the memory of the last plan's ranges for the next.
     ranges: Vec<SyncRange>,
 }
@@ -91,6 +95,8 @@ impl<M: SegmentMemory> LogWriter<M> {
             last: end.last,
             synced: end.last,
             sync_outstanding: false,
+            turned_bytes: 0,
+            begun_at: end.offset,
             ranges: Vec::new(),
         };
         // The marks a writer keeps room for may be used up when nothing is left to prove, and only then.
@@ -113,6 +119,11 @@ impl<M: SegmentMemory> LogWriter<M> {
     /// The highest position up to which every record is known to be on disk.
     pub fn synced(&self) -> LogPosition {
         self.synced
+    }
+
+    /// Bytes that this writer has appended, with everything that a record brings along.
+    pub fn appended_bytes(&self) -> u64 {
+        self.turned_bytes + (self.current.offset - self.begun_at) as u64
     }
 
     /// Largest payload that may be appended, given room.
@@ -232,6 +243,8 @@ impl<M: SegmentMemory> LogWriter<M> {
             .expect("callers append no more than room_bytes() allows");
         self.current
             .put(RecordKind::Seal, self.last, self.synced, &spare.number.0.to_le_bytes());
+        self.turned_bytes = self.appended_bytes();
+        self.begun_at = SEGMENT_HEADER_BYTES;
         self.sealed.push_back(std::mem::replace(&mut self.current, spare));
         self.mark();
     }

@@ -10,7 +10,7 @@ pub enum ExitCode {
     Address = 11,
     /// The data directory cannot be used, or another process uses it.
     DataDirectory = 12,
-    /// The log is damaged; nothing was changed.
+    /// The log or the manifest is damaged or missing; nothing was changed.
     Damage = 13,
     /// The log could not be written to at start.
     Storage = 14,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cartwright_protocol::Reply;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::checkpointing::CheckpointMessage;
 use crate::engine::{ReplyTo, Request, ShardId, ShardMessage};
 use crate::net::{Cause, Doorbell};
 
@@ -33,6 +34,8 @@ pub enum Mail {
     Reply(ReplyTo, Reply),
     /// From engine to engine.
     Message(ShardMessage),
+    /// About a checkpoint; says something about the messages before it.
+    Checkpoint(CheckpointMessage),
     /// A connection that was accepted and is now the addressee's.
     Connection(OwnedFd),
 }

@@ -1,7 +1,9 @@
 //! The runtime: threads, mailboxes and the loop that drives each shard, from start to stop.
 //!
-//! [`partition`] is pure and the simulator's as well; everything else here is a driver around it.
+//! [`partition`] and [`checkpointing`] are pure and the simulator's as well; everything else here is a driver around it.
 
+pub mod checkpoint_maker;
+pub mod checkpointing;
 pub mod client;
 pub mod clock;
 pub mod cores;
@@ -18,7 +20,8 @@ pub mod stop;
 pub mod verify;
 pub mod watermark;
 
+pub use checkpointing::Checkpointing;
 pub use exit::ExitCode;
 pub use partition::Partition;
 pub use start::{StartError, serve};
-pub use verify::{VerifyError, verify};
+pub use verify::{Verdict, VerifyError, verify};

@@ -59,6 +59,8 @@ pub struct Partition<M> {
     told_space: Space,
     blocked: Option<&'static str>,
     last_sync: Timestamp,
+    /// To be synced up to here, whatever the mode.
+    sync_wanted: LogPosition,
 }
 
 impl<M: SegmentMemory> Partition<M> {
@@ -81,6 +83,7 @@ impl<M: SegmentMemory> Partition<M> {
             told_space: Space::default(),
             blocked: None,
             last_sync: Timestamp::default(),
+            sync_wanted: LogPosition::ZERO,
         };
         partition.tell_space(Timestamp::default());
         partition
@@ -195,6 +198,12 @@ impl<M: SegmentMemory> Partition<M> {
         [self.shard.next_timer(), sync].into_iter().flatten().min()
     }
 
+    /// Has the log really synced up to `position`, whatever the mode; done when [`LogWriter::synced`] is there.
+    pub fn want_synced(&mut self, position: LogPosition) {
+        assert!(position <= self.log.last(), "only what was appended can be synced");
+        self.sync_wanted = self.sync_wanted.max(position);
+    }
+
     /// The next sync, if one is due and none is under way.
     pub fn begin_sync(&mut self, now: Timestamp) -> Option<SyncPlan> {
         let due = match self.mode {
@@ -202,7 +211,7 @@ impl<M: SegmentMemory> Partition<M> {
             SyncMode::EverySecond => now >= self.last_sync.plus_ms(SYNC_INTERVAL_MS),
             SyncMode::No => false,
         };
-        if !due {
+        if !due && self.sync_wanted <= self.log.synced() {
             return None;
         }
         let plan = self.log.begin_sync()?;

@@ -1,19 +1,67 @@
-//! From the logs on disk to shards in memory: every generation in order, its shards in parallel.
+//! From checkpoints and logs on disk to shards in memory: every generation that is needed, in order, its shards in
+//! parallel.
 //!
-//! Changes nothing on disk: `serve` and `verify` recover alike, and a log that cannot be trusted stays as it was found.
+//! A shard begins with its newest checkpoint that can be read, and replays the log behind it. Where a generation's shards
+//! all have one, older generations are not needed; a shard without one begins with what the generations before make of
+//! its slots.
+//!
+//! Changes nothing on disk: `serve` and `verify` recover alike, and what cannot be trusted stays as it was found.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::recovery::{Resolved, repartition, resolve};
-use crate::engine::{Counts, EngineLimits, LogPosition, RecordError, Shard, ShardId, ShardMap};
-use crate::log::{DataDirectory, GenerationEntry, LogError, LogIdentity, RecoveredLog, open_log};
+use crate::engine::{Counts, EngineLimits, LogPosition, Record, RecordError, Restore, Shard, ShardId, ShardMap};
+use crate::log::{
+    CheckpointDirectory, CheckpointError, CheckpointSummary, DataDirectory, GenerationEntry, LogError, LogIdentity,
+    LogStart, RecoveredLog, StorageError, open_log,
+};
 
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is looked at whether a recovery has ended.
-const PROGRESS_POLL: Duration = Duration::from_millis(20);
+/// Why nothing could be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// A log cannot be read, is damaged, or does not fit its checkpoint.
+    #[error(transparent)]
+    Log(#[from] LogError<RecordError>),
+    /// A shard's directory cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No checkpoint can be read, and there is nothing else to begin with.
+    #[error("no checkpoint of shard {} can be used, and {lacking}. {damage}. Restore the data directory from a copy", identity.shard)]
+    NoCheckpoint {
+        /// Whose.
+        identity: LogIdentity,
+        /// What else could have been begun with.
+        lacking: Lacking,
+        /// What is wrong with the newest one, or that there is none.
+        damage: CheckpointDamage,
+    },
+}
+
+/// What a shard without a checkpoint would begin with.
+#[derive(Debug, thiserror::Error)]
+pub enum Lacking {
+    /// Its log was truncated.
+    #[error("its log no longer tells how it began: {0}")]
+    Log(Box<LogError<RecordError>>),
+    /// Older generations were removed.
+    #[error("the logs of earlier numbers of shards were removed when it was written")]
+    Generations,
+}
+
+/// What is wrong with checkpoints.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointDamage {
+    /// There is none.
+    #[error("There is no checkpoint file")]
+    Missing,
+    /// The newest one cannot be read.
+    #[error("The newest: {0}")]
+    Newest(Box<CheckpointError<RecordError>>),
+}
 
 /// What was recovered.
 pub struct Recovered {
@@ -24,8 +72,21 @@ pub struct Recovered {
     pub newest: Option<GenerationEntry>,
     /// Its logs, by shard.
     pub logs: Vec<RecoveredLog>,
+    /// Its checkpoints, by shard.
+    pub checkpoints: Vec<FoundCheckpoints>,
     /// Over all generations.
     pub totals: RecoveryTotals,
+}
+
+/// What a shard's checkpoints gave.
+#[derive(Clone, Debug, Default)]
+pub struct FoundCheckpoints {
+    /// The one that the shard began with.
+    pub used: Option<CheckpointSummary>,
+    /// Newer ones, or all, that cannot be read: where they begin.
+    pub damaged: Vec<LogPosition>,
+    /// The log behind holds more than starts of the server.
+    pub is_changed: bool,
 }
 
 /// How much was read.
@@ -37,37 +98,57 @@ pub struct RecoveryTotals {
     pub bytes: u64,
     /// Bytes of torn tails, which are not part of the log.
     pub torn_bytes: u64,
+    /// Checkpoints that shards began with.
+    pub checkpoints: usize,
+    /// Their bytes.
+    pub checkpoint_bytes: u64,
     /// What became of cross-shard transactions that were in flight when an older generation ended.
     pub resolved: Resolved,
 }
 
-/// Replays everything that `data` holds.
-pub fn recover(
-    data: &DataDirectory,
-    limits: EngineLimits,
-    segment_bytes: u64,
-) -> Result<Recovered, LogError<RecordError>> {
-    let mut recovered = Recovered {
-        shards: vec![Shard::new(ShardId(0), ShardMap::new(1), limits)],
-        newest: None,
-        logs: Vec::new(),
-        totals: RecoveryTotals::default(),
-    };
-    let records = AtomicU64::new(0);
-    for &generation in &data.manifest().generations {
-        add(&mut recovered.totals.resolved, resolve(&mut recovered.shards));
-        recovered.shards = repartition(recovered.shards, generation.shard_count, limits);
-        recovered.logs = with_progress(&records, || {
-            replay(data, generation, segment_bytes, &mut recovered.shards, &records)
-        })?;
-        recovered.newest = Some(generation);
-        for log in &recovered.logs {
-            recovered.totals.bytes += log.bytes();
-            recovered.totals.torn_bytes += log.torn_bytes();
+/// How far a recovery is.
+#[derive(Debug, Default)]
+struct Progress {
+    records: AtomicU64,
+    checkpoint_bytes: AtomicU64,
+}
+
+/// Recovers everything that `data` holds.
+pub fn recover(data: &DataDirectory, limits: EngineLimits, segment_bytes: u64) -> Result<Recovered, RecoveryError> {
+    let progress = Progress::default();
+    with_progress(&progress, || {
+        let mut recovered = Recovered {
+            shards: vec![Shard::new(ShardId(0), ShardMap::new(1), limits)],
+            newest: None,
+            logs: Vec::new(),
+            checkpoints: Vec::new(),
+            totals: RecoveryTotals::default(),
+        };
+        for (generation, beginnings) in needed(data, limits, &progress)? {
+            add(&mut recovered.totals.resolved, resolve(&mut recovered.shards));
+            let before = repartition(recovered.shards, generation.shard_count, limits);
+            let (shards, rest): (Vec<_>, Vec<_>) = before
+                .into_iter()
+                .zip(beginnings)
+                .map(|(before, beginning)| (beginning.shard.unwrap_or(before), (beginning.found, beginning.damage)))
+                .unzip();
+            recovered.shards = shards;
+            recovered.newest = Some(generation);
+            let (found, damage) = rest.into_iter().unzip();
+            recovered.checkpoints = found;
+            recovered.logs = replay(data, generation, segment_bytes, &mut recovered, damage, &progress)?;
+            for log in &recovered.logs {
+                recovered.totals.bytes += log.bytes();
+                recovered.totals.torn_bytes += log.torn_bytes();
+            }
+            for used in recovered.checkpoints.iter().filter_map(|found| found.used) {
+                recovered.totals.checkpoints += 1;
+                recovered.totals.checkpoint_bytes += used.bytes;
+            }
         }
-    }
-    recovered.totals.records = records.into_inner();
-    Ok(recovered)
+        recovered.totals.records = progress.records.load(Ordering::Relaxed);
+        Ok(recovered)
+    })
 }
 
 /// What all `shards` hold together.
@@ -78,30 +159,147 @@ pub fn total_counts(shards: &[Shard]) -> Counts {
     })
 }
 
-/// Replays one generation, each shard on a thread of its own.
+/// The logs of one generation.
+pub fn identities(generation: GenerationEntry) -> impl Iterator<Item = LogIdentity> {
+    ShardMap::new(generation.shard_count)
+        .shards()
+        .map(move |shard| LogIdentity {
+            generation: generation.number,
+            shard,
+            shard_count: generation.shard_count,
+        })
+}
+
+/// What a shard begins with.
+struct Beginning {
+    /// As restored from a checkpoint.
+    shard: Option<Shard>,
+    found: FoundCheckpoints,
+    /// Without a usable checkpoint, why.
+    damage: Option<CheckpointDamage>,
+}
+
+/// The generations that are needed, oldest first, each with what its shards begin with.
+fn needed(
+    data: &DataDirectory,
+    limits: EngineLimits,
+    progress: &Progress,
+) -> Result<Vec<(GenerationEntry, Vec<Beginning>)>, RecoveryError> {
+    let mut needed = Vec::new();
+    for &generation in data.manifest().generations.iter().rev() {
+        let beginnings = in_parallel(identities(generation).collect(), |identity| {
+            restore(data, identity, limits, progress)
+        })?;
+        let is_whole = beginnings.iter().all(|beginning| beginning.shard.is_some());
+        needed.push((generation, beginnings));
+        if is_whole {
+            needed.reverse();
+            return Ok(needed);
+        }
+    }
+    if !data.manifest().begins_with_nothing()
+        && let Some((generation, beginnings)) = needed.pop()
+    {
+        let (identity, beginning) = identities(generation)
+            .zip(beginnings)
+            .find(|(_, beginning)| beginning.shard.is_none())
+            .expect("a whole generation ends the search");
+        return Err(RecoveryError::NoCheckpoint {
+            identity,
+            lacking: Lacking::Generations,
+            damage: beginning.damage.unwrap_or(CheckpointDamage::Missing),
+        });
+    }
+    needed.reverse();
+    Ok(needed)
+}
+
+/// Restores a shard from its newest checkpoint that can be read.
+fn restore(
+    data: &DataDirectory,
+    identity: LogIdentity,
+    limits: EngineLimits,
+    progress: &Progress,
+) -> Result<Beginning, RecoveryError> {
+    let directory = CheckpointDirectory::new(data, identity);
+    let mut found = FoundCheckpoints::default();
+    let mut newest_damage = None;
+    for begins in directory.list()? {
+        let mut restore = Restore::new(identity.shard, ShardMap::new(identity.shard_count), begins);
+        let mut on_part = |part: &[u8]| {
+            progress
+                .checkpoint_bytes
+                .fetch_add(part.len() as u64, Ordering::Relaxed);
+            restore.part(part)
+        };
+        match directory.read(begins, &mut on_part) {
+            Ok(summary) => {
+                found.used = Some(summary);
+                return Ok(Beginning {
+                    shard: Some(restore.finish(limits)),
+                    found,
+                    damage: None,
+                });
+            }
+            Err(error) => {
+                tracing::error!(
+                    shard = %identity.shard,
+                    "{error}. An older checkpoint, or the log, is used in its place; if that is whole, nothing is lost. \
+                     Check the disk"
+                );
+                found.damaged.push(begins);
+                newest_damage.get_or_insert_with(|| Box::new(error));
+            }
+        }
+    }
+    Ok(Beginning {
+        shard: None,
+        found,
+        damage: Some(newest_damage.map_or(CheckpointDamage::Missing, CheckpointDamage::Newest)),
+    })
+}
+
+/// Replays the logs of one generation, each shard on a thread of its own.
 fn replay(
     data: &DataDirectory,
     generation: GenerationEntry,
     segment_bytes: u64,
-    shards: &mut [Shard],
-    records: &AtomicU64,
-) -> Result<Vec<RecoveredLog>, LogError<RecordError>> {
+    recovered: &mut Recovered,
+    damage: Vec<Option<CheckpointDamage>>,
+    progress: &Progress,
+) -> Result<Vec<RecoveredLog>, RecoveryError> {
+    let shards = recovered.shards.iter_mut().zip(&mut recovered.checkpoints);
+    let work: Vec<_> = identities(generation).zip(shards).zip(damage).collect();
+    in_parallel(work, |((identity, (shard, found)), damage)| {
+        let start = found.used.map_or(LogStart::BEGINNING, |used| LogStart {
+            from: used.begins,
+            synced: used.ends,
+        });
+        let is_changed = &mut found.is_changed;
+        let mut apply = |position: LogPosition, payload: &[u8]| {
+            progress.records.fetch_add(1, Ordering::Relaxed);
+            // Decoded twice only up to the first change.
+            *is_changed = *is_changed || !matches!(Record::decode(position, payload), Ok(Record::Started { .. }));
+            shard.replay(position, payload)
+        };
+        open_log(data, identity, segment_bytes, start, &mut apply).map_err(|error| {
+            match (damage, error.is_truncated()) {
+                (Some(damage), true) => RecoveryError::NoCheckpoint {
+                    identity,
+                    lacking: Lacking::Log(Box::new(error)),
+                    damage,
+                },
+                _ => error.into(),
+            }
+        })
+    })
+}
+
+/// Does `work` on each of `items` on a thread of its own.
+fn in_parallel<T: Send, R: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
+    let work = &work;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..generation.shard_count)
-            .zip(shards)
-            .map(|(number, shard)| {
-                let identity = LogIdentity {
-                    generation: generation.number,
-                    shard: ShardId(number),
-                    shard_count: generation.shard_count,
-                };
-                let mut apply = move |position: LogPosition, payload: &[u8]| {
-                    records.fetch_add(1, Ordering::Relaxed);
-                    shard.replay(position, payload)
-                };
-                scope.spawn(move || open_log(data, identity, segment_bytes, &mut apply))
-            })
-            .collect();
+        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().expect("a panic ends the process"))
@@ -110,23 +308,28 @@ fn replay(
 }
 
 /// Runs `work`, and says how far it is while it takes long.
-fn with_progress<T>(records: &AtomicU64, work: impl FnOnce() -> T) -> T {
+fn with_progress<T>(progress: &Progress, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let reporter = scope.spawn(|| {
             let started = Instant::now();
             let mut said = started;
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(PROGRESS_POLL);
+            while !done.load(Ordering::Acquire) {
+                std::thread::park_timeout(PROGRESS_INTERVAL);
                 if said.elapsed() >= PROGRESS_INTERVAL {
                     said = Instant::now();
-                    let records = records.load(Ordering::Relaxed);
-                    tracing::info!("recovering: {records} records after {} s", started.elapsed().as_secs());
+                    tracing::info!(
+                        "recovering: {} MiB of checkpoints and {} records of the log after {} s",
+                        progress.checkpoint_bytes.load(Ordering::Relaxed) >> 20,
+                        progress.records.load(Ordering::Relaxed),
+                        started.elapsed().as_secs()
+                    );
                 }
             }
         });
         let result = work();
-        done.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Release);
+        reporter.thread().unpark();
         result
     })
 }

@@ -13,10 +13,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cartwright_protocol::{Operation, Reply};
 
+use super::checkpoint_maker::{CheckpointNews, CheckpointOrders};
+use super::checkpointing::Checkpointing;
 use super::client::Client;
 use super::exit::ExitCode;
 use super::mailbox::{Mail, Mailboxes};
@@ -44,6 +46,9 @@ const DRAIN_MS: u64 = 10_000;
 /// How long a stop waits for clients to take the answers that they were given.
 const FAREWELL_MS: u64 = 1000;
 
+/// How long a turn takes parts of a checkpoint, in microseconds; it ends with the part that goes over it.
+const CHECKPOINT_US_PER_TURN: u64 = 200;
+
 /// What a client over the limit is told.
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
@@ -59,6 +64,10 @@ pub struct ShardParts {
     pub mailboxes: Mailboxes,
     /// Its way to the segment maker.
     pub segments: SegmentOrders,
+    /// Its checkpoints.
+    pub checkpointing: Checkpointing,
+    /// Its way to the checkpoint maker.
+    pub checkpoints: CheckpointOrders,
     /// What all shards share.
     pub shared: Arc<Shared>,
     /// On shard 0: where clients come in.
@@ -75,6 +84,8 @@ enum Stage {
     Draining(Timestamp),
     /// All shards are quiet; clients may take their answers until then.
     Farewell(Timestamp),
+    /// All connections are closed; a last checkpoint is written, by this shard or another.
+    LastCheckpoint,
 }
 
 /// One shard's loop.
@@ -84,6 +95,12 @@ pub struct ShardLoop {
     partition: Partition<MappedSegment>,
     mailboxes: Mailboxes,
     segments: SegmentOrders,
+    checkpointing: Checkpointing,
+    checkpoints: CheckpointOrders,
+    /// When the checkpoint under way began.
+    checkpoint_began: Option<Instant>,
+    /// The latest request for one that was taken up.
+    checkpoint_request: u64,
     shared: Arc<Shared>,
     connections_max: usize,
     network: Network<Client>,
@@ -113,6 +130,8 @@ impl ShardLoop {
             partition,
             mailboxes,
             segments,
+            checkpointing,
+            checkpoints,
             shared,
             listener,
             connections_max,
@@ -128,6 +147,10 @@ impl ShardLoop {
             partition,
             mailboxes,
             segments,
+            checkpointing,
+            checkpoints,
+            checkpoint_began: None,
+            checkpoint_request: 0,
             connections_max,
             network,
             events: Events::default(),
@@ -205,11 +228,15 @@ impl ShardLoop {
         self.watermarks.look(&self.shared.watermarks, |peer, position| {
             partition.peer_safe(now, peer, position);
         });
-        self.partition.tick(now);
+        if self.stage != Stage::LastCheckpoint {
+            self.partition.tick(now);
+        }
         self.look_after_segments(now);
+        self.take_checkpoint_news(now);
         self.watch_for_stop(now);
         self.take_requests(now);
         self.partition.settle(now);
+        self.take_checkpoint_parts(now);
         self.begin_sync(now);
         self.send_out();
         self.publish();
@@ -309,6 +336,7 @@ impl ShardLoop {
             match mail {
                 Mail::Request(request) => self.partition.request(now, request),
                 Mail::Message(message) => self.partition.message(now, from, message),
+                Mail::Checkpoint(message) => self.checkpointing.receive(from, message, &mut self.partition),
                 Mail::Reply(reply_to, reply) => self.answer(reply_to, reply),
                 Mail::Connection(socket) => self.adopt(socket),
             }
@@ -338,6 +366,69 @@ impl ShardLoop {
             && self.segment_retry_at.is_none_or(|at| at <= now)
         {
             self.segments.order(number);
+        }
+    }
+
+    fn take_checkpoint_news(&mut self, now: Timestamp) {
+        match self.checkpoints.take() {
+            Some(CheckpointNews::Published { bytes }) => {
+                self.checkpointing.published(bytes);
+                let took = self
+                    .checkpoint_began
+                    .take()
+                    .map_or(Duration::ZERO, |began| began.elapsed());
+                let tally = &self.tally().checkpoints;
+                tally.took_ms.store(took.as_millis() as u64, Ordering::Relaxed);
+                tally.at_ms.store(now.unix_ms(), Ordering::Relaxed);
+                tally.failed.store(false, Ordering::Relaxed);
+            }
+            Some(CheckpointNews::Failed) => {
+                self.checkpointing.failed(now);
+                self.checkpoint_began = None;
+                self.tally().checkpoints.failed.store(true, Ordering::Relaxed);
+            }
+            None => {}
+        }
+        let request = self.shared.checkpoint_requests.load(Ordering::SeqCst);
+        if request != self.checkpoint_request {
+            self.checkpoint_request = request;
+            self.checkpointing.request();
+        }
+    }
+
+    /// A checkpoint's share of the turn.
+    fn take_checkpoint_parts(&mut self, now: Timestamp) {
+        let began = Instant::now();
+        self.checkpointing.advance(now, &mut self.partition);
+        if self.checkpointing.is_running() {
+            self.checkpoint_began.get_or_insert(began);
+            let budget = Duration::from_micros(CHECKPOINT_US_PER_TURN);
+            let mut any = self.checkpointing.wants_parts();
+            self.pass_on_checkpoint_orders();
+            while self.checkpointing.wants_parts() && self.checkpoints.has_room() && began.elapsed() < budget {
+                any = true;
+                self.checkpointing.take_part(&mut self.partition);
+                self.pass_on_checkpoint_orders();
+            }
+            if any {
+                let pause_us = began.elapsed().as_micros() as u64;
+                self.tally()
+                    .checkpoints
+                    .pause_us_max
+                    .fetch_max(pause_us, Ordering::Relaxed);
+            }
+        }
+        let tally = &self.tally().checkpoints;
+        tally.running.store(self.checkpointing.is_running(), Ordering::SeqCst);
+        tally.request.store(self.checkpoint_request, Ordering::SeqCst);
+        tally
+            .changes
+            .store(self.checkpointing.changes(&self.partition), Ordering::Relaxed);
+    }
+
+    fn pass_on_checkpoint_orders(&mut self) {
+        for order in self.checkpointing.orders() {
+            self.checkpoints.order(order);
         }
     }
 
@@ -429,6 +520,9 @@ impl ShardLoop {
         for (to, message) in self.partition.messages() {
             self.mailboxes.post(to, Mail::Message(message));
         }
+        for (to, message) in self.checkpointing.messages() {
+            self.mailboxes.post(to, Mail::Checkpoint(message));
+        }
         let mut answers = std::mem::take(&mut self.answers);
         answers.extend(self.partition.released());
         for (reply_to, reply) in answers.drain(..) {
@@ -464,6 +558,8 @@ impl ShardLoop {
             || (!self.ready.is_empty() && self.may_take_requests())
             || self.partition.has_work()
             || self.mailboxes.is_waiting()
+            || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
+            || self.checkpointing.wants_to_begin(&self.partition)
     }
 
     /// Whether something came that no doorbell was rung for, because the shard was not parked.
@@ -471,19 +567,24 @@ impl ShardLoop {
         self.mailboxes.has_mail()
             || (self.partition.awaits_peers() && self.watermarks.has_moved(&self.shared.watermarks))
             || self.segments.is_made()
+            || self.checkpoints.has_news()
+            || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
+            || self.checkpoint_request != self.shared.checkpoint_requests.load(Ordering::SeqCst)
             || (self.stage == Stage::Serving && self.shared.is_stopping())
             || (matches!(self.stage, Stage::Draining(_)) && self.all_are_quiet())
+            || (self.stage == Stage::LastCheckpoint && self.all_are_checkpointed())
     }
 
     fn set_timer(&mut self, now: Timestamp) {
         let stop = match self.stage {
-            Stage::Serving => None,
+            Stage::Serving | Stage::LastCheckpoint => None,
             Stage::Draining(until) | Stage::Farewell(until) => Some(until),
         };
         let wanted = [
             self.partition.next_timer(),
             self.segment_retry_at,
             self.accept_retry_at,
+            self.checkpointing.next_timer(),
             stop,
         ];
         let Some(wanted) = wanted.into_iter().flatten().min() else {
@@ -524,10 +625,30 @@ impl ShardLoop {
                 self.stage = Stage::Farewell(now.plus_ms(FAREWELL_MS));
             }
         }
-        match self.stage {
-            Stage::Serving | Stage::Draining(_) => false,
-            Stage::Farewell(until) => self.sync.is_none() && (now >= until || !self.network.has_output()),
+        if let Stage::Farewell(until) = self.stage
+            && (now >= until || !self.network.has_output())
+        {
+            self.network.abandon_all();
+            self.checkpointing.end();
+            self.stage = Stage::LastCheckpoint;
         }
+        if self.stage == Stage::LastCheckpoint
+            && self.checkpointing.is_over(&self.partition)
+            && !self.tally().checkpointed.swap(true, Ordering::SeqCst)
+        {
+            for doorbell in self.shared.doorbells.iter() {
+                doorbell.ring(Cause::Mail);
+            }
+        }
+        self.stage == Stage::LastCheckpoint && self.sync.is_none() && self.all_are_checkpointed()
+    }
+
+    /// Whether no shard needs this one any more, to write its last checkpoint.
+    fn all_are_checkpointed(&self) -> bool {
+        self.shared
+            .tallies
+            .iter()
+            .all(|tally| tally.checkpointed.load(Ordering::SeqCst))
     }
 
     fn all_are_quiet(&self) -> bool {

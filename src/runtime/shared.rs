@@ -10,8 +10,8 @@ use crossbeam_utils::CachePadded;
 use super::clock::Clock;
 use super::watermark::Watermarks;
 use crate::engine::ShardId;
-use crate::net::{Doorbell, RingError};
-use crate::session::{ServerCounters, ServerFacts};
+use crate::net::{Cause, Doorbell, RingError};
+use crate::session::{PersistenceCounters, ServerCounters, ServerFacts};
 
 /// One shard's counters.
 #[derive(Debug, Default)]
@@ -22,6 +22,29 @@ pub struct Tally {
     pub commands: AtomicU64,
     /// While stopping: nothing is in flight here.
     pub quiet: AtomicBool,
+    /// While stopping: the last checkpoint stands, or is not needed.
+    pub checkpointed: AtomicBool,
+    /// Its checkpoints.
+    pub checkpoints: CheckpointTally,
+}
+
+/// One shard's checkpoints, as `INFO` shows them.
+#[derive(Debug, Default)]
+pub struct CheckpointTally {
+    /// One is being taken.
+    pub running: AtomicBool,
+    /// The latest request that was taken up: see [`Shared::checkpoint_requests`].
+    pub request: AtomicU64,
+    /// When the last one came to stand, in Unix milliseconds; 0: none since the start.
+    pub at_ms: AtomicU64,
+    /// How long it took, in milliseconds.
+    pub took_ms: AtomicU64,
+    /// The last try failed.
+    pub failed: AtomicBool,
+    /// Records since the beginning of the newest one.
+    pub changes: AtomicU64,
+    /// The longest time in one turn that the shard spent on parts, in microseconds.
+    pub pause_us_max: AtomicU64,
 }
 
 /// What the shards share.
@@ -35,6 +58,8 @@ pub struct Shared {
     pub tallies: Box<[CachePadded<Tally>]>,
     /// Connections ever accepted.
     pub connections_received: AtomicU64,
+    /// How often a checkpoint of all shards was asked for.
+    pub checkpoint_requests: AtomicU64,
     /// The server is to stop.
     pub stopping: AtomicBool,
     /// The time.
@@ -50,6 +75,7 @@ impl Shared {
             watermarks: Watermarks::new(shard_count),
             tallies: (0..shard_count).map(|_| CachePadded::default()).collect(),
             connections_received: AtomicU64::new(0),
+            checkpoint_requests: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             clock,
         })
@@ -72,6 +98,48 @@ impl Shared {
             .enumerate()
             .min_by_key(|(_, tally)| connections(tally));
         ShardId(least.map_or(0, |(index, _)| index) as u16)
+    }
+
+    /// Asks every shard for a checkpoint; `false` where one is being taken, and then asks only if `or_later`.
+    pub fn request_checkpoint(&self, or_later: bool) -> bool {
+        let is_running = self.is_checkpointing();
+        if !is_running || or_later {
+            self.checkpoint_requests.fetch_add(1, Ordering::SeqCst);
+            for doorbell in self.doorbells.iter() {
+                doorbell.ring(Cause::Mail);
+            }
+        }
+        !is_running
+    }
+
+    /// Whether any shard takes a checkpoint, or is asked to.
+    pub fn is_checkpointing(&self) -> bool {
+        let requests = self.checkpoint_requests.load(Ordering::SeqCst);
+        self.tallies.iter().any(|tally| {
+            let tally = &tally.checkpoints;
+            // In the order in which a shard does not write them: it says that it runs before it says what for.
+            tally.request.load(Ordering::SeqCst) < requests || tally.running.load(Ordering::SeqCst)
+        })
+    }
+
+    fn persistence(&self) -> PersistenceCounters {
+        let over = |read: fn(&CheckpointTally) -> &AtomicU64| {
+            self.tallies
+                .iter()
+                .map(move |tally| read(&tally.checkpoints).load(Ordering::Relaxed))
+        };
+        let started_ms = self.clock.now().unix_ms() - self.clock.uptime().as_millis() as u64;
+        PersistenceCounters {
+            is_saving: self.is_checkpointing(),
+            has_failed: self
+                .tallies
+                .iter()
+                .any(|tally| tally.checkpoints.failed.load(Ordering::Relaxed)),
+            changes: over(|tally| &tally.changes).sum(),
+            saved_at_ms: over(|tally| &tally.at_ms).min().unwrap_or(0).max(started_ms),
+            took_ms: over(|tally| &tally.took_ms).max().unwrap_or(0),
+            pause_us_max: over(|tally| &tally.pause_us_max).max().unwrap_or(0),
+        }
     }
 
     /// Asks all shards to finish what is in flight and end.
@@ -105,7 +173,12 @@ impl ServerFacts for Facts {
                 .map(|tally| tally.commands.load(Ordering::Relaxed))
                 .sum(),
             used_memory_bytes: resident_bytes().unwrap_or(0),
+            persistence: shared.persistence(),
         }
+    }
+
+    fn request_checkpoint(&self, or_later: bool) -> bool {
+        self.0.request_checkpoint(or_later)
     }
 }
 

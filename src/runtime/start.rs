@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use super::checkpoint_maker::CheckpointMaker;
+use super::checkpointing::{CheckpointPast, Checkpointing};
 use super::clock::Clock;
 use super::cores::allowed_cores;
 use super::exit::ExitCode;
 use super::mailbox::Mailboxes;
 use super::partition::Partition;
-use super::recovery::{Recovered, RecoveryTotals, recover, total_counts};
+use super::recovery::{FoundCheckpoints, Recovered, RecoveryError, RecoveryTotals, identities, recover, total_counts};
 use super::segment_maker::SegmentMaker;
 use super::shard_loop::{ShardLoop, ShardParts};
 use super::shared::{Facts, Shared};
@@ -21,8 +23,8 @@ use crate::config::{ServeConfig, core_count};
 use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
 use crate::engine::{Counts, EngineLimits, LogPosition, RecordError, Shard, ShardId, ShardMap, Timestamp};
 use crate::log::{
-    DataDirectory, DataError, LogError, LogIdentity, LogWriter, MappedSegment, RecoveredLog, SegmentFactory,
-    StorageError, open_log,
+    CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogError, LogStart, LogWriter, ManifestFault,
+    MappedSegment, RecoveredLog, SegmentFactory, StorageError, open_log,
 };
 use crate::net::diagnosis::{MachineError, check_machine};
 use crate::net::open_files::raise_open_files_limit;
@@ -48,7 +50,10 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A log cannot be read, or is damaged.
+    /// Logs and checkpoints cannot be read, or are damaged.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A new log cannot be read, or is damaged.
     #[error(transparent)]
     Log(#[from] LogError<RecordError>),
     /// A log cannot be written.
@@ -76,9 +81,19 @@ impl StartError {
         match self {
             Self::Machine(_) | Self::Ring(_) | Self::Thread(_) | Self::Executor { .. } => ExitCode::Machine,
             Self::Listen(_) => ExitCode::Address,
+            Self::Data(
+                DataError::Manifest {
+                    fault: ManifestFault::Damaged,
+                    ..
+                }
+                | DataError::ManifestMissing(_)
+                | DataError::UnlistedGeneration(_),
+            ) => ExitCode::Damage,
             Self::Data(_) => ExitCode::DataDirectory,
-            Self::Log(LogError::Storage(_)) | Self::Storage(_) => ExitCode::Storage,
-            Self::Log(_) => ExitCode::Damage,
+            Self::Log(LogError::Storage(_))
+            | Self::Recovery(RecoveryError::Log(LogError::Storage(_)) | RecoveryError::Storage(_))
+            | Self::Storage(_) => ExitCode::Storage,
+            Self::Log(_) | Self::Recovery(_) => ExitCode::Damage,
         }
     }
 }
@@ -99,6 +114,7 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let Ready {
         partitions,
         factories,
+        pasts,
         latest,
         counts,
         totals,
@@ -110,13 +126,25 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let shared = Arc::new(Shared::new(shard_count, Clock::start(latest))?);
     stop_on_signals(Arc::clone(&shared)).map_err(StartError::Thread)?;
     let maker = SegmentMaker::start(Arc::clone(&shared.doorbells)).map_err(StartError::Thread)?;
+    let have_checkpoints = pasts.iter().map(|past| past.checkpoint_bytes > 0).collect();
+    let directories = factories
+        .iter()
+        .map(|factory| CheckpointDirectory::new(&data, factory.identity()))
+        .collect();
+    let mut checkpoint_maker =
+        CheckpointMaker::start(data, directories, have_checkpoints, Arc::clone(&shared.doorbells))
+            .map_err(StartError::Thread)?;
     let connections_max = connections_max(config);
+    let map = ShardMap::new(shard_count);
     let mut listener = Some(listener);
     let parts = Mailboxes::for_all(&shared.doorbells)
         .into_iter()
         .zip(partitions)
         .zip(factories)
-        .map(|((mailboxes, partition), factory)| ShardParts {
+        .zip(pasts)
+        .map(|(((mailboxes, partition), factory), past)| ShardParts {
+            checkpointing: Checkpointing::new(&partition, map, config.checkpoint_bytes(), past),
+            checkpoints: checkpoint_maker.orders_of(mailboxes.own()),
             partition,
             segments: maker.orders_of(mailboxes.own(), factory),
             mailboxes,
@@ -145,6 +173,7 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
         })?;
     }
     maker.finish();
+    checkpoint_maker.finish();
     tracing::info!("stopped; everything acknowledged is on disk");
     Ok(())
 }
@@ -153,6 +182,7 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
 struct Ready {
     partitions: Vec<Partition<MappedSegment>>,
     factories: Vec<SegmentFactory>,
+    pasts: Vec<CheckpointPast>,
     latest: Timestamp,
     counts: Counts,
     totals: RecoveryTotals,
@@ -168,8 +198,12 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
         mut shards,
         newest,
         mut logs,
+        mut checkpoints,
         totals,
     } = recover(data, limits, segment_bytes)?;
+    if let Some(newest) = newest {
+        tidy_checkpoints(data, newest, &checkpoints)?;
+    }
     let mut resolved = totals.resolved;
     let goes_on = newest.is_some_and(|newest| newest.shard_count == shard_count);
     if !goes_on {
@@ -187,16 +221,30 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
         "the manifest and the recovery agree on the generation"
     );
     if !goes_on {
-        for shard in ShardMap::new(shard_count).shards() {
-            let identity = LogIdentity {
-                generation: incarnation.generation,
-                shard,
-                shard_count,
-            };
+        let generation = GenerationEntry {
+            number: incarnation.generation,
+            shard_count,
+        };
+        for identity in identities(generation) {
             let mut none = |_: LogPosition, _: &[u8]| Ok(());
-            logs.push(open_log(data, identity, segment_bytes, &mut none)?);
+            logs.push(open_log(data, identity, segment_bytes, LogStart::BEGINNING, &mut none)?);
         }
+        checkpoints = vec![FoundCheckpoints::default(); shard_count.into()];
     }
+    let pasts = logs
+        .iter()
+        .zip(&checkpoints)
+        .map(|(log, found)| {
+            let past = CheckpointPast {
+                begins: found.used.map_or(LogPosition::ZERO, |used| used.begins),
+                checkpoint_bytes: found.used.map_or(0, |used| used.bytes),
+                log_bytes: log.replayed_bytes(),
+                is_unchanged: !found.is_changed,
+                is_wanted: data.manifest().generations.len() > 1,
+            };
+            (log.end(), past)
+        })
+        .collect::<Vec<_>>();
     let (mut writers, factories) = open_writers(logs)?;
     for ((shard, writer), factory) in shards.iter().zip(&mut writers).zip(&factories) {
         if writer.room_bytes() < start_bytes(shard)
@@ -209,6 +257,15 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
     resolved.committed += decided.committed;
     resolved.aborted += decided.aborted;
     in_parallel(&mut writers, LogWriter::sync_blocking)?;
+    let pasts = pasts
+        .into_iter()
+        .zip(&writers)
+        .map(|((end, past), writer)| CheckpointPast {
+            // More than this start's own record: it has decided something.
+            is_unchanged: past.is_unchanged && writer.last() == end.next(),
+            ..past
+        })
+        .collect();
     let latest = shards.iter().map(Shard::latest).max().unwrap_or_default();
     let counts = total_counts(&shards);
     let partitions = shards
@@ -220,12 +277,30 @@ fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, Star
     Ok(Ready {
         partitions,
         factories,
+        pasts,
         latest,
         counts,
         totals,
         resolved,
         was_new,
     })
+}
+
+/// Puts damaged checkpoints out of the way, so that none of them counts as one to fall back to, and removes unfinished
+/// ones.
+fn tidy_checkpoints(
+    data: &DataDirectory,
+    generation: GenerationEntry,
+    found: &[FoundCheckpoints],
+) -> Result<(), StorageError> {
+    for (identity, found) in identities(generation).zip(found) {
+        let directory = CheckpointDirectory::new(data, identity);
+        directory.remove_unfinished()?;
+        for &begins in &found.damaged {
+            directory.set_aside(begins)?;
+        }
+    }
+    Ok(())
 }
 
 fn open_writers(logs: Vec<RecoveredLog>) -> Result<(Vec<LogWriter<MappedSegment>>, Vec<SegmentFactory>), StartError> {
@@ -357,8 +432,13 @@ fn describe(counts: Counts, totals: RecoveryTotals, resolved: Resolved) -> Strin
             resolved.committed, resolved.aborted
         )
     };
+    let checkpoints = match totals.checkpoints {
+        0 => String::new(),
+        1 => format!("a checkpoint of {} MiB and ", totals.checkpoint_bytes >> 20),
+        count => format!("{count} checkpoints of {} MiB and ", totals.checkpoint_bytes >> 20),
+    };
     format!(
-        "recovered {} items and {} orders ({} held) from {} records in {} MiB of log{torn}{in_flight}",
+        "recovered {} items and {} orders ({} held) from {checkpoints}{} records in {} MiB of log{torn}{in_flight}",
         counts.items,
         counts.orders,
         counts.held,

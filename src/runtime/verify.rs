@@ -2,22 +2,40 @@
 
 use std::io::Write;
 
-use super::recovery::{Recovered, recover, total_counts};
+use super::recovery::{Recovered, identities, recover, total_counts};
 use super::start::StartError;
 use crate::config::VerifyConfig;
-use crate::engine::EngineLimits;
 use crate::engine::recovery::{audit, resolve};
-use crate::log::{DataDirectory, SEGMENT_BYTES_DEFAULT};
+use crate::engine::{EngineLimits, LogPosition};
+use crate::log::{CheckpointDirectory, DataDirectory, LogIdentity, LogStart, SEGMENT_BYTES_DEFAULT, open_log};
 
-/// Verifies, and reports to `out`. `Ok(false)`: the logs are whole, but the books in them do not balance.
-pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<bool, VerifyError> {
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is as it was written.
+    Whole,
+    /// A start would recover everything, but something that it would have fallen back on is damaged.
+    Damaged,
+    /// Everything is as it was written, and the books in it do not balance.
+    Unbalanced,
+}
+
+/// Verifies, and reports to `out`.
+pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<Verdict, VerifyError> {
     let data = DataDirectory::open_read_only(&config.data).map_err(StartError::Data)?;
     let manifest = data.manifest().clone();
-    let recovered = recover(&data, EngineLimits::default(), SEGMENT_BYTES_DEFAULT).map_err(StartError::Log)?;
+    let mut is_whole = true;
+    for &generation in &manifest.generations {
+        for identity in identities(generation) {
+            is_whole &= verify_checkpoints(&data, identity, out)?;
+        }
+    }
+    let recovered = recover(&data, EngineLimits::default(), SEGMENT_BYTES_DEFAULT).map_err(StartError::Recovery)?;
     let Recovered {
         mut shards,
         newest,
         logs,
+        checkpoints,
         totals,
     } = recovered;
     writeln!(out, "{}: started {} times", config.data.display(), manifest.incarnation)?;
@@ -29,10 +47,11 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<bool, Verif
         )?;
     }
     if newest.is_some() {
-        for (shard, log) in logs.iter().enumerate() {
+        for (shard, (log, found)) in logs.iter().zip(&checkpoints).enumerate() {
+            let begins = found.used.map_or(LogPosition::ZERO, |used| used.begins);
             writeln!(
                 out,
-                "shard {shard}: records to position {}, proven synced to {}, {} segments, {} bytes of torn tail",
+                "shard {shard}: records from position {begins} to {}, proven synced to {}, {} segments, {} bytes of torn tail",
                 log.end(),
                 log.synced_proven(),
                 log.segment_count(),
@@ -45,8 +64,8 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<bool, Verif
     let report = audit(&shards);
     writeln!(
         out,
-        "read: {} records in {} bytes of segments",
-        totals.records, totals.bytes
+        "read: {} checkpoints of {} bytes, {} records in {} bytes of segments",
+        totals.checkpoints, totals.checkpoint_bytes, totals.records, totals.bytes
     )?;
     writeln!(
         out,
@@ -63,7 +82,47 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<bool, Verif
         "state hash {:016x}, {} violations of the books",
         report.state_hash, report.violations
     )?;
-    Ok(report.violations == 0)
+    Ok(match (report.violations, is_whole) {
+        (0, true) => Verdict::Whole,
+        (0, false) => Verdict::Damaged,
+        _ => Verdict::Unbalanced,
+    })
+}
+
+/// Reads every checkpoint of a log, and the log from the oldest of them that is whole: more than a start would read.
+/// Whether all of it is.
+fn verify_checkpoints(data: &DataDirectory, identity: LogIdentity, out: &mut impl Write) -> Result<bool, VerifyError> {
+    let directory = CheckpointDirectory::new(data, identity);
+    let name = format!("generation {}, shard {}", identity.generation.0, identity.shard);
+    let mut is_whole = true;
+    let mut start = None;
+    let mut synced = LogPosition::ZERO;
+    let mut none = |_: &[u8]| Ok::<_, std::convert::Infallible>(());
+    for begins in directory.list().map_err(StartError::Storage)? {
+        match directory.read(begins, &mut none) {
+            Ok(summary) => {
+                writeln!(
+                    out,
+                    "{name}: a checkpoint from position {} to {}, {} bytes",
+                    summary.begins, summary.ends, summary.bytes
+                )?;
+                synced = synced.max(summary.ends);
+                start = Some(LogStart { from: begins, synced });
+            }
+            Err(error) => {
+                is_whole = false;
+                writeln!(out, "{name}: {error}")?;
+            }
+        }
+    }
+    if let Some(start) = start {
+        let mut none = |_: LogPosition, _: &[u8]| Ok::<_, std::convert::Infallible>(());
+        if let Err(error) = open_log(data, identity, SEGMENT_BYTES_DEFAULT, start, &mut none) {
+            is_whole = false;
+            writeln!(out, "{name}: {error}")?;
+        }
+    }
+    Ok(is_whole)
 }
 
 /// Why nothing could be verified.

@@ -378,6 +378,25 @@ pub(super) static COMMANDS: &[Command] = &[
         server::info,
     ),
     Command {
+        flags: &["admin", "noscript"],
+        ..local(
+            "bgsave",
+            -1,
+            "server",
+            "[SCHEDULE]",
+            "Has every shard take a checkpoint in the background.",
+            server::bgsave,
+        )
+    },
+    local(
+        "lastsave",
+        1,
+        "server",
+        "",
+        "Gives the Unix time of the last checkpoint of all shards.",
+        server::lastsave,
+    ),
+    Command {
         subcommands: &[
             local(
                 "get",

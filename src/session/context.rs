@@ -62,18 +62,45 @@ pub struct ServerCounters {
     pub commands_processed: u64,
     /// Memory in use, in bytes; 0 where it is not measured.
     pub used_memory_bytes: u64,
+    /// Checkpoints.
+    pub persistence: PersistenceCounters,
 }
 
-/// Where a session gets the server's counters. The driver's; a session reads no clock itself.
+/// What `INFO persistence` shows, over all shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PersistenceCounters {
+    /// Any shard takes a checkpoint.
+    pub is_saving: bool,
+    /// The last try of any shard failed.
+    pub has_failed: bool,
+    /// Records behind the newest checkpoints.
+    pub changes: u64,
+    /// Since when every shard has a checkpoint of this start, in Unix milliseconds; before that, when the server started.
+    pub saved_at_ms: u64,
+    /// How long the slowest shard's last checkpoint took, in milliseconds.
+    pub took_ms: u64,
+    /// The longest time in one turn that a shard spent on a checkpoint, in microseconds.
+    pub pause_us_max: u64,
+}
+
+/// What a session gets from the server around it. The driver's; a session reads no clock itself.
 pub trait ServerFacts {
     /// The counters as of now.
     fn counters(&self) -> ServerCounters;
+
+    /// Has every shard take a checkpoint in the background; `false` where one is being taken, and then another follows
+    /// only if `or_later`.
+    fn request_checkpoint(&self, or_later: bool) -> bool;
 }
 
 /// Counters that do not move, for a session without a server around it.
 impl ServerFacts for ServerCounters {
     fn counters(&self) -> ServerCounters {
         *self
+    }
+
+    fn request_checkpoint(&self, _or_later: bool) -> bool {
+        !self.persistence.is_saving
     }
 }
 

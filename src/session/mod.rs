@@ -30,7 +30,9 @@ use cartwright_protocol::native::FIRST_BYTE;
 use cartwright_protocol::{Operation, Reply};
 
 pub use connection::CLIENT_NAME_BYTES_MAX;
-pub use context::{CARTWRIGHT_VERSION, REDIS_VERSION, ServerCounters, ServerFacts, SessionContext, SessionLimits};
+pub use context::{
+    CARTWRIGHT_VERSION, PersistenceCounters, REDIS_VERSION, ServerCounters, ServerFacts, SessionContext, SessionLimits,
+};
 
 use native::Native;
 use resp::Resp;

@@ -1,6 +1,6 @@
-//! The commands about the server: `INFO` and `CONFIG GET`.
+//! The commands about the server: `INFO`, `CONFIG GET`, `BGSAVE` and `LASTSAVE`.
 //!
-//! Called through the command table. They read the session's context and change nothing.
+//! Called through the command table. They know no more than the session's context.
 
 use std::fmt::Write as _;
 
@@ -40,10 +40,21 @@ const SECTIONS: &[Section] = &[
         line(text, "maxmemory", 0);
         line(text, "maxmemory_policy", "noeviction");
     }),
-    ("Persistence", |_, text| {
+    ("Persistence", |context, text| {
+        let counters = context.facts.counters().persistence;
         line(text, "loading", 0);
-        line(text, "rdb_bgsave_in_progress", 0);
+        line(text, "async_loading", 0);
+        line(text, "rdb_changes_since_last_save", counters.changes);
+        line(text, "rdb_bgsave_in_progress", u8::from(counters.is_saving));
+        line(text, "rdb_last_save_time", counters.saved_at_ms / 1000);
+        line(
+            text,
+            "rdb_last_bgsave_status",
+            if counters.has_failed { "err" } else { "ok" },
+        );
+        line(text, "rdb_last_bgsave_time_sec", counters.took_ms.div_ceil(1000));
         line(text, "aof_enabled", 1);
+        line(text, "aof_rewrite_in_progress", 0);
     }),
     ("Stats", |context, text| {
         let counters = context.facts.counters();
@@ -60,6 +71,9 @@ const SECTIONS: &[Section] = &[
         line(text, "shards", context.shard_count);
         line(text, "shard_of_connection", context.shard);
         line(text, "in_flight_max", context.limits.in_flight_max);
+        let counters = context.facts.counters().persistence;
+        line(text, "checkpoint_last_ms", counters.took_ms);
+        line(text, "checkpoint_pause_usec_max", counters.pause_us_max);
     }),
 ];
 
@@ -86,6 +100,26 @@ pub(super) fn info(call: &mut Call<'_>) {
         }
     }
     call.writer().verbatim(&text);
+}
+
+pub(super) fn bgsave(call: &mut Call<'_>) {
+    let or_later = match call.arguments.get(1) {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case(b"SCHEDULE") => true,
+        Some(_) => return call.syntax_error(),
+    };
+    if call.context.facts.request_checkpoint(or_later) {
+        call.writer().simple("Background saving started");
+    } else if or_later {
+        call.writer().simple("Background saving scheduled");
+    } else {
+        call.error("ERR Background save already in progress");
+    }
+}
+
+pub(super) fn lastsave(call: &mut Call<'_>) {
+    let saved_at_ms = call.context.facts.counters().persistence.saved_at_ms;
+    call.writer().count(saved_at_ms / 1000);
 }
 
 /// A setting's name, and what gives its value.

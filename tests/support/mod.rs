@@ -3,6 +3,7 @@
 //! Nothing here looks inside the server: it is started from its binary and known by its port.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub mod books;
 pub mod buyers;
 pub mod resp;
 

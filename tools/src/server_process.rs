@@ -94,6 +94,8 @@ pub struct ServerOptions {
     pub shard_count: Option<u16>,
     /// Size of its log segments, in MiB; `None`: what it takes by itself.
     pub segment_mb: Option<u32>,
+    /// How much log a shard writes before it takes a checkpoint, in MiB; `None`: as by itself.
+    pub checkpoint_mb: Option<u32>,
 }
 
 impl ServerOptions {
@@ -105,6 +107,7 @@ impl ServerOptions {
             port: None,
             shard_count: None,
             segment_mb: None,
+            checkpoint_mb: None,
         }
     }
 
@@ -129,6 +132,13 @@ impl ServerOptions {
         self
     }
 
+    /// The same with a checkpoint after so many MiB of a shard's log.
+    #[must_use]
+    pub const fn checkpoints_after(mut self, checkpoint_mb: u32) -> Self {
+        self.checkpoint_mb = Some(checkpoint_mb);
+        self
+    }
+
     /// The command line.
     pub fn command(&self, port: u16) -> Command {
         let mut command = Command::new(&self.binary);
@@ -142,6 +152,9 @@ impl ServerOptions {
         }
         if let Some(segment_mb) = self.segment_mb {
             command.args(["--segment-mb", &segment_mb.to_string()]);
+        }
+        if let Some(checkpoint_mb) = self.checkpoint_mb {
+            command.args(["--checkpoint-mb", &checkpoint_mb.to_string()]);
         }
         // Settings meant for the caller's own server are not for this one.
         for (name, _) in std::env::vars_os() {

@@ -1,0 +1,185 @@
+//! Signals while there is work: each request is answered or dropped whole, and a second signal does not wait.
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cartwright::runtime::ExitCode;
+use cartwright_protocol::client::Client;
+use cartwright_protocol::{Checkout, Operation, OrderState, Receipt, Reply};
+use support::resp::Resp;
+use support::{BINARY, Site, buy, checkout, clean_audit, connect, order, stock, stock_item};
+
+const BUYER_COUNT: usize = 4;
+
+/// Carts that each buyer sends at once; the server takes no more than a thousand and a few of one connection.
+const CARTS_EACH: usize = 2000;
+
+const SKUS: [&str; 4] = ["a", "b", "c", "d"];
+const UNITS: i64 = 1_000_000;
+
+/// How many carts of each buyer are answered before the signal.
+const ANSWERED_FIRST: usize = 200;
+
+#[derive(Default)]
+struct Memory {
+    acknowledged: Vec<(Checkout, Receipt)>,
+    refused: usize,
+    unanswered: Vec<Checkout>,
+}
+
+/// Sends all carts at once, reads answers until the connection ends, and says when the first have come.
+fn buy_at_once(mut client: Client, buyer: usize, under_way: &std::sync::Barrier) -> Memory {
+    let mut open = HashMap::new();
+    for number in 0..CARTS_EACH {
+        let lines: Vec<_> = (0..1 + number % SKUS.len()).map(|line| (SKUS[line], 1)).collect();
+        let cart = checkout(
+            &format!("customer-{}", number % 50),
+            &format!("b{buyer}-{number}"),
+            &lines,
+        );
+        open.insert(client.send(&Operation::Checkout(Box::new(cart.clone()))), cart);
+    }
+    client.flush().unwrap();
+    let mut memory = Memory::default();
+    for count in 1.. {
+        let Ok((id, reply)) = client.receive() else { break };
+        let cart = open.remove(&id).expect("a reply belongs to a request");
+        match reply {
+            Reply::Receipt(receipt) => memory.acknowledged.push((cart, receipt)),
+            Reply::Error(_) => memory.refused += 1,
+            other => panic!("{cart:?} was answered with {other:?}"),
+        }
+        if count == ANSWERED_FIRST {
+            under_way.wait();
+        }
+    }
+    memory.unanswered = open.into_values().collect();
+    memory
+}
+
+#[test]
+fn sigterm_under_load_answers_or_drops_each_request_whole() {
+    let site = Site::new(2);
+    let server = site.start();
+    for code in SKUS {
+        stock_item(&mut connect(&server), code, UNITS);
+    }
+    let under_way = std::sync::Arc::new(std::sync::Barrier::new(BUYER_COUNT + 1));
+    let buyers: Vec<_> = (0..BUYER_COUNT)
+        .map(|buyer| {
+            let (client, under_way) = (connect(&server), under_way.clone());
+            std::thread::spawn(move || buy_at_once(client, buyer, &under_way))
+        })
+        .collect();
+    under_way.wait();
+    let status = server.stop().unwrap();
+    assert!(status.success(), "after SIGTERM the server ended with {status}");
+    let memories: Vec<Memory> = buyers.into_iter().map(|buyer| buyer.join().unwrap()).collect();
+    assert_eq!(memories.iter().map(|memory| memory.refused).sum::<usize>(), 0);
+    let acknowledged: Vec<_> = memories.iter().flat_map(|memory| &memory.acknowledged).collect();
+    let unanswered: Vec<_> = memories.iter().flat_map(|memory| &memory.unanswered).collect();
+    assert!(
+        unanswered.len() > 1000,
+        "only {} were dropped: the signal came too late to show anything",
+        unanswered.len()
+    );
+
+    let server = site.start();
+    let mut client = connect(&server);
+    let found = clean_audit(&mut client).orders as usize;
+    let possible = acknowledged.len()..=acknowledged.len() + unanswered.len();
+    assert!(
+        possible.contains(&found),
+        "{found} orders, and {possible:?} are possible"
+    );
+    for (cart, receipt) in &acknowledged {
+        let view = order(&mut client, receipt.id).expect("the order was acknowledged");
+        assert_eq!(
+            (view.state, view.lines.len()),
+            (OrderState::Placed, cart.lines.len()),
+            "{cart:?}"
+        );
+    }
+    for cart in &unanswered {
+        buy(&mut client, cart);
+    }
+    assert_eq!(clean_audit(&mut client).orders as usize, BUYER_COUNT * CARTS_EACH);
+    // Every buyer's carts have each number of lines equally often.
+    for (line, code) in SKUS.iter().enumerate() {
+        let sold = (BUYER_COUNT * CARTS_EACH * (SKUS.len() - line) / SKUS.len()) as i64;
+        assert_eq!(stock(&mut client, code).committed, sold, "{code}");
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Reads what the server says up to a line with `word`.
+fn wait_for_line(said: &mut impl BufRead, word: &str) -> String {
+    let mut line = String::new();
+    while !line.contains(word) {
+        line.clear();
+        assert!(
+            said.read_line(&mut line).unwrap() > 0,
+            "the server ended without saying {word:?}"
+        );
+    }
+    line
+}
+
+/// A server that a client keeps from stopping for a second: it asks for a lot and takes none of it.
+fn server_with_a_lazy_client(data: &std::path::Path) -> (Child, BufReader<ChildStderr>, TcpStream) {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["serve", "--port", "0", "--shards", "1", "--data"])
+        .arg(data);
+    let command = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let line = wait_for_line(&mut said, "serving on ");
+    let address = line.split_once("serving on ").unwrap().1.split_once(": ").unwrap().0;
+    let mut client = TcpStream::connect(address).unwrap();
+    let asked = Resp::encode(&["COMMAND"]).repeat(20_000);
+    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    // The server stops reading from one that takes nothing.
+    let _ = client.write_all(&asked);
+    (child, said, client)
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once_and_says_so() {
+    for second in ["TERM", "INT"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut child, mut said, _client) = server_with_a_lazy_client(&directory.path().join("data"));
+        signal(&child, "TERM");
+        wait_for_line(&mut said, "stopping");
+        signal(&child, second);
+        let signalled = Instant::now();
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(ExitCode::Impatience as i32));
+        assert!(signalled.elapsed() < Duration::from_secs(5));
+        wait_for_line(&mut said, "second signal");
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_does_not_keep_the_server_from_stopping() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut child, mut said, _client) = server_with_a_lazy_client(&directory.path().join("data"));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    wait_for_line(&mut said, "stopped");
+}
