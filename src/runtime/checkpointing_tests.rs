@@ -257,9 +257,9 @@ impl Cluster {
         self.turn(own, 0);
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: &Event) {
         let count = self.nodes.len();
-        match event {
+        match *event {
             Event::Buy { customer, first, lines } => self.check_out(customer, first, lines),
             Event::Deliver(pick) => {
                 let full = self.pairs.iter().filter(|(_, pair)| !pair.queue.is_empty());
@@ -348,7 +348,7 @@ proptest! {
     ) {
         let mut cluster = Cluster::new(if always { SyncMode::Always } else { SyncMode::No });
         for event in events {
-            cluster.happen(event);
+            cluster.happen(&event);
         }
         for own in 0..cluster.nodes.len() {
             cluster.nodes[own].checkpointing.end();
