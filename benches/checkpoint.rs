@@ -187,18 +187,18 @@ fn fill(client: &mut Client, operations: impl Iterator<Item = Operation>) {
         if open == FILL_IN_FLIGHT {
             client.flush().expect("the server reads");
             for _ in 0..FILL_IN_FLIGHT / 2 {
-                check(client.receive().expect("the server answers").1);
+                check(&client.receive().expect("the server answers").1);
             }
             open -= FILL_IN_FLIGHT / 2;
         }
     }
     client.flush().expect("the server reads");
     for _ in 0..open {
-        check(client.receive().expect("the server answers").1);
+        check(&client.receive().expect("the server answers").1);
     }
 }
 
-fn check(reply: Reply) {
+fn check(reply: &Reply) {
     assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
 }
 
@@ -223,7 +223,7 @@ fn buy(server: &ServerProcess, items: usize, stop: &Arc<AtomicBool>, phase: &str
                     }
                     client.flush().expect("the server reads");
                     let (id, reply) = client.receive().expect("the server answers");
-                    check(reply);
+                    check(&reply);
                     took.push(open.remove(&id).expect("a reply belongs to a request").elapsed());
                 }
                 took

@@ -62,6 +62,9 @@ pub fn check_damage(disk: &Disk, witness: &Witness, random: &mut Random, trace: 
 
     let victim = *random.pick(&names);
     let changed = damage(&mut copy, &names, victim, &frames, random);
+    if changed.is_empty() {
+        return Ok(());
+    }
     let is_hit = |frame: &Frame| frame.segment == victim.number && overlap(&frame.bytes, &changed);
     let Some(first) = frames.iter().position(is_hit) else {
         return check_header(&mut copy, identity, victim, &changed, clean.end.segment.0);

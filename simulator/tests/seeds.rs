@@ -8,17 +8,23 @@ use cartwright_simulator::simulation::run;
 
 /// Seeds that once broke a promise, and which.
 const OLD_FAILURES: [(u64, &str); 8] = [
-    (9, "a shard with a segment to spare believed its log to be full"),
-    (27, "the same, with the requests behind it"),
-    (25, "ITEM.PUT was refused for units that undecided carts took"),
-    (226, "the same, with a key"),
-    (253, "the same, on another number of shards"),
+    (6, "ITEM.PUT was refused for units that undecided carts had taken"),
+    (284, "the same, in a shop that was nearly sold out"),
     (
-        245,
-        "a cart had the price of one item from before an ITEM.PUT, and of another from after a later one",
+        172,
+        "a cart had one price from before an ITEM.PUT, and another from after a later one",
     ),
-    (192, "the same, in a held cart"),
-    (1146, "a start had no room in a log that was nearly full"),
+    (102, "the same, over more shards"),
+    (
+        90,
+        "a cart took more than the limit that had been confirmed while it was on its way",
+    ),
+    (129, "the same, beside open orders"),
+    (
+        77,
+        "who asked for an order that a full disk kept from expiring was never answered",
+    ),
+    (291, "the same, with several of them"),
 ];
 
 /// How many fresh seeds are run, and for how long at most.

@@ -12,6 +12,7 @@ use crate::engine::Journal;
 use crate::engine::{LogPosition, ShardId};
 
 mod rig;
+mod truncated;
 
 /// A small log over three segments, its last record acknowledged and marked, two more behind it not synced.
 fn small_log() -> Rig {

@@ -305,3 +305,7 @@ impl Checkpointing {
         self.take_part(partition);
     }
 }
+
+#[cfg(test)]
+#[path = "checkpointing_tests.rs"]
+mod tests;
