@@ -60,7 +60,7 @@ impl Remains {
             receipts.push((cart, receipt));
             let change = match number % 6 {
                 0 => Operation::OrderConfirm { id, key: None },
-                1 | 3 => Operation::OrderCancel { id, key: None },
+                1 | 4 => Operation::OrderCancel { id, key: None },
                 _ => continue,
             };
             assert!(matches!(client.call(&change).unwrap(), Reply::State(_)));
