@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use cartwright::config::VerifyConfig;
 use cartwright::engine::ShardId;
-use cartwright::log::{DataDirectory, Generation, LogIdentity, LogStart, SEGMENT_BYTES_MIN, SegmentHeader, open_log};
+use cartwright::log::{DataDirectory, Generation, LogIdentity, LogStart, SEGMENT_BYTES_MIN, open_log};
 use cartwright::runtime::{ExitCode, verify};
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{AuditReport, Checkout, Operation, OrderView, Receipt, Reply, StockView};
 use cartwright_tools::random::Random;
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProcessError};
+use support::files::{copy_directory, cut_to_what_was_written, files_of, written_bytes};
 use support::{BINARY, Site, buy, checkout, clean_audit, connect, order, start, stock, stock_item, stop_cleanly};
 use tempfile::TempDir;
 
@@ -28,9 +29,6 @@ const CART_COUNT: usize = 18;
 
 /// Carts that are under way when the server is killed.
 const UNANSWERED_COUNT: usize = 12;
-
-/// What is left of the zeros behind a log's end: enough for a start to seal the segment.
-const SLACK_BYTES: usize = 256;
 
 const SEED: u64 = 0x0dd_b17;
 const SAMPLE_COUNT: usize = 24;
@@ -144,47 +142,12 @@ fn stock_levels(client: &mut Client) -> Vec<StockView> {
     SKUS.iter().map(|code| stock(client, code)).collect()
 }
 
-fn copy_directory(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-fn shard_directory(data: &Path, shard: u16) -> PathBuf {
-    data.join(format!("log/generation-00001/shard-{shard:03}"))
-}
-
-/// One shard's segments, in order.
 fn segments_of(data: &Path, shard: u16) -> Vec<PathBuf> {
-    let entries = fs::read_dir(shard_directory(data, shard)).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
-    paths.sort();
-    assert!(!paths.is_empty());
-    paths
+    files_of(data, shard, "log")
 }
 
 fn segments(data: &Path) -> Vec<PathBuf> {
     (0..SHARD_COUNT).flat_map(|shard| segments_of(data, shard)).collect()
-}
-
-/// Makes a segment as small as its records allow: its header says its size, and nothing else depends on it.
-fn cut_to_what_was_written(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let written = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
-    let size = (written + SLACK_BYTES)
-        .next_multiple_of(8)
-        .max(SEGMENT_BYTES_MIN as usize);
-    let mut header = SegmentHeader::decode(&bytes).unwrap();
-    header.segment_bytes = size as u64;
-    header.encode(&mut bytes);
-    fs::write(path, &bytes[..size]).unwrap();
 }
 
 /// What a start would recover, in words that tell every two states apart; or why it would refuse.
@@ -396,7 +359,13 @@ fn start_on(remains: &Remains, data: &Path, damaged: &Path, what: &str) -> Optio
         }
         Err(ServerProcessError::Ended { status, output }) => {
             assert_eq!(status.code(), Some(ExitCode::Damage as i32), "{what}: {output}");
-            assert!(output.contains(damaged.to_str().unwrap()), "{what}: {output}");
+            // Of a file that is gone, only the place is known.
+            let named = if before.is_some() {
+                damaged
+            } else {
+                damaged.parent().unwrap()
+            };
+            assert!(output.contains(named.to_str().unwrap()), "{what}: {output}");
             assert_eq!(fs::read(damaged).ok(), before, "{what}: the refused file was changed");
             Some(output)
         }
@@ -414,7 +383,7 @@ fn a_server_on_damaged_files_refuses_or_serves_everything_acknowledged() {
         let files = segments(copy.path());
         let path = random.pick(&files);
         let bytes = fs::read(path).unwrap();
-        let written = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        let written = written_bytes(&bytes);
         // Anywhere, near the end of the records, and a cut.
         let damage = match number % 4 {
             0 | 1 => Damage::Flip(random.below(bytes.len())),
@@ -443,8 +412,8 @@ fn a_server_without_a_file_that_it_needs_refuses_and_names_it() {
     let bytes = fs::metadata(remains.directory.path().join("MANIFEST")).unwrap().len() as usize;
     let first_segment = |shard| format!("log/generation-00001/shard-{shard:03}/segment-00000001.log");
     for (file, damage, reason) in [
-        (first_segment(0), Damage::Removal, "missing"),
-        (first_segment(1), Damage::Removal, "missing"),
+        (first_segment(0), Damage::Removal, "of shard 0"),
+        (first_segment(1), Damage::Removal, "of shard 1"),
         ("MANIFEST".to_owned(), Damage::Flip(bytes / 2), "damaged"),
         ("MANIFEST".to_owned(), Damage::Cut(0), "damaged"),
         ("MANIFEST".to_owned(), Damage::Cut(bytes - 1), "damaged"),

@@ -26,9 +26,10 @@ use tempfile::TempDir;
 const SHARD_COUNT: u16 = 2;
 const SEGMENT_MB: u32 = 20;
 
-/// A segment for each shard, another for each once the ballast is gone, and a little for what else there is.
-const DISK_MB: u32 = 4 * SEGMENT_MB + 4;
-const BALLAST_MB: u32 = 2 * SEGMENT_MB;
+/// A segment for each shard, two more for each once the ballast is gone, and a little for what else there is. Two,
+/// because what one shard writes down of carts that another refuses may take it to its next segment.
+const DISK_MB: u32 = 6 * SEGMENT_MB + 4;
+const BALLAST_MB: u32 = 4 * SEGMENT_MB;
 
 /// Enough items for a cart to take the log some 100 KB.
 const ITEM_COUNT: usize = 1000;
@@ -137,7 +138,7 @@ fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -207,14 +207,20 @@ impl Checkpointing {
         if self.wants_to_begin(partition) {
             self.begin(partition);
         }
-        if let Some(run) = &mut self.run
-            && run.stage == Stage::Waiting
-            && run.barriers_left == 0
-            && run.cursor.ends() <= synced
+        if self.may_publish(partition)
+            && let Some(run) = &mut self.run
         {
             run.stage = Stage::Publishing;
             self.orders.push(CheckpointOrder::Publish);
         }
+    }
+
+    /// Whether the next [`Self::advance`] publishes: the last part may be taken when nothing is left to wait for, and then
+    /// nothing else brings another turn.
+    pub fn may_publish<M: SegmentMemory>(&self, partition: &Partition<M>) -> bool {
+        self.run.as_ref().is_some_and(|run| {
+            run.stage == Stage::Waiting && run.barriers_left == 0 && run.cursor.ends() <= partition.log().synced()
+        })
     }
 
     /// Whether [`Self::take_part`] has something to take.

@@ -564,6 +564,7 @@ impl ShardLoop {
             || self.mailboxes.is_waiting()
             || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
             || self.checkpointing.wants_to_begin(&self.partition)
+            || self.checkpointing.may_publish(&self.partition)
     }
 
     /// Whether something came that no doorbell was rung for, because the shard was not parked.

@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod buyers;
+pub mod files;
 pub mod resp;
 
 use std::path::PathBuf;
