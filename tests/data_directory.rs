@@ -159,6 +159,13 @@ struct Unprivileged {
     program: PathBuf,
 }
 
+/// Makes a path the server's own.
+fn give(path: &Path) {
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
 impl Unprivileged {
     /// `None`, having said why, where it cannot be had.
     fn new() -> Option<Self> {
@@ -177,19 +184,12 @@ impl Unprivileged {
         let home = directory.path().join("home");
         fs::create_dir(&home).unwrap();
         let place = Self { directory, program };
-        place.give(&home);
+        give(&home);
         Some(place)
     }
 
     fn data(&self) -> PathBuf {
         self.directory.path().join("home/data")
-    }
-
-    /// Makes a path the server's own.
-    fn give(&self, path: &Path) {
-        if is_root() {
-            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
     }
 
     fn command(&self) -> Command {

@@ -22,9 +22,12 @@ use support::files::{cut_to_what_was_written, files_of};
 use support::resp::Resp;
 use support::{Site, buy, checkout, connect, order, stock, stock_item, stop_cleanly};
 
+/// A reader's name, its entry point, and how many cases it is given.
+type Reader = (&'static str, fn(&[u8]) -> bool, u32);
+
 /// A reader, by the name of its fuzz target, and how many inputs it gets. Those of checkpoints make room for a shard
 /// each time.
-const READERS: [(&str, fn(&[u8]) -> bool, u32); 9] = [
+const READERS: [Reader; 9] = [
     ("resp_requests", entry::resp_requests, 6000),
     ("native_frames", entry::native_frames, 6000),
     ("session", entry::session, 4000),
@@ -123,7 +126,9 @@ fn input(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(mutation(), 1..6),
     )
         .prop_map(|(mut bytes, mutations)| {
-            mutations.into_iter().for_each(|mutation| mutation.apply(&mut bytes));
+            for mutation in mutations {
+                mutation.apply(&mut bytes);
+            }
             bytes
         });
     prop_oneof![

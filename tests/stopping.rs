@@ -33,7 +33,7 @@ struct Memory {
 }
 
 fn cart(buyer: usize, number: usize) -> Checkout {
-    let lines: Vec<_> = (0..1 + number % SKUS.len()).map(|line| (SKUS[line], 1)).collect();
+    let lines: Vec<_> = (0..=number % SKUS.len()).map(|line| (SKUS[line], 1)).collect();
     checkout(
         &format!("customer-{}", number % 50),
         &format!("b{buyer}-{number}"),

@@ -333,8 +333,13 @@ impl LogScan {
         if number == SegmentNumber::FIRST {
             return Ok(());
         }
-        let opening = opening_mark(salt, bytes)
-            .map_err(|fault| damage(number, SEGMENT_HEADER_BYTES, LogFault::Opening(fault)))?;
+        let opening = opening_mark(salt, bytes).map_err(|fault| match fault {
+            // A spare segment, never begun: what is lacking is the one before it.
+            RecordFault::Empty if self.start.from == LogPosition::ZERO && number > SegmentNumber::FIRST => {
+                damage(SegmentNumber(number.0 - 1), 0, LogFault::Missing)
+            }
+            fault => damage(number, SEGMENT_HEADER_BYTES, LogFault::Opening(fault)),
+        })?;
         let from = self.start.from;
         if opening > from {
             let last_missing = SegmentNumber(number.0 - 1);

@@ -51,8 +51,16 @@ struct Line {
 pub struct CheckpointMaker {
     orders: Sender<(ShardId, CheckpointOrder)>,
     lines: Vec<Arc<Line>>,
-    news: Vec<Option<Receiver<CheckpointNews>>>,
+    ends: Vec<Option<ShardEnd>>,
     thread: JoinHandle<()>,
+}
+
+/// A shard's end of what comes back from the maker.
+struct ShardEnd {
+    news: Receiver<CheckpointNews>,
+    /// Of parts that were written. To take memory that another thread gives back would at times cost the shard
+    /// milliseconds in the allocator.
+    buffers: Receiver<Vec<u8>>,
 }
 
 /// One shard's way to the maker.
@@ -60,7 +68,7 @@ pub struct CheckpointOrders {
     shard: ShardId,
     orders: Sender<(ShardId, CheckpointOrder)>,
     line: Arc<Line>,
-    news: Receiver<CheckpointNews>,
+    end: ShardEnd,
 }
 
 impl CheckpointMaker {
@@ -80,16 +88,21 @@ impl CheckpointMaker {
             })
         };
         let lines: Vec<_> = directories.iter().map(line).collect();
-        let (senders, receivers): (Vec<_>, Vec<_>) = directories.iter().map(|_| channel()).unzip();
+        let channels = || {
+            let ((tell, news), (give_back, buffers)) = (channel(), channel());
+            ((tell, give_back), Some(ShardEnd { news, buffers }))
+        };
+        let (senders, ends): (Vec<_>, Vec<_>) = directories.iter().map(|_| channels()).unzip();
         let benches = directories
             .into_iter()
             .zip(&lines)
             .zip(senders)
             .zip(have)
-            .map(|(((directory, line), news), has_one)| Bench {
+            .map(|(((directory, line), (news, buffers)), has_one)| Bench {
                 directory,
                 line: Arc::clone(line),
                 news,
+                buffers,
                 writing: None,
                 has_one,
             })
@@ -108,7 +121,7 @@ impl CheckpointMaker {
         Ok(Self {
             orders,
             lines,
-            news: receivers.into_iter().map(Some).collect(),
+            ends,
             thread,
         })
     }
@@ -119,7 +132,7 @@ impl CheckpointMaker {
             shard,
             orders: self.orders.clone(),
             line: Arc::clone(&self.lines[shard.index()]),
-            news: self.news[shard.index()]
+            end: self.ends[shard.index()]
                 .take()
                 .expect("each shard has one way to the maker"),
         }
@@ -161,7 +174,19 @@ impl CheckpointOrders {
             return None;
         }
         self.line.has_news.store(false, Ordering::Relaxed);
-        Some(self.news.try_recv().expect("news that is announced was sent before"))
+        // The run is over: its memory is given back.
+        self.end.buffers.try_iter().for_each(drop);
+        Some(
+            self.end
+                .news
+                .try_recv()
+                .expect("news that is announced was sent before"),
+        )
+    }
+
+    /// Memory for a part.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.end.buffers.try_recv().unwrap_or_default()
     }
 }
 
@@ -170,6 +195,7 @@ struct Bench {
     directory: CheckpointDirectory,
     line: Arc<Line>,
     news: Sender<CheckpointNews>,
+    buffers: Sender<Vec<u8>>,
     /// `None` also after a failure, until the next one begins.
     writing: Option<Writing>,
     has_one: bool,
@@ -313,6 +339,8 @@ impl Bench {
                     return Err(writing.writer.too_large(part.len()));
                 }
                 writing.writer.part(&part)?;
+                // A shard that has ended meanwhile does not want it any more.
+                let _ = self.buffers.send(part);
             }
             (CheckpointOrder::Close { ends }, Some(writing)) => writing.writer.close(ends)?,
             (CheckpointOrder::Publish, _) => {

@@ -228,15 +228,14 @@ impl Checkpointing {
         self.run.as_ref().is_some_and(|run| run.stage == Stage::Taking)
     }
 
-    /// Takes the next part of the checkpoint under way; `false` when there is none.
-    pub fn take_part<M: SegmentMemory>(&mut self, partition: &mut Partition<M>) -> bool {
+    /// Takes the next part of the checkpoint under way, into `buffer`; `false` when there is none.
+    pub fn take_part<M: SegmentMemory>(&mut self, partition: &mut Partition<M>, mut buffer: Vec<u8>) -> bool {
         let Some(run) = self.run.as_mut().filter(|run| run.stage == Stage::Taking) else {
             return false;
         };
-        let mut part = Vec::new();
-        let taken = run.cursor.next_part(partition.shard(), &mut part);
+        let taken = run.cursor.next_part(partition.shard(), &mut buffer);
         if taken {
-            self.orders.push(CheckpointOrder::Part(part));
+            self.orders.push(CheckpointOrder::Part(buffer));
         } else {
             let ends = run.cursor.ends();
             run.stage = Stage::Waiting;
@@ -308,7 +307,7 @@ impl Checkpointing {
             log_bytes: partition.log().appended_bytes(),
         });
         // What pends is taken before the shard takes another step.
-        self.take_part(partition);
+        self.take_part(partition, Vec::new());
     }
 }
 

@@ -173,7 +173,7 @@ impl Cluster {
         node.partition.settle(NOW);
         node.checkpointing.advance(NOW, &mut node.partition);
         for _ in 0..parts {
-            node.checkpointing.take_part(&mut node.partition);
+            node.checkpointing.take_part(&mut node.partition, Vec::new());
         }
         node.partition.released().for_each(drop);
         for (to, message) in node.partition.messages() {

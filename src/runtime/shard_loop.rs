@@ -411,7 +411,8 @@ impl ShardLoop {
             self.pass_on_checkpoint_orders();
             while self.checkpointing.wants_parts() && self.checkpoints.has_room() && began.elapsed() < budget {
                 any = true;
-                self.checkpointing.take_part(&mut self.partition);
+                let buffer = self.checkpoints.buffer();
+                self.checkpointing.take_part(&mut self.partition, buffer);
                 self.pass_on_checkpoint_orders();
             }
             if any {
