@@ -412,8 +412,8 @@ fn a_server_without_a_file_that_it_needs_refuses_and_names_it() {
     let bytes = fs::metadata(remains.directory.path().join("MANIFEST")).unwrap().len() as usize;
     let first_segment = |shard| format!("log/generation-00001/shard-{shard:03}/segment-00000001.log");
     for (file, damage, reason) in [
-        (first_segment(0), Damage::Removal, "of shard 0"),
-        (first_segment(1), Damage::Removal, "of shard 1"),
+        (first_segment(0), Damage::Removal, "missing"),
+        (first_segment(1), Damage::Removal, "missing"),
         ("MANIFEST".to_owned(), Damage::Flip(bytes / 2), "damaged"),
         ("MANIFEST".to_owned(), Damage::Cut(0), "damaged"),
         ("MANIFEST".to_owned(), Damage::Cut(bytes - 1), "damaged"),
