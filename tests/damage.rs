@@ -359,13 +359,7 @@ fn start_on(remains: &Remains, data: &Path, damaged: &Path, what: &str) -> Optio
         }
         Err(ServerProcessError::Ended { status, output }) => {
             assert_eq!(status.code(), Some(ExitCode::Damage as i32), "{what}: {output}");
-            // Of a file that is gone, only the place is known.
-            let named = if before.is_some() {
-                damaged
-            } else {
-                damaged.parent().unwrap()
-            };
-            assert!(output.contains(named.to_str().unwrap()), "{what}: {output}");
+            assert!(output.contains(damaged.to_str().unwrap()), "{what}: {output}");
             assert_eq!(fs::read(damaged).ok(), before, "{what}: the refused file was changed");
             Some(output)
         }
