@@ -9,7 +9,7 @@ use std::process::Command;
 use cartwright::engine::{Journal, LogPosition, ShardId};
 use cartwright::log::{
     DataDirectory, DataError, Generation, GenerationEntry, LogError, LogIdentity, LogStart, LogWriter, MappedSegment,
-    RecoveredLog, SEGMENT_BYTES_MIN, SegmentFactory, SegmentNumber, open_log,
+    RecoveredLog, SEGMENT_BYTES_MIN, SegmentFactory, SegmentNumber, open_log, truncate_log,
 };
 use tempfile::TempDir;
 
@@ -439,4 +439,68 @@ fn a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was()
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     let data = DataDirectory::open_read_only(directory.path()).unwrap();
     assert_eq!(read(&data, FIRST).unwrap().0, [b"still room"]);
+}
+
+#[test]
+fn what_a_crash_leaves_of_dropped_generations_is_removed_and_never_listed_again() {
+    let directory = TempDir::new().unwrap();
+    killed_server(directory.path());
+    let mut data = DataDirectory::open(directory.path()).unwrap();
+    read(&data, FIRST).unwrap().1.close().unwrap();
+    data.begin_incarnation(3, SEGMENT_BYTES).unwrap();
+    let first = directory.path().join("log/generation-00001");
+    let copy = directory.path().join("copy");
+    fs::rename(&first, &copy).unwrap();
+    fs::create_dir(&first).unwrap();
+    assert_eq!(data.drop_older_generations().unwrap(), 1);
+    assert!(!first.exists());
+    assert_eq!(data.drop_older_generations().unwrap(), 0, "the newest stays");
+    drop(data);
+
+    // The manifest was written, and then the power was cut.
+    fs::rename(&copy, &first).unwrap();
+    drop(DataDirectory::open_read_only(directory.path()).unwrap());
+    assert!(first.exists(), "whoever only reads removes nothing");
+    let mut data = DataDirectory::open(directory.path()).unwrap();
+    assert!(!first.exists());
+    let manifest = data.manifest();
+    assert_eq!((manifest.generations.len(), manifest.begins_with_nothing()), (1, false));
+    let incarnation = data.begin_incarnation(2, SEGMENT_BYTES).unwrap();
+    assert_eq!(incarnation.generation, Generation(3), "no number is used twice");
+}
+
+#[test]
+fn a_truncated_log_goes_on_and_is_read_from_its_checkpoint_only() {
+    let directory = TempDir::new().unwrap();
+    killed_server(directory.path());
+    let data = DataDirectory::open(directory.path()).unwrap();
+    let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
+    append(&mut writer, &factory, 40);
+    sync(&mut writer);
+    let last = writer.last();
+    let truncated = truncate_log(data.path(), FIRST, LogPosition(30)).unwrap();
+    assert!(truncated.segments >= 2 && truncated.bytes == truncated.segments * SEGMENT_BYTES);
+    assert_eq!(truncate_log(data.path(), FIRST, LogPosition(30)).unwrap().segments, 0);
+    assert!(!segment_path(directory.path(), truncated.segments).exists());
+    assert!(segment_path(directory.path(), truncated.segments + 1).exists());
+    append(&mut writer, &factory, 5);
+    drop((writer, data));
+
+    let data = DataDirectory::open(directory.path()).unwrap();
+    assert!(matches!(read(&data, FIRST), Err(error) if error.is_truncated()));
+    let start = LogStart {
+        from: LogPosition(30),
+        synced: last,
+    };
+    let mut positions = Vec::new();
+    let mut on_record = |position: LogPosition, payload: &[u8]| {
+        assert_eq!(payload, self::payload(position.0));
+        positions.push(position.0);
+        Ok::<_, Infallible>(())
+    };
+    let log = open_log(&data, FIRST, SEGMENT_BYTES, start, &mut on_record).unwrap();
+    assert_eq!(log.end().0, last.0 + 5);
+    let (mut writer, factory) = log.into_writer().unwrap();
+    assert_eq!(positions, (31..=last.0 + 5).collect::<Vec<_>>());
+    append(&mut writer, &factory, 1);
 }

@@ -15,6 +15,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -36,9 +37,9 @@ const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".checkpoint";
 const DAMAGED_SUFFIX: &str = ".checkpoint.damaged";
 
-/// How much of a checkpoint is written between two syncs of it. Left to the end, its sync would hold up those of the
-/// logs on the same disk.
-const SYNC_INTERVAL_BYTES: u64 = 8 << 20;
+/// How much of a checkpoint is written between two syncs of it. The more, the longer the logs' syncs on the same disk
+/// wait behind one of these.
+const SYNC_INTERVAL_BYTES: u64 = 1 << 20;
 
 /// How many whole checkpoints of a shard are kept.
 pub const CHECKPOINTS_KEPT: usize = 2;
@@ -270,8 +271,8 @@ impl CheckpointWriter {
             .context("write the checkpoint", &self.temporary)
     }
 
-    /// Adds the next part.
-    pub fn part(&mut self, payload: &[u8]) -> Result<(), StorageError> {
+    /// Adds the next part. Now and then syncs what there is, and then tells how long that took.
+    pub fn part(&mut self, payload: &[u8]) -> Result<Option<Duration>, StorageError> {
         assert!(
             payload.len() <= PART_BYTES_MAX as usize,
             "a part is at most {PART_BYTES_MAX} bytes"
@@ -283,12 +284,14 @@ impl CheckpointWriter {
         self.write(payload)?;
         if self.bytes - self.synced_bytes >= SYNC_INTERVAL_BYTES {
             self.synced_bytes = self.bytes;
+            let began = Instant::now();
             self.file
                 .get_ref()
                 .sync_data()
                 .context("sync the checkpoint", &self.temporary)?;
+            return Ok(Some(began.elapsed()));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What a part of `bytes` bytes, more than [`PART_BYTES_MAX`], is refused with.

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpointing::CheckpointOrder;
+use super::shared::Shared;
 use crate::engine::{LogPosition, ShardId};
 use crate::log::{
     CHECKPOINTS_KEPT, CheckpointDirectory, CheckpointWriter, DataDirectory, PART_BYTES_MAX, StorageError, truncate_log,
 };
-use crate::net::{Cause, Doorbell};
+use crate::net::Cause;
 
 /// Parts that all shards together may have on their way to the disk, in bytes; each shard may go over its share by one
 /// part.
-pub const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 
 /// Smallest share of a shard in [`IN_FLIGHT_BYTES_MAX`].
 const IN_FLIGHT_BYTES_MIN: usize = 256 << 10;
@@ -77,7 +78,7 @@ impl CheckpointMaker {
         data: DataDirectory,
         directories: Vec<CheckpointDirectory>,
         have: Vec<bool>,
-        doorbells: Arc<[Doorbell]>,
+        shared: Arc<Shared>,
     ) -> std::io::Result<Self> {
         let share = (IN_FLIGHT_BYTES_MAX / directories.len()).max(IN_FLIGHT_BYTES_MIN);
         let line = |_| {
@@ -108,11 +109,7 @@ impl CheckpointMaker {
             })
             .collect();
         let (orders, incoming) = channel();
-        let mut work = Work {
-            data,
-            benches,
-            doorbells,
-        };
+        let mut work = Work { data, benches, shared };
         let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || {
             while let Ok((shard, order)) = incoming.recv() {
                 work.carry_out(shard, order);
@@ -210,7 +207,7 @@ struct Writing {
 struct Work {
     data: DataDirectory,
     benches: Vec<Bench>,
-    doorbells: Arc<[Doorbell]>,
+    shared: Arc<Shared>,
 }
 
 impl Work {
@@ -221,8 +218,14 @@ impl Work {
             _ => 0,
         };
         match bench.carry_out(order) {
-            Ok(None) => {}
-            Ok(Some(written)) => {
+            Ok(Done::Quickly) => {}
+            Ok(Done::Synced(took)) => {
+                // The logs share the disk: they get as much of its time. A stop has nothing else to wait for.
+                if !self.shared.is_stopping() {
+                    std::thread::sleep(took);
+                }
+            }
+            Ok(Done::Published(written)) => {
                 let bytes = written.bytes;
                 bench.has_one = true;
                 self.clear_up(shard, &written);
@@ -247,7 +250,7 @@ impl Work {
         let before = line.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let half = line.in_flight_bytes_max / 2;
         if before > half && before - bytes <= half {
-            self.doorbells[shard.index()].ring(Cause::Mail);
+            self.shared.doorbells[shard.index()].ring(Cause::Mail);
         }
     }
 
@@ -256,7 +259,7 @@ impl Work {
         // A shard that has ended meanwhile does not want it any more.
         let _ = bench.news.send(news);
         bench.line.has_news.store(true, Ordering::Release);
-        self.doorbells[shard.index()].ring(Cause::Mail);
+        self.shared.doorbells[shard.index()].ring(Cause::Mail);
     }
 
     /// Removes what the checkpoints kept stand for. The log stays from the older one on, so that it can take the place
@@ -315,6 +318,14 @@ fn remove_superfluous(data: &DataDirectory, directory: &CheckpointDirectory) -> 
     }
 }
 
+/// What carrying out an order came to.
+enum Done {
+    Quickly,
+    /// It synced, which took so long.
+    Synced(Duration),
+    Published(Written),
+}
+
 /// A checkpoint that stands.
 struct Written {
     begins: LogPosition,
@@ -323,7 +334,7 @@ struct Written {
 }
 
 impl Bench {
-    fn carry_out(&mut self, order: CheckpointOrder) -> Result<Option<Written>, StorageError> {
+    fn carry_out(&mut self, order: CheckpointOrder) -> Result<Done, StorageError> {
         match (order, &mut self.writing) {
             (CheckpointOrder::Begin { begins }, _) => {
                 // One given up is removed before.
@@ -338,14 +349,15 @@ impl Bench {
                 if part.len() > PART_BYTES_MAX as usize {
                     return Err(writing.writer.too_large(part.len()));
                 }
-                writing.writer.part(&part)?;
+                let synced = writing.writer.part(&part)?;
                 // A shard that has ended meanwhile does not want it any more.
                 let _ = self.buffers.send(part);
+                return Ok(synced.map_or(Done::Quickly, Done::Synced));
             }
             (CheckpointOrder::Close { ends }, Some(writing)) => writing.writer.close(ends)?,
             (CheckpointOrder::Publish, _) => {
                 if let Some(writing) = self.writing.take() {
-                    return Ok(Some(Written {
+                    return Ok(Done::Published(Written {
                         bytes: writing.writer.publish()?,
                         begins: writing.begins,
                         began: writing.began,
@@ -355,6 +367,6 @@ impl Bench {
             // The rest of one that was given up.
             (CheckpointOrder::Part(_) | CheckpointOrder::Close { .. }, None) => {}
         }
-        Ok(None)
+        Ok(Done::Quickly)
     }
 }

@@ -132,8 +132,7 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
         .map(|factory| CheckpointDirectory::new(&data, factory.identity()))
         .collect();
     let mut checkpoint_maker =
-        CheckpointMaker::start(data, directories, have_checkpoints, Arc::clone(&shared.doorbells))
-            .map_err(StartError::Thread)?;
+        CheckpointMaker::start(data, directories, have_checkpoints, Arc::clone(&shared)).map_err(StartError::Thread)?;
     let connections_max = connections_max(config);
     let map = ShardMap::new(shard_count);
     let mut listener = Some(listener);

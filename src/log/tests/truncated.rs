@@ -58,15 +58,22 @@ proptest! {
     #[test]
     fn a_truncated_log_tells_everything_behind_its_checkpoint(
         actions in many_actions(),
-        later in many_actions(),
+        later in proptest::collection::vec(action(), 0..20),
         begins: prop::sample::Index,
+        between_segments: bool,
         ends: prop::sample::Index,
         lost in proptest::collection::vec(any::<bool>(), 1..40),
     ) {
         let mut rig = Rig::new();
         rig.run(&actions);
         let synced = rig.writer.synced().0;
-        let begins = begins.index(synced as usize + 1) as u64;
+        let mut places: Vec<_> = (0..=synced).collect();
+        if between_segments {
+            places = openings(&rig.cache()).into_iter().flatten().map(|opening| opening.0).collect();
+            places.retain(|&opening| opening <= synced);
+            places.push(synced);
+        }
+        let begins = *begins.get(&places);
         let ends = begins + ends.index((synced - begins) as usize + 1) as u64;
         let dropped = segments_below(openings(&rig.cache()), LogPosition(begins));
         rig.run(&later);
