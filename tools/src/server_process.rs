@@ -28,6 +28,9 @@ const OUTPUT_LINES_MAX: usize = 200;
 /// How many free ports are tried: another process may take one between asking for it and using it.
 const PORT_TRIES_MAX: u32 = 5;
 
+/// What a server says last of its start.
+const SERVING: &str = "serving on ";
+
 /// How often a start or a stop is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -198,6 +201,11 @@ impl Output {
         })
     }
 
+    fn contains(&self, text: &str) -> bool {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().any(|line| line.contains(text))
+    }
+
     fn text(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().flat_map(|line| ["    ", line, "\n"]).collect()
@@ -260,7 +268,8 @@ impl ServerProcess {
                     output: self.output(),
                 });
             }
-            if self.answers() {
+            // It serves a moment before it says so, and callers read what a start says.
+            if self.has_said_that_it_serves() && self.answers() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -272,6 +281,10 @@ impl ServerProcess {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    fn has_said_that_it_serves(&self) -> bool {
+        self.output.contains(SERVING)
     }
 
     fn answers(&self) -> bool {
