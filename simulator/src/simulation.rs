@@ -500,11 +500,11 @@ impl Simulation {
         self.sell_all()?;
         self.read_everything()?;
         self.checker.check_all_refused(&self.witness.shop)?;
+        self.rest()?;
         let server = self.server.as_ref().expect("a server runs between starts");
         let hash = server.state_hash();
         self.come_back(Crash::Kill, hash)?;
         self.checkpoints.clear();
-        self.rest()?;
         self.come_back(Crash::PowerCut(0), hash)?;
         self.shard_count = self.shard_count % 8 + 1;
         self.come_back(Crash::PowerCut(0), hash)?;
