@@ -110,7 +110,7 @@ impl Checker {
     pub fn check_news(&self, witness: &mut Witness, recovering: bool) -> Checked {
         for news in std::mem::take(&mut witness.news) {
             match news {
-                News::Made(id, key) => self.check_made(id, key.as_ref(), &witness.shop, recovering)?,
+                News::Made(id, key) => self.check_made(id, &key, &witness.shop, recovering)?,
                 News::Answered(key) if !recovering => self.check_answered(&key, witness)?,
                 News::Answered(_) => {}
             }
@@ -125,11 +125,8 @@ impl Checker {
         with_key.map(|attempt| attempt.sent).min()
     }
 
-    fn check_made(&self, id: OrderId, key: Option<&KeyRecord>, shop: &Shop, recovering: bool) -> Checked {
+    fn check_made(&self, id: OrderId, record: &KeyRecord, shop: &Shop, recovering: bool) -> Checked {
         let order = shop.order(id).expect("an order that was just made");
-        let Some(record) = key else {
-            return Err(violation!("order {id} was made without a key"));
-        };
         let scoped = (record.scope.clone(), record.key.clone());
         let lines: Vec<_> = order
             .lines

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cartwright::engine::{
-    Allocations, KEY_RETENTION_MS, KeptReply, KeyRecord, LogPosition, OrderChange, Record, Scope,
+    Allocations, KEY_RETENTION_MS, KeptReply, KeyRecord, LogPosition, OrderChange, PackedOrder, Record, Scope, ShardId,
+    Timestamp,
 };
-use cartwright::engine::{Order as OrderRecord, ShardId, Timestamp};
 use cartwright::log::Generation;
 use cartwright_protocol::{
     Amount, Currency, Customer, ItemView, Key, LineView, Location, OrderId, OrderState, OrderSummary, OrderView,
@@ -17,6 +17,17 @@ use cartwright_protocol::{
 
 use crate::violation::Checked;
 use crate::{promise, violation};
+
+/// The use of the key that an order came with.
+pub fn key_of(order: &PackedOrder) -> KeyRecord {
+    KeyRecord {
+        scope: Scope::Customer(order.customer()),
+        key: order.key(),
+        fingerprint: order.fingerprint(),
+        at: order.created_at(),
+        reply: KeptReply::Receipt(order.receipt()),
+    }
+}
 
 /// How many changes the shop has seen: what was true when.
 pub type Version = u64;
@@ -499,21 +510,20 @@ impl Shop {
         }
     }
 
-    fn make_order(&mut self, source: Source, order: &OrderRecord, latest: Timestamp) -> Checked {
-        let OrderRecord {
-            id, customer, state, ..
-        } = order;
+    fn make_order(&mut self, source: Source, order: &PackedOrder, latest: Timestamp) -> Checked {
+        let (id, customer, state) = (&order.id(), &order.customer(), order.state());
         promise!(
             id.slot() == customer.slot(),
             "order {id} carries another slot than {customer}'s"
         );
-        promise!(order.created_at <= latest, "order {id} was made in the future");
+        promise!(order.created_at() <= latest, "order {id} was made in the future");
         promise!(!self.orders.contains_key(id), "order {id} was made twice");
         let list = self.customers.entry(customer.clone()).or_default();
         list.insert(list.partition_point(|other| other < id), *id);
         let mut total = 0;
         let mut lines = Vec::new();
-        for line in &order.lines {
+        for line in order.lines() {
+            let sku = line.sku();
             let allocations = match &line.allocations {
                 Allocations::Main => vec![(Location::main(), line.ordered)],
                 Allocations::Split(parts) => parts
@@ -523,12 +533,12 @@ impl Shop {
             };
             let sum: u64 = allocations.iter().map(|&(_, units)| u64::from(units)).sum();
             promise!(
-                sum == u64::from(line.ordered) && line.cancelled == 0,
+                sum == u64::from(line.ordered),
                 "order {id} takes {sum} units for a line of {line:?}"
             );
             total += line.price.minor_units() * u64::from(line.ordered);
             lines.push(Line {
-                sku: line.sku.clone(),
+                sku,
                 price: line.price,
                 ordered: line.ordered,
                 cancelled: 0,
@@ -538,9 +548,9 @@ impl Shop {
         let skus: BTreeSet<&Sku> = lines.iter().map(|line| &line.sku).collect();
         promise!(skus.len() == lines.len(), "order {id} has two lines of one SKU");
         promise!(
-            total == order.total.minor_units(),
+            total == order.total().minor_units(),
             "order {id} totals {} and not {total}",
-            order.total.minor_units()
+            order.total().minor_units()
         );
         let held = match state {
             OrderState::Held => true,
@@ -548,9 +558,9 @@ impl Shop {
             other => return Err(violation!("order {id} begins {other}")),
         };
         promise!(
-            held == order.expires_at.is_some(),
+            held == order.expires_at().is_some(),
             "order {id} is {state} and expires at {:?}",
-            order.expires_at
+            order.expires_at()
         );
         let units = if held { (1, 0) } else { (0, 1) };
         for line in &lines {
@@ -567,17 +577,17 @@ impl Shop {
         self.order_lines += lines.len() as u64;
         let value = Order {
             customer: customer.clone(),
-            state: *state,
-            currency: order.currency,
-            total: order.total,
-            created_at: order.created_at,
-            updated_at: order.updated_at,
-            expires_at: order.expires_at,
+            state: order.state(),
+            currency: order.currency(),
+            total: order.total(),
+            created_at: order.created_at(),
+            updated_at: order.updated_at(),
+            expires_at: order.expires_at(),
             lines,
         };
         let version = self.version;
         self.orders.insert(*id, vec![Versioned { version, source, value }]);
-        Ok(())
+        self.keep(source, Some(&key_of(order)), latest)
     }
 
     fn move_order(

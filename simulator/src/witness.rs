@@ -14,7 +14,7 @@ use cartwright::log::Generation;
 use cartwright_protocol::OrderId;
 
 use crate::disk::{Disk, MappedFile, SegmentName};
-use crate::shop::{Change, Movement, Shop, Source, Version};
+use crate::shop::{Change, Movement, Shop, Source, Version, key_of};
 use crate::storage::{Frame, PAYLOAD};
 use crate::violation::Checked;
 use crate::{promise, violation};
@@ -72,7 +72,7 @@ impl Transaction {
 #[derive(Clone, Debug)]
 pub enum News {
     /// An order was made.
-    Made(OrderId, Option<KeyRecord>),
+    Made(OrderId, KeyRecord),
     /// A request with a key was answered without changing anything.
     Answered(KeyRecord),
 }
@@ -300,12 +300,12 @@ impl Witness {
         match &change {
             Change::Alone(Record::OrderChanged {
                 change: OrderChange::Made(order),
-                key,
+                ..
             })
             | Change::Transaction {
                 change: OrderChange::Made(order),
-                key,
-            } => self.news.push(News::Made(order.id, key.clone())),
+                ..
+            } => self.news.push(News::Made(order.id(), key_of(order))),
             Change::Alone(Record::Answered { key }) => self.news.push(News::Answered(key.clone())),
             _ => {}
         }

@@ -8,16 +8,16 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Sku, Slot};
+use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Slot};
 
 use super::hashing::Fingerprint;
 use super::idempotency::{KeptReply, KeyRecord, Scope};
 use super::ids::{LogPosition, ShardId, Timestamp};
 use super::inventory::{Allocations, Item};
 use super::message::{ReplyTo, Request, ShardMessage};
-use super::orders::Order;
+use super::packed_order::PackedOrder;
 use super::shard::Step;
-use super::slots::SlotState;
+use super::slots::{KeptKey, SlotState};
 use super::state::{Counts, State};
 
 /// A step of an audit, between the coordinator and every shard.
@@ -304,7 +304,7 @@ impl Scan {
                 self.count_item(item);
             }
             for order in slot.orders() {
-                things += order.lines.len() as u64;
+                things += u64::from(order.line_count());
                 self.count_order(order);
             }
             let hash = slot_hash(&mut self.fingerprint, number, slot);
@@ -321,24 +321,26 @@ impl Scan {
         let sum = &mut self.balance[item.sku.slot().index()];
         for (location, level) in item.levels() {
             for (held, units) in [(true, level.held), (false, level.committed)] {
-                let value = coefficient(&mut self.fingerprint, &item.sku, location, held).wrapping_mul(units as u64);
+                let value =
+                    coefficient(&mut self.fingerprint, item.sku.as_bytes(), location, held).wrapping_mul(units as u64);
                 *sum = sum.wrapping_add(value);
             }
         }
     }
 
-    fn count_order(&mut self, order: &Order) {
+    fn count_order(&mut self, order: &PackedOrder) {
         let Some(held) = order.open_units_are_held() else {
             return;
         };
-        for line in &order.lines {
-            let sum = &mut self.balance[line.sku.slot().index()];
+        for line in order.lines() {
+            let sku = line.sku_bytes();
+            let sum = &mut self.balance[Slot::of(sku).index()];
             let mut take = |location: &str, units: u32| {
-                let value = coefficient(&mut self.fingerprint, &line.sku, location, held).wrapping_mul(units.into());
+                let value = coefficient(&mut self.fingerprint, sku, location, held).wrapping_mul(units.into());
                 *sum = sum.wrapping_sub(value);
             };
             match &line.allocations {
-                Allocations::Main => take(Location::MAIN, line.ordered - line.cancelled),
+                Allocations::Main => take(Location::MAIN, line.ordered),
                 Allocations::Split(parts) => {
                     for part in parts {
                         take(part.location.as_str(), part.quantity);
@@ -360,10 +362,10 @@ fn item_balances(item: &Item) -> bool {
     })
 }
 
-fn coefficient(fingerprint: &mut Fingerprint, sku: &Sku, location: &str, held: bool) -> u64 {
+fn coefficient(fingerprint: &mut Fingerprint, sku: &[u8], location: &str, held: bool) -> u64 {
     fingerprint
         .begin(u8::from(held))
-        .bytes(sku.as_bytes())
+        .bytes(sku)
         .bytes(location.as_bytes())
         .finish()
 }
@@ -388,7 +390,7 @@ fn slot_hash(fingerprint: &mut Fingerprint, number: Slot, slot: &SlotState) -> u
         .fold(0, u64::wrapping_add);
     let keys = slot
         .keys()
-        .map(|key| key_hash(fingerprint, key))
+        .map(|key| kept_key_hash(fingerprint, key))
         .fold(0, u64::wrapping_add);
     let sum = items.wrapping_add(orders).wrapping_add(keys);
     if slot.order_sequence == 0 {
@@ -421,23 +423,23 @@ fn item_hash(fingerprint: &mut Fingerprint, item: &Item) -> u64 {
     fingerprint.finish()
 }
 
-fn order_hash(fingerprint: &mut Fingerprint, order: &Order) -> u64 {
+fn order_hash(fingerprint: &mut Fingerprint, order: &PackedOrder) -> u64 {
     fingerprint
         .begin(2)
-        .integer(order.id.to_integer())
-        .bytes(order.customer.as_bytes())
-        .integer(order.state as u64)
-        .bytes(order.currency.as_bytes())
-        .integer(order.total.minor_units())
-        .integer(order.created_at.unix_ms())
-        .integer(order.updated_at.unix_ms())
-        .integer(order.expires_at.map_or(0, Timestamp::unix_ms));
-    for line in &order.lines {
+        .integer(order.id().to_integer())
+        .bytes(order.customer_bytes())
+        .integer(order.state() as u64)
+        .bytes(order.currency().as_bytes())
+        .integer(order.total().minor_units())
+        .integer(order.created_at().unix_ms())
+        .integer(order.updated_at().unix_ms())
+        .integer(order.expires_at().map_or(0, Timestamp::unix_ms));
+    for line in order.lines() {
         fingerprint
-            .bytes(line.sku.as_bytes())
+            .bytes(line.sku_bytes())
             .integer(line.price.minor_units())
             .integer(line.ordered.into())
-            .integer(line.cancelled.into());
+            .integer(order.cancelled_units(&line).into());
         if let Allocations::Split(parts) = &line.allocations {
             for part in parts {
                 fingerprint
@@ -447,6 +449,18 @@ fn order_hash(fingerprint: &mut Fingerprint, order: &Order) -> u64 {
         }
     }
     fingerprint.finish()
+}
+
+fn kept_key_hash(fingerprint: &mut Fingerprint, kept: KeptKey<'_>) -> u64 {
+    match kept {
+        KeptKey::Order(order) => fingerprint
+            .begin(5)
+            .integer(order.id().to_integer())
+            .bytes(order.key_bytes())
+            .integer(order.fingerprint())
+            .finish(),
+        KeptKey::Record(record) => key_hash(fingerprint, record),
+    }
 }
 
 fn key_hash(fingerprint: &mut Fingerprint, record: &KeyRecord) -> u64 {

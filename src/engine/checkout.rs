@@ -1,20 +1,22 @@
 //! The parts of a step about checkouts: a cart becomes an order.
 
 use cartwright_protocol::{
-    AMOUNT_MAX, Amount, CART_LINES_MAX, CartLine, Checkout, Currency, Customer, Error, ErrorCode, OrderId, OrderState,
+    AMOUNT_MAX, Amount, CART_LINES_MAX, CartLine, Checkout, Currency, Customer, Error, ErrorCode, OrderId,
     QUANTITY_MAX, Reply, Sku,
 };
 use compact_str::format_compact;
 use hashbrown::HashMap;
 
 use super::hashing::TableHasher;
-use super::idempotency::{KeptReply, KeyUse};
+use super::idempotency::KeyUse;
 use super::ids::LogPosition;
 use super::inventory::{Allocations, StockChange};
 use super::message::ReplyTo;
-use super::orders::{Order, OrderChange, OrderLine};
+use super::orders::OrderChange;
+use super::packed_order::{OrderHeader, PackedOrder};
 use super::record::Record;
 use super::shard::Step;
+use super::slots::ORDER_SEQUENCE_MAX;
 use super::state::Pending;
 use super::transaction::{InFlight, PieceLine, Purpose, Verdict};
 
@@ -23,7 +25,7 @@ const MERGE_BY_COMPARISON_MAX: usize = 16;
 
 impl Step<'_> {
     /// `CHECKOUT`. A cart whose items and customer all live here is one record.
-    pub fn checkout(&mut self, reply_to: ReplyTo, checkout: Checkout, key: Option<KeyUse>) {
+    pub fn checkout(&mut self, reply_to: ReplyTo, checkout: Checkout, key: KeyUse) {
         let Checkout {
             customer,
             hold_ms,
@@ -47,15 +49,15 @@ impl Step<'_> {
                 Ok(()) => {
                     if let Err(error) = self.check_limits(&customer, &lines) {
                         let purpose = Purpose::Checkout { customer, hold_ms };
-                        return self.refuse_behind_decisions(reply_to, key, purpose, error);
+                        return self.refuse_behind_decisions(reply_to, Some(key), purpose, error);
                     }
                     let currency = currency.expect("a cart has a line, and a line a currency");
-                    let (reply, after) = self.checkout_here(customer, hold_ms, currency, lines, key);
+                    let (reply, after) = self.checkout_here(customer, hold_ms, currency, lines, &key);
                     return self.answer(reply_to, reply, after);
                 }
                 Err(Verdict::Refused(error, sku)) => {
                     let reveals = self.shard.state.slot(sku.slot()).changed_at;
-                    let (reply, after) = self.refuse(key, error, reveals);
+                    let (reply, after) = self.refuse(Some(key), error, reveals);
                     return self.answer(reply_to, reply, after);
                 }
                 Err(Verdict::Wait(_)) => waits = true,
@@ -66,7 +68,7 @@ impl Step<'_> {
         self.begin_transaction(
             InFlight {
                 reply_to: Some(reply_to),
-                key,
+                key: Some(key),
                 purpose,
             },
             stock,
@@ -139,18 +141,18 @@ impl Step<'_> {
         hold_ms: Option<u32>,
         currency: Currency,
         lines: Vec<PieceLine>,
-        key: Option<KeyUse>,
+        key: &KeyUse,
     ) -> (Reply, LogPosition) {
-        let made = self.make_order(customer, hold_ms, currency, lines).and_then(|order| {
-            let reply = KeptReply::Receipt(order.receipt());
-            let answer = reply.to_reply();
-            let key = key.map(|key| key.answered(self.shard.now, reply));
-            let record = Record::OrderChanged {
-                change: OrderChange::Made(order),
-                key,
-            };
-            self.append_if_room(record).map(|(position, _)| (answer, position))
-        });
+        let made = self
+            .make_order(&customer, hold_ms, currency, lines, key)
+            .and_then(|order| {
+                let answer = Reply::Receipt(order.receipt());
+                let record = Record::OrderChanged {
+                    change: OrderChange::Made(order),
+                    key: None,
+                };
+                self.append_if_room(record).map(|(position, _)| (answer, position))
+            });
         made.unwrap_or_else(|error| (Reply::Error(error), LogPosition::ZERO))
     }
 
@@ -161,9 +163,9 @@ impl Step<'_> {
             let Some(limit) = line.limit else { continue };
             let state = &self.shard.state;
             let slot = state.slot(customer.slot());
-            let settled = slot.orders_of(customer).iter().filter_map(|&id| slot.order(id));
+            let settled = slot.orders_of(customer, None);
             let decided = state.pending.values().filter_map(Pending::order_made);
-            let orders = settled.chain(decided.filter(|order| order.customer == *customer));
+            let orders = settled.chain(decided.filter(|order| order.customer_bytes() == customer.as_bytes()));
             let open: u64 = orders.map(|order| u64::from(order.open_units(&line.sku))).sum();
             if open + u64::from(line.quantity) > u64::from(limit.units()) {
                 let (sku, wanted, limit) = (&line.sku, line.quantity, limit.units());
@@ -176,13 +178,16 @@ impl Step<'_> {
 
     /// The order that these reserved or checked lines make. Gives it the next id of its slot; the record makes it so.
     pub fn make_order(
-        &self,
-        customer: Customer,
+        &mut self,
+        customer: &Customer,
         hold_ms: Option<u32>,
         currency: Currency,
         mut lines: Vec<PieceLine>,
-    ) -> Result<Order, Error> {
-        lines.sort_by_key(|line| line.cart_index);
+        key: &KeyUse,
+    ) -> Result<PackedOrder, Error> {
+        if !lines.is_sorted_by_key(|line| line.cart_index) {
+            lines.sort_unstable_by_key(|line| line.cart_index);
+        }
         let total = lines
             .iter()
             .try_fold(Amount::default(), |sum, line| sum.plus_line(line.price, line.quantity));
@@ -193,28 +198,24 @@ impl Step<'_> {
             )
         })?;
         let slot = customer.slot();
-        let id = OrderId::new(slot, self.shard.state.slot(slot).order_sequence + 1);
-        let line = |line: PieceLine| OrderLine {
-            sku: line.sku,
-            price: line.price,
-            ordered: line.quantity,
-            cancelled: 0,
-            allocations: line.allocations,
-        };
-        Ok(Order {
-            id,
+        let sequence = self.shard.state.slot(slot).order_sequence + 1;
+        if sequence > ORDER_SEQUENCE_MAX {
+            return Err(self.shard.busy("orders in one slot", ORDER_SEQUENCE_MAX as usize));
+        }
+        let packer = &mut self.shard.order_packer;
+        packer.begin(&OrderHeader {
+            id: OrderId::new(slot, sequence),
             customer,
-            state: if hold_ms.is_some() {
-                OrderState::Held
-            } else {
-                OrderState::Placed
-            },
+            key: &key.key,
+            fingerprint: key.fingerprint,
             currency,
             total,
             created_at: self.shard.now,
-            updated_at: self.shard.now,
-            expires_at: hold_ms.map(|ms| self.shard.now.plus_ms(ms.into())),
-            lines: lines.into_iter().map(line).collect(),
-        })
+            hold_ms,
+        });
+        for line in &lines {
+            packer.line(&line.sku, line.price, line.quantity, &line.allocations);
+        }
+        Ok(packer.finish())
     }
 }

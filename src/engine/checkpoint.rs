@@ -11,13 +11,13 @@ use hashbrown::HashMap;
 
 use super::hashing::TableHasher;
 use super::idempotency::KeyRecord;
-use super::ids::{LogPosition, ShardId, ShardMap, TransactionId};
+use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::{Item, Level};
 use super::limits::EngineLimits;
-use super::orders::Order;
+use super::packed_order::PackedOrder;
 use super::record::RecordError;
 use super::shard::Shard;
-use super::slots::SlotState;
+use super::slots::{KeptKey, SlotState};
 use super::state::{Pending, State};
 
 /// How many orders one part holds at most: what bounds the pause of a slot in which one customer has very many.
@@ -87,9 +87,11 @@ pub enum Part {
         position: LogPosition,
         /// The largest order sequence number given out.
         order_sequence: u64,
+        /// Keys used before are forgotten, those of orders, too.
+        keys_from: Timestamp,
         /// Its items.
         items: Vec<ItemImage>,
-        /// Its keys.
+        /// Its keys, but for those of orders.
         keys: Vec<KeyRecord>,
     },
     /// Some orders of a slot: those up to a sequence number and above that of the part before.
@@ -101,7 +103,7 @@ pub enum Part {
         /// The largest sequence number that belongs to this part.
         sequence_last: u64,
         /// The orders.
-        orders: Vec<Order>,
+        orders: Vec<PackedOrder>,
     },
 }
 
@@ -221,7 +223,8 @@ impl CheckpointCursor {
                         Stage::Slot(slot + 1)
                     };
                     let orders = (after + 1..=last)
-                        .filter_map(|sequence| state.order(OrderId::new(slot_at(slot), sequence)).cloned())
+                        .filter_map(|sequence| state.order(OrderId::new(slot_at(slot), sequence)))
+                        .map(PackedOrder::unlinked)
                         .collect();
                     Part::Orders {
                         slot: slot as u16,
@@ -251,8 +254,15 @@ fn slot_part(index: usize, position: LogPosition, state: &SlotState) -> Part {
         slot: index as u16,
         position,
         order_sequence: state.order_sequence,
+        keys_from: state.keys_from(),
         items: state.items().map(ItemImage::of).collect(),
-        keys: state.keys().cloned().collect(),
+        keys: state
+            .keys()
+            .filter_map(|kept| match kept {
+                KeptKey::Order(_) => None,
+                KeptKey::Record(record) => Some(record.clone()),
+            })
+            .collect(),
     }
 }
 
@@ -292,6 +302,7 @@ impl Restore {
                 return Err(refused(format!("slot {slot} is not one of shard {shard}")));
             }
         }
+        self.check_orders(&part).map_err(refused)?;
         self.part_count += 1;
         match part {
             Part::Pending(pending) => self.state.pending.extend(pending),
@@ -299,13 +310,14 @@ impl Restore {
                 slot,
                 position,
                 order_sequence,
+                keys_from,
                 items,
                 keys,
             } => {
                 self.positions.slots[usize::from(slot)] = position;
                 let items = items.into_iter().map(ItemImage::restore);
                 self.state
-                    .restore_slot(slot_at(slot.into()), order_sequence, items, keys);
+                    .restore_slot(slot_at(slot.into()), (order_sequence, keys_from), items, keys);
             }
             Part::Orders {
                 slot,
@@ -322,6 +334,44 @@ impl Restore {
             }
         }
         Ok(())
+    }
+
+    /// Orders are found by their numbers, so these must be those that the parts before leave.
+    fn check_orders(&self, part: &Part) -> Result<(), String> {
+        match part {
+            Part::Pending(pending) => {
+                let mut made = pending.iter().filter_map(|(_, pending)| pending.order_made());
+                made.try_for_each(PackedOrder::check).map_err(ToOwned::to_owned)
+            }
+            Part::Slot { .. } => Ok(()),
+            Part::Orders {
+                slot,
+                sequence_last,
+                orders,
+                ..
+            } => {
+                let parts = self.positions.orders.get(slot);
+                let after = parts.and_then(|parts| parts.last()).map_or(0, |&(last, _)| last);
+                if *sequence_last <= after || *sequence_last - after > ORDERS_PER_PART {
+                    return Err(format!(
+                        "orders up to {sequence_last} of slot {slot} follow those up to {after}"
+                    ));
+                }
+                let mut last = after;
+                for order in orders {
+                    order.check()?;
+                    let id = order.id();
+                    if id.slot().index() != usize::from(*slot)
+                        || id.sequence() <= last
+                        || id.sequence() > *sequence_last
+                    {
+                        return Err(format!("order {id} is none of those of slot {slot} behind {last}"));
+                    }
+                    last = id.sequence();
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The shard as of the checkpoint: the log is replayed into it from behind where the checkpoint begins.

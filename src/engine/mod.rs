@@ -13,12 +13,14 @@ mod hashing;
 mod idempotency;
 mod ids;
 mod inventory;
+mod item_table;
 mod limits;
 mod message;
 #[doc(hidden)]
 pub mod mutation;
 mod order_changes;
 mod orders;
+mod packed_order;
 mod record;
 pub mod recovery;
 mod shard;
@@ -33,7 +35,8 @@ pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, Transa
 pub use inventory::{Allocation, Allocations, StockChange, StockLine};
 pub use limits::EngineLimits;
 pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
-pub use orders::{Order, OrderChange, OrderLine};
+pub use orders::OrderChange;
+pub use packed_order::{PackedLine, PackedOrder};
 pub use record::{RECORD_BYTES_MAX, Record, RecordError};
 pub use shard::{FRAME_BYTES_MAX, Shard};
 pub use state::Counts;

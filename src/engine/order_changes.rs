@@ -4,14 +4,15 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{Amount, Customer, Error, ErrorCode, Operation, OrderId, OrderState, Reply};
+use cartwright_protocol::{Amount, Customer, Error, ErrorCode, Operation, OrderId, OrderState, Reply, Slot};
 use compact_str::format_compact;
 
 use super::idempotency::{KeptReply, KeyUse};
 use super::ids::LogPosition;
 use super::inventory::StockChange;
 use super::message::{ReplyTo, Request};
-use super::orders::{Order, OrderChange, stock_change};
+use super::orders::{OrderChange, stock_change};
+use super::packed_order::PackedOrder;
 use super::record::Record;
 use super::shard::Step;
 use super::transaction::{InFlight, PieceLine, Purpose};
@@ -30,10 +31,11 @@ impl Step<'_> {
     /// `ORDER.LIST`, newest first.
     pub fn order_list(&mut self, reply_to: ReplyTo, customer: &Customer, before: Option<OrderId>, count: u32) {
         let slot = self.shard.state.slot(customer.slot());
-        let ids = slot.orders_of(customer);
-        let end = before.map_or(ids.len(), |before| ids.partition_point(|&id| id < before));
-        let summary = |&id: &OrderId| slot.order(id).expect("a customer's list names their orders").summary();
-        let orders = ids[..end].iter().rev().take(count as usize).map(summary).collect();
+        let orders = slot
+            .orders_of(customer, before)
+            .take(count as usize)
+            .map(PackedOrder::summary)
+            .collect();
         let after = slot.changed_at;
         self.answer(reply_to, Reply::Orders(orders), after);
     }
@@ -60,8 +62,8 @@ impl Step<'_> {
             let (reply, after) = self.refuse(key, error, reveals);
             return self.answer(reply_to, reply, after);
         };
-        let from = order.state;
-        if order.expires_at.is_some_and(|at| at <= self.shard.now) {
+        let from = order.state();
+        if order.expires_at().is_some_and(|at| at <= self.shard.now) {
             // Its time is over: it expires first, and this request finds it expired.
             if self.shard.now < self.shard.expiry_retry_at || !self.expire_order(id) {
                 let error = Error::new(ErrorCode::Busy, format_compact!("order {id} is expiring; try again"));
@@ -109,15 +111,13 @@ impl Step<'_> {
         }
     }
 
-    fn existing(&self, id: OrderId) -> &Order {
+    fn existing(&self, id: OrderId) -> &PackedOrder {
         self.shard.state.order(id).expect("the caller has looked the order up")
     }
 
     fn order_is_here(&self, id: OrderId) -> bool {
-        self.existing(id)
-            .lines
-            .iter()
-            .all(|line| self.shard.state.owns(&line.sku))
+        let mut lines = self.existing(id).lines();
+        lines.all(|line| self.shard.map.shard_of(Slot::of(line.sku_bytes())) == self.shard.id)
     }
 
     fn change_order_here(
@@ -130,7 +130,7 @@ impl Step<'_> {
         let lines = order.stock_lines().collect();
         let change = OrderChange::Moved {
             id,
-            from: order.state,
+            from: order.state(),
             to,
             at: self.shard.now,
             lines,
@@ -155,23 +155,22 @@ impl Step<'_> {
                 .busy("transactions in flight", self.shard.limits.transactions_max));
         }
         let map = self.shard.map;
-        let lines = self
-            .existing(id)
-            .lines
-            .iter()
-            .enumerate()
-            .map(|(index, line)| PieceLine {
-                shard: map.shard_of(line.sku.slot()),
-                slot: line.sku.slot(),
+        let lines = self.existing(id).lines().enumerate().map(|(index, line)| {
+            let sku = line.sku();
+            let slot = sku.slot();
+            PieceLine {
+                shard: map.shard_of(slot),
+                slot,
                 cart_index: index as u16,
-                sku: line.sku.clone(),
-                quantity: line.ordered - line.cancelled,
+                sku,
+                quantity: line.ordered,
                 price: Amount::default(),
                 limit: None,
-                allocations: line.allocations.clone(),
-            });
+                allocations: line.allocations,
+            }
+        });
         let lines = lines.collect();
-        let from = self.existing(id).state;
+        let from = self.existing(id).state();
         self.shard.locked_orders.insert(id, VecDeque::new());
         self.begin_transaction(
             InFlight {

@@ -9,6 +9,7 @@ use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, Timestamp, TransactionId};
 use super::inventory::{StockChange, StockLine};
 use super::orders::OrderChange;
+use super::packed_order::PackedOrder;
 
 /// Largest encoded record, in bytes; what would be larger is refused with `TOOBIG`.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
@@ -129,9 +130,19 @@ impl Record {
 
     /// Checks and decodes one payload.
     pub fn decode(position: LogPosition, payload: &[u8]) -> Result<Self, RecordError> {
-        rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload).map_err(|error| RecordError::Undecodable {
-            position,
-            detail: error.to_string(),
-        })
+        let undecodable = |detail| RecordError::Undecodable { position, detail };
+        let record =
+            rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload).map_err(|error| undecodable(error.to_string()))?;
+        match record.order_made().map_or(Ok(()), PackedOrder::check) {
+            Ok(()) => Ok(record),
+            Err(fault) => Err(undecodable(fault.to_owned())),
+        }
+    }
+
+    fn order_made(&self) -> Option<&PackedOrder> {
+        match self {
+            Self::OrderChanged { change, .. } | Self::Decided { change, .. } => change.order_made(),
+            _ => None,
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::StockLine;
 use super::limits::EngineLimits;
 use super::message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
+use super::packed_order::OrderPacker;
 use super::record::{RECORD_BYTES_MAX, Record, RecordError};
 use super::recovery::ReplayNotes;
 use super::state::{Counts, State};
@@ -74,6 +75,7 @@ pub struct Shard {
     next_key_sweep: Timestamp,
     key_sweep_slot: usize,
     fingerprint: Fingerprint,
+    pub(super) order_packer: OrderPacker,
     record_buffer: Vec<u8>,
     /// Only while recovering.
     pub(super) replay_notes: ReplayNotes,
@@ -120,6 +122,7 @@ impl Shard {
             next_key_sweep: Timestamp::default(),
             key_sweep_slot: 0,
             fingerprint: Fingerprint::default(),
+            order_packer: OrderPacker::default(),
             record_buffer: Vec::new(),
             replay_notes: ReplayNotes::default(),
         }
@@ -284,7 +287,10 @@ impl Step<'_> {
         match operation {
             Operation::ItemPut(_) => self.item_put(Request { reply_to, operation }, key.as_ref(), false),
             Operation::StockAdd(_) => self.stock_add(Request { reply_to, operation }, key.as_ref(), false),
-            Operation::Checkout(checkout) => self.checkout(reply_to, *checkout, key),
+            Operation::Checkout(checkout) => {
+                let key = key.expect("a checkout has a key");
+                self.checkout(reply_to, *checkout, key);
+            }
             Operation::OrderConfirm { id, .. } | Operation::OrderCancel { id, .. } => {
                 self.change_order_state(Request { reply_to, operation }, id, key);
             }
@@ -296,9 +302,9 @@ impl Step<'_> {
         let slot = self.shard.state.slot(key.scope.slot());
         let after = slot.changed_at;
         if let Some(kept) = slot.key(&key.scope, &key.key) {
-            let same = kept.fingerprint == key.fingerprint;
+            let same = kept.fingerprint() == key.fingerprint;
             let reply = if same {
-                kept.reply.to_reply()
+                kept.reply()
             } else {
                 Reply::Error(conflict(key))
             };
@@ -498,7 +504,7 @@ impl Step<'_> {
         self.shard.key_sweep_slot += 1;
         let slot = cartwright_protocol::Slot::new(index as u16).expect("a shard's slots are slots");
         let before = Timestamp(self.shard.now.unix_ms().saturating_sub(KEY_RETENTION_MS));
-        if self.shard.state.slot(slot).keys().any(|key| key.at < before) {
+        if self.shard.state.slot(slot).keys().any(|key| key.at() < before) {
             // Without room in the log they are forgotten on a later round.
             let _ = self.append_if_room(Record::KeysForgotten {
                 slot: index as u16,

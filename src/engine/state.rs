@@ -13,9 +13,10 @@ use super::hashing::TableHasher;
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::StockLine;
-use super::inventory::{Item, StockChange};
+use super::inventory::{Allocations, Item, StockChange};
 use super::mutation::{Mutation, is_on};
-use super::orders::{Order, OrderChange};
+use super::orders::OrderChange;
+use super::packed_order::PackedOrder;
 use super::record::Record;
 use super::slots::SlotState;
 
@@ -67,11 +68,8 @@ pub struct Pending {
 
 impl Pending {
     /// The order that this transaction makes, on its home shard.
-    pub fn order_made(&self) -> Option<&Order> {
-        match &self.decision.as_ref()?.change {
-            OrderChange::Made(order) => Some(order),
-            OrderChange::Moved { .. } => None,
-        }
+    pub fn order_made(&self) -> Option<&PackedOrder> {
+        self.decision.as_ref()?.change.order_made()
     }
 }
 
@@ -121,16 +119,16 @@ impl State {
             ..Self::new(shard, map)
         };
         for slot in &slots {
-            state.counts.items += slot.items().count() as u64;
-            state.counts.keys += slot.keys().count() as u64;
-            state.latest = slot.keys().map(|key| key.at).fold(state.latest, Timestamp::max);
+            state.counts.items += slot.item_count() as u64;
+            state.counts.keys += slot.key_count() as u64;
+            state.latest = slot.keys().map(|key| key.at()).fold(state.latest, Timestamp::max);
             for order in slot.orders() {
                 state.counts.orders += 1;
-                state.counts.lines += order.lines.len() as u64;
-                state.latest = state.latest.max(order.updated_at);
-                if let Some(expires_at) = order.expires_at {
+                state.counts.lines += u64::from(order.line_count());
+                state.latest = state.latest.max(order.updated_at());
+                if let Some(expires_at) = order.expires_at() {
                     state.counts.held += 1;
-                    state.expirations.insert((expires_at, order.id));
+                    state.expirations.insert((expires_at, order.id()));
                 }
             }
         }
@@ -151,7 +149,7 @@ impl State {
     pub fn restore_slot(
         &mut self,
         slot: Slot,
-        order_sequence: u64,
+        (order_sequence, keys_from): (u64, Timestamp),
         items: impl Iterator<Item = Item>,
         keys: Vec<KeyRecord>,
     ) {
@@ -159,6 +157,7 @@ impl State {
         let mut latest = self.latest;
         let state = self.slot_mut(slot);
         state.order_sequence = order_sequence;
+        state.forget_keys(keys_from);
         for item in items {
             counts.items += 1;
             state.insert_item(item);
@@ -172,21 +171,28 @@ impl State {
         self.counts += counts;
     }
 
-    /// Puts back some of a slot's orders.
-    pub fn restore_orders(&mut self, slot: Slot, orders: Vec<Order>) {
+    /// Puts back some of a slot's orders, with their keys.
+    pub fn restore_orders(&mut self, slot: Slot, orders: Vec<PackedOrder>) {
         for order in orders {
-            self.counts.orders += 1;
-            self.counts.lines += order.lines.len() as u64;
-            self.latest = self.latest.max(order.updated_at);
-            if let Some(expires_at) = order.expires_at {
-                self.counts.held += 1;
-                self.expirations.insert((expires_at, order.id));
-            }
-            let state = self.slot_mut(slot);
             // The slot's own part may be older than this one.
-            state.order_sequence = state.order_sequence.max(order.id.sequence());
-            state.insert_order(order);
+            let state = self.slot_mut(slot);
+            state.order_sequence = state.order_sequence.max(order.id().sequence());
+            self.latest = self.latest.max(order.updated_at());
+            self.insert_order(order, true);
         }
+    }
+
+    /// Adds an order that is decided, and counts it.
+    fn insert_order(&mut self, order: PackedOrder, with_key: bool) {
+        let id = order.id();
+        self.counts.orders += 1;
+        self.counts.lines += u64::from(order.line_count());
+        if let Some(expires_at) = order.expires_at() {
+            self.expirations.insert((expires_at, id));
+            self.counts.held += 1;
+        }
+        let is_kept = self.slot_mut(id.slot()).insert_order(order, with_key);
+        self.counts.keys += u64::from(is_kept);
     }
 
     /// Records are replayed over what was restored so far as the positions tell.
@@ -238,7 +244,7 @@ impl State {
     }
 
     /// The order, which this shard owns.
-    pub fn order(&self, id: OrderId) -> Option<&Order> {
+    pub fn order(&self, id: OrderId) -> Option<&PackedOrder> {
         self.slot(id.slot()).order(id)
     }
 
@@ -315,21 +321,24 @@ impl State {
                 self.keep(position, key);
             }
             Record::OrderChanged { change, key } => {
-                let (stock, lines) = (change.stock(), change.stock_lines(|_| true));
-                for StockLine {
-                    sku,
-                    quantity,
-                    allocations,
-                } in &lines
-                {
-                    let slot = sku.slot();
-                    if self.takes_up(slot, position) {
-                        existing_item(self.slot_mut(slot), sku).apply(stock, *quantity, allocations);
+                let stock = change.stock();
+                let lines = match &change {
+                    OrderChange::Made(order) => {
+                        for line in order.lines() {
+                            self.apply_line(position, line.sku_bytes(), stock, line.ordered, &line.allocations);
+                        }
+                        None
                     }
-                }
-                self.change_order(position, change);
+                    OrderChange::Moved { lines, .. } => {
+                        for line in lines {
+                            self.apply_line(position, line.sku.as_bytes(), stock, line.quantity, &line.allocations);
+                        }
+                        Some(lines.clone())
+                    }
+                };
+                self.change_order(position, change, true);
                 self.keep(position, key);
-                return Some(lines);
+                return lines;
             }
             Record::Prepared {
                 transaction,
@@ -354,8 +363,9 @@ impl State {
             } => {
                 let (stock, lines) = (change.stock(), change.stock_lines(|sku| self.owns(sku)));
                 if let OrderChange::Made(order) = &change {
-                    let slot = self.slot_mut(order.id.slot());
-                    slot.order_sequence = slot.order_sequence.max(order.id.sequence());
+                    let id = order.id();
+                    let slot = self.slot_mut(id.slot());
+                    slot.order_sequence = slot.order_sequence.max(id.sequence());
                 }
                 let decision = Some(Decision { prepared, change, key });
                 self.insert_pending(
@@ -388,6 +398,27 @@ impl State {
             self.slot_mut(slot).changed_at = position;
         }
         new
+    }
+
+    fn apply_line(
+        &mut self,
+        position: LogPosition,
+        sku: &[u8],
+        stock: StockChange,
+        quantity: u32,
+        allocations: &Allocations,
+    ) {
+        let slot = Slot::of(sku);
+        if self.takes_up(slot, position) {
+            let item = self.slot_mut(slot).item_of_bytes_mut(sku);
+            let item = item.unwrap_or_else(|| {
+                panic!(
+                    "a record names item {}, which no record before it made",
+                    String::from_utf8_lossy(sku)
+                )
+            });
+            item.apply(stock, quantity, allocations);
+        }
     }
 
     fn put_item(&mut self, sku: &Sku, change: impl FnOnce(&mut Item), new: impl FnOnce() -> Item) {
@@ -442,9 +473,9 @@ impl State {
         {
             let changed_at = self.slot(decision.change.id().slot()).changed_at;
             let slot = decision.change.id().slot();
-            self.change_order(position, decision.change);
-            let key = decision.key.filter(|_| !is_on(Mutation::LoseKey));
-            self.keep(position, key);
+            let keeps_key = !is_on(Mutation::LoseKey);
+            self.change_order(position, decision.change, keeps_key);
+            self.keep(position, decision.key.filter(|_| keeps_key));
             // What it changed was safe before: no reply has to wait for this record.
             self.slot_mut(slot).changed_at = changed_at;
         }
@@ -457,7 +488,7 @@ impl State {
             .is_none_or(|images| images.slot(slot) < position)
     }
 
-    fn change_order(&mut self, position: LogPosition, change: OrderChange) {
+    fn change_order(&mut self, position: LogPosition, change: OrderChange, with_key: bool) {
         self.latest = self.latest.max(change.at());
         let id = change.id();
         if self
@@ -472,21 +503,14 @@ impl State {
         match change {
             OrderChange::Made(order) => {
                 slot.order_sequence = slot.order_sequence.max(id.sequence());
-                let order = slot.insert_order(order);
-                let (line_count, expires_at) = (order.lines.len() as u64, order.expires_at);
-                self.counts.orders += 1;
-                self.counts.lines += line_count;
-                if let Some(expires_at) = expires_at {
-                    self.expirations.insert((expires_at, id));
-                    self.counts.held += 1;
-                }
+                self.insert_order(order, with_key);
             }
             OrderChange::Moved { from, to, at, .. } => {
                 let order = slot.order_mut(id);
                 let order =
                     order.unwrap_or_else(|| panic!("a record names order {id}, which no record before it made"));
-                assert_eq!(order.state, from, "order {id} is in the state that the record leaves");
-                let expires_at = order.expires_at;
+                assert_eq!(order.state(), from, "order {id} is in the state that the record leaves");
+                let expires_at = order.expires_at();
                 order.move_to(to, at);
                 if let Some(expires_at) = expires_at {
                     self.expirations.remove(&(expires_at, id));

@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use super::idempotency::{KeptReply, KeyRecord, KeyUse};
 use super::ids::{LogPosition, ShardId, TransactionId};
 use super::inventory::StockLine;
-use super::inventory::{Allocations, Shortage, StockChange};
+use super::inventory::{Allocations, Item, Shortage, StockChange};
+use super::item_table::{ItemTable, item_hash};
 use super::message::{ReplyTo, ShardMessage};
 use super::mutation::{Mutation, is_on};
 use super::orders::OrderChange;
@@ -231,9 +232,7 @@ impl Step<'_> {
         currency: &mut Option<Currency>,
         front_of: Option<&Sku>,
     ) -> Result<(), Verdict> {
-        // All look-ups before all checks: the processor waits for the memory of several items at once.
-        let state = &self.shard.state;
-        let items: SmallVec<[_; 32]> = lines.iter().map(|line| state.slot(line.slot).item(&line.sku)).collect();
+        let items = self.look_up(lines);
         let mut wait = None;
         for (line, item) in lines.iter_mut().zip(items) {
             let Some(item) = item else {
@@ -271,6 +270,24 @@ impl Step<'_> {
             }
         }
         wait.map_or(Ok(()), |sku| Err(Verdict::Wait(sku)))
+    }
+
+    /// The items of the lines, in short loops of independent loads, so that the processor waits for the memory of many
+    /// items at once and not of one after the other.
+    fn look_up(&self, lines: &[PieceLine]) -> SmallVec<[Option<&Item>; 32]> {
+        let state = &self.shard.state;
+        let hashes: SmallVec<[u32; 32]> = lines.iter().map(|line| item_hash(line.sku.as_bytes())).collect();
+        let tables: SmallVec<[&ItemTable; 32]> = lines.iter().map(|line| state.slot(line.slot).item_table()).collect();
+        let likely: SmallVec<[Option<&Item>; 32]> = tables
+            .iter()
+            .zip(&hashes)
+            .map(|(table, &hash)| table.first(hash))
+            .collect();
+        std::hint::black_box(likely.iter().flatten().fold(0, |sum, item| sum ^ item.touch()));
+        let found = tables.iter().zip(&hashes).zip(lines);
+        found
+            .map(|((table, &hash), line)| table.get(hash, line.sku.as_bytes()))
+            .collect()
     }
 
     /// Checks and reserves this shard's piece in one go, or refuses, or waits.
@@ -401,41 +418,48 @@ impl Step<'_> {
     /// The change that a transaction amounts to, its key, and what is answered. Uses up the transaction's lines;
     /// `here` are those reserved at the home.
     fn decided_change(
-        &self,
+        &mut self,
         transaction: &mut Transaction,
         here: Vec<StockLine>,
     ) -> Result<(OrderChange, Option<KeyRecord>, KeptReply), Error> {
-        let in_flight = self
-            .shard
-            .in_flight
-            .get(&transaction.id.sequence)
-            .expect("a home knows what it coordinates");
-        let at = self.shard.now;
-        let (change, reply) = match &in_flight.purpose {
+        let sequence = transaction.id.sequence;
+        // Taken out for a moment, since making an order needs the whole shard.
+        let in_flight = self.shard.in_flight.remove(&sequence);
+        let in_flight = in_flight.expect("a home knows what it coordinates");
+        let decided = self.change_of(&in_flight, transaction, here);
+        self.shard.in_flight.insert(sequence, in_flight);
+        decided
+    }
+
+    fn change_of(
+        &mut self,
+        in_flight: &InFlight,
+        transaction: &mut Transaction,
+        here: Vec<StockLine>,
+    ) -> Result<(OrderChange, Option<KeyRecord>, KeptReply), Error> {
+        match &in_flight.purpose {
             Purpose::Checkout { customer, hold_ms } => {
                 self.check_limits(customer, &transaction.lines)?;
                 let lines = std::mem::take(&mut transaction.lines);
                 let currency = transaction.currency.expect("a prepared cart has a currency");
-                let order = self.make_order(customer.clone(), *hold_ms, currency, lines)?;
+                let key = in_flight.key.as_ref().expect("a checkout has a key");
+                let order = self.make_order(customer, *hold_ms, currency, lines, key)?;
                 let receipt = order.receipt();
-                (OrderChange::Made(order), KeptReply::Receipt(receipt))
+                Ok((OrderChange::Made(order), None, KeptReply::Receipt(receipt)))
             }
-            &Purpose::OrderChange { id, from, to } => (
-                OrderChange::Moved {
+            &Purpose::OrderChange { id, from, to } => {
+                let (at, reply) = (self.shard.now, KeptReply::State(to));
+                let change = OrderChange::Moved {
                     id,
                     from,
                     to,
                     at,
                     lines: here,
-                },
-                KeptReply::State(to),
-            ),
-        };
-        Ok((
-            change,
-            in_flight.key.clone().map(|key| key.answered(at, reply.clone())),
-            reply,
-        ))
+                };
+                let key = in_flight.key.clone().map(|key| key.answered(at, reply.clone()));
+                Ok((change, key, reply))
+            }
+        }
     }
 
     /// Refuses once all that is decided here by now is durable: for a refusal that such decisions explain.
