@@ -52,7 +52,7 @@ impl Step<'_> {
                         return self.refuse_behind_decisions(reply_to, Some(key), purpose, error);
                     }
                     let currency = currency.expect("a cart has a line, and a line a currency");
-                    let (reply, after) = self.checkout_here(customer, hold_ms, currency, lines, &key);
+                    let (reply, after) = self.checkout_here(&customer, hold_ms, currency, lines, &key);
                     return self.answer(reply_to, reply, after);
                 }
                 Err(Verdict::Refused(error, sku)) => {
@@ -103,8 +103,10 @@ impl Step<'_> {
         let mut by_sku: HashMap<Sku, usize, TableHasher> = HashMap::default();
         let compare_all = cart.len() <= MERGE_BY_COMPARISON_MAX;
         for CartLine { sku, quantity } in cart {
+            let slot = sku.slot();
             let same = if compare_all {
-                lines.iter().position(|line| line.sku == sku)
+                // Most lines differ by their slots already.
+                lines.iter().position(|line| line.slot == slot && line.sku == sku)
             } else {
                 let next = lines.len();
                 let index = *by_sku.entry_ref(&sku).or_insert(next);
@@ -119,7 +121,6 @@ impl Step<'_> {
                 }
                 lines[index].quantity = sum;
             } else {
-                let slot = sku.slot();
                 lines.push(PieceLine {
                     shard: self.shard.map.shard_of(slot),
                     slot,
@@ -137,14 +138,14 @@ impl Step<'_> {
 
     fn checkout_here(
         &mut self,
-        customer: Customer,
+        customer: &Customer,
         hold_ms: Option<u32>,
         currency: Currency,
         lines: Vec<PieceLine>,
         key: &KeyUse,
     ) -> (Reply, LogPosition) {
         let made = self
-            .make_order(&customer, hold_ms, currency, lines, key)
+            .make_order(customer, hold_ms, currency, lines, key)
             .and_then(|order| {
                 let answer = Reply::Receipt(order.receipt());
                 let record = Record::OrderChanged {

@@ -14,11 +14,14 @@ pub fn item_hash(sku: &[u8]) -> u32 {
     table_hash(sku) as u32
 }
 
+/// An item with the hash of its SKU, or room for one.
+type Place = Option<(u32, Box<Item>)>;
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct ItemTable {
     /// Of a length that is 0 or a power of two; at least a quarter of it is empty.
-    places: Box<[Option<(u32, Box<Item>)>]>,
+    places: Box<[Place]>,
     count: u32,
 }
 
@@ -84,7 +87,7 @@ impl ItemTable {
     }
 }
 
-fn put(places: &mut [Option<(u32, Box<Item>)>], hash: u32, item: Box<Item>) {
+fn put(places: &mut [Place], hash: u32, item: Box<Item>) {
     let mask = places.len() - 1;
     let mut place = hash as usize & mask;
     while places[place].is_some() {
@@ -118,6 +121,6 @@ mod tests {
 
     #[test]
     fn a_place_takes_two_words() {
-        assert_eq!(size_of::<Option<(u32, Box<Item>)>>(), 16);
+        assert_eq!(size_of::<Place>(), 16);
     }
 }

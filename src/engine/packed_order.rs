@@ -295,6 +295,7 @@ impl PackedOrder {
     }
 
     /// The order without its link, as checkpoints hold it.
+    #[must_use]
     pub fn unlinked(&self) -> Self {
         let mut copy = self.clone();
         copy.set_previous(None);

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Advice, fadvise};
 use thiserror::Error;
 
 use super::data_directory::DataDirectory;
@@ -137,6 +138,8 @@ pub fn open_log<E>(
 fn read_segment(path: &Path, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
     buffer.clear();
     let file = File::open(path).context("open the log segment", path)?;
+    // For the same reason as segments are written page by page; where the system does not heed it, syncs only write more.
+    let _ = fadvise(&file, 0, None, Advice::Random);
     let size = file.metadata().context("look at", path)?.len().min(SEGMENT_BYTES_MAX);
     buffer.reserve(size as usize + 1);
     file.take(SEGMENT_BYTES_MAX + 1)

@@ -17,8 +17,9 @@ use super::segment::{Generation, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeade
 use super::writer::LogWriter;
 use crate::engine::ShardId;
 
-/// Zeros are written in pieces of this size.
-const ZEROS_BYTES: usize = 1024 * 1024;
+/// Zeros are written in pieces of a page. What is written at once, the system caches as one piece, and a store to a
+/// mapping makes the whole piece dirty: pieces of a mebibyte make every sync write a mebibyte.
+const ZEROS_BYTES: usize = 4096;
 
 /// What the name of a file not yet complete ends in.
 pub(super) const TEMPORARY_SUFFIX: &str = ".new";
