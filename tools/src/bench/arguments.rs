@@ -1,0 +1,216 @@
+//! The command line of `cart bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::answer::Wire;
+use super::carts::{CartMix, LineCount, Popularity};
+use super::machine::CoreList;
+
+/// Connections unless told.
+pub const CONNECTION_COUNT_DEFAULT: u16 = 50;
+
+/// Requests in flight on each unless told.
+pub const PIPELINE_DEPTH_DEFAULT: u16 = 16;
+
+/// What the command line says.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArguments {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// See [`BenchArguments`].
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Carts, each a checkout with a key of its own
+    Checkout(CheckoutArguments),
+}
+
+/// Which protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// The native protocol; only Cartwright speaks it
+    Native,
+    /// RESP, as Redis clients do
+    Resp,
+}
+
+impl From<Protocol> for Wire {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Native => Self::Native,
+            Protocol::Resp => Self::Resp,
+        }
+    }
+}
+
+/// What all workloads take: where, how hard, how long.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// The server's host
+    #[arg(long, default_value = "127.0.0.1", help_heading = "Server")]
+    pub host: String,
+    /// The server's port
+    #[arg(long, default_value_t = 6379, help_heading = "Server")]
+    pub port: u16,
+    /// How to speak to it; without it, native to a Cartwright and RESP to a Redis
+    #[arg(long, value_enum, help_heading = "Server")]
+    pub protocol: Option<Protocol>,
+    /// Its process, for its CPU time and memory; without it, what INFO says, if it is on this machine
+    #[arg(long, value_name = "PID", help_heading = "Server")]
+    pub server_pid: Option<u32>,
+    /// The load's part.
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// The output's part.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// How hard and how long.
+#[derive(Clone, Debug, Args)]
+pub struct LoadArguments {
+    /// Connections, over all threads
+    #[arg(long, default_value_t = CONNECTION_COUNT_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = "Load")]
+    pub connections: u16,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = PIPELINE_DEPTH_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=16_384), help_heading = "Load")]
+    pub pipeline: u16,
+    /// Open loop: so many requests fall due each second, and latency counts from when each was due; without it, the
+    /// next is sent when one is answered
+    #[arg(long, value_name = "PER-SECOND", value_parser = parse_rate, help_heading = "Load")]
+    pub rate: Option<f64>,
+    /// Threads that make load, each with its own part of the connections
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Load")]
+    pub threads: Option<u16>,
+    /// Cores to pin these threads to, as 0, 0-3 or 0,2; gives the number of threads as well
+    #[arg(long, value_name = "LIST", help_heading = "Load")]
+    pub cpu: Option<CoreList>,
+    /// Seconds of load before anything is counted
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Load")]
+    pub warmup: Duration,
+    /// Seconds that are measured
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Load")]
+    pub duration: Duration,
+    /// So many requests instead of --duration, and no warm-up
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
+    pub requests: Option<u64>,
+    /// How often to do it; the median and the spread are shown
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100), help_heading = "Load")]
+    pub runs: u16,
+    /// The same seed makes up the same requests
+    #[arg(long, default_value_t = 1, help_heading = "Load")]
+    pub seed: u64,
+}
+
+impl LoadArguments {
+    /// How many threads.
+    pub fn thread_count(&self) -> usize {
+        let of_cores = self.cpu.as_ref().map(|list| list.0.len());
+        let wished = self.threads.map(usize::from).or(of_cores).unwrap_or(1);
+        wished.clamp(1, usize::from(self.connections))
+    }
+}
+
+/// What to show.
+#[derive(Clone, Debug, Args)]
+pub struct OutputArguments {
+    /// Write everything that was measured as JSON to this file; - for standard output, then without the table
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Write a page with charts to this file; it needs nothing else to be looked at
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub html: Option<PathBuf>,
+    /// No live line
+    #[arg(long, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+/// What carts are like.
+#[derive(Clone, Debug, Args)]
+pub struct CartArguments {
+    /// Lines in a cart: a number, or `real`: as in a real shop's orders
+    #[arg(long, default_value = "10", help_heading = "Carts")]
+    pub lines: LineCount,
+    /// Which items: `uniform`, `zipf:THETA`, or `hot:N`: one line of every cart is one of N hot items
+    #[arg(long, default_value = "uniform", help_heading = "Carts")]
+    pub skus: Popularity,
+    /// How many items there are
+    #[arg(long, default_value_t = 10_000, value_parser = parse_count, help_heading = "Carts")]
+    pub items: usize,
+    /// How many customers there are
+    #[arg(long, default_value_t = 10_000, value_parser = parse_count, help_heading = "Carts")]
+    pub customers: usize,
+    /// Units in a line are 1 to this
+    #[arg(long, default_value_t = 3, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..=1_000), help_heading = "Carts")]
+    pub quantity_max: u32,
+    /// Share of the carts that lie on two shards; the others lie on one. Without it, as the slots fall
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = "Carts")]
+    pub cross_shard: Option<f64>,
+}
+
+impl CartArguments {
+    /// The mix, for orders held so long (0: not at all).
+    pub fn mix(&self, seed: u64, hold_ms: u32) -> CartMix {
+        CartMix {
+            lines: self.lines,
+            popularity: self.skus,
+            item_count: self.items,
+            customer_count: self.customers,
+            quantity_max: self.quantity_max,
+            cross_share: self.cross_shard,
+            shard_count: 1,
+            hold_ms,
+            seed,
+        }
+    }
+}
+
+/// `cart bench checkout`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckoutArguments {
+    /// The carts.
+    #[command(flatten)]
+    pub carts: CartArguments,
+    /// The rest.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// Most items, customers or keys: what their names' digits can number.
+const COUNT_MAX: usize = 100_000_000;
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "not a whole number".to_owned())?;
+    (1..=COUNT_MAX)
+        .contains(&count)
+        .then_some(count)
+        .ok_or_else(|| format!("must be 1 to {COUNT_MAX}"))
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    (rate > 0.0 && rate <= 1e8)
+        .then_some(rate)
+        .ok_or_else(|| "must be above 0, and 100,000,000 at most".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    (0.0..=86_400.0)
+        .contains(&seconds)
+        .then(|| Duration::from_secs_f64(seconds))
+        .ok_or_else(|| "must be 0 to 86400 seconds".to_owned())
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    (0.0..=100.0)
+        .contains(&percent)
+        .then_some(percent / 100.0)
+        .ok_or_else(|| "must be 0 to 100".to_owned())
+}

@@ -1,0 +1,671 @@
+//! Carts drawn and encoded ahead of a run: while it runs, a checkout is a copy of bytes with a fresh key.
+//!
+//! Used by every workload that checks out. Which cart follows which is the seed's; the key is new in every run, so that
+//! nothing is answered as a retry.
+
+use cartwright_protocol::native::RequestOpcode;
+use cartwright_protocol::native::frame::encode_frame;
+use cartwright_protocol::{CART_LINES_MAX, SLOT_COUNT, Slot};
+
+use super::answer::Wire;
+use crate::generator::draw_row_count;
+use crate::random::{Random, Weighted};
+use crate::text::grouped;
+
+/// How many carts are drawn ahead; a run goes through them again and again.
+pub const CART_COUNT: usize = 1 << 15;
+
+/// Most bytes of carts encoded ahead: long carts are fewer.
+const ARENA_BYTES_MAX: usize = 64 << 20;
+
+/// Length of a key: a number for the run and one for the request, both in hexadecimal digits.
+pub const KEY_BYTES: usize = RUN_DIGITS + REQUEST_DIGITS;
+const RUN_DIGITS: usize = 8;
+const REQUEST_DIGITS: usize = 12;
+
+const KEY_BLANK: [u8; KEY_BYTES] = [b'0'; KEY_BYTES];
+
+/// How often an item is drawn that the cart has already, before the next free one is taken instead.
+const DRAWS_MAX: usize = 32;
+
+/// Which items are in carts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Popularity {
+    /// All alike.
+    Uniform,
+    /// The item of rank r in proportion to r to the power of minus this.
+    Zipf(f64),
+    /// Every cart has one line of so many hot items (of each shard, where carts are laid on shards); its other lines are
+    /// of all alike.
+    Hot(usize),
+}
+
+impl std::str::FromStr for Popularity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is none of uniform, zipf:THETA (0 to 5), hot:N (at least 1)");
+        match text.split_once(':') {
+            None if text == "uniform" => Ok(Self::Uniform),
+            Some(("zipf", theta)) => {
+                let theta: f64 = theta.parse().map_err(|_| wrong())?;
+                (0.0..=5.0)
+                    .contains(&theta)
+                    .then_some(Self::Zipf(theta))
+                    .ok_or_else(wrong)
+            }
+            Some(("hot", count)) => {
+                let count: usize = count.parse().map_err(|_| wrong())?;
+                (count > 0).then_some(Self::Hot(count)).ok_or_else(wrong)
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl std::fmt::Display for Popularity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Uniform => formatter.write_str("uniform"),
+            Self::Zipf(theta) => write!(formatter, "Zipf {theta}"),
+            Self::Hot(1) => formatter.write_str("one hot item in every cart"),
+            Self::Hot(count) => write!(formatter, "one of {count} hot items in every cart"),
+        }
+    }
+}
+
+/// How many lines a cart has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineCount {
+    /// Always so many.
+    Fixed(usize),
+    /// As in a real shop: half of the carts have at most 15, the mean is 27, the most 1,114.
+    Real,
+}
+
+impl std::str::FromStr for LineCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "real" {
+            return Ok(Self::Real);
+        }
+        match text.parse() {
+            Ok(count @ 1..=CART_LINES_MAX) => Ok(Self::Fixed(count)),
+            _ => Err(format!("{text:?} is neither 1 to {CART_LINES_MAX} nor real")),
+        }
+    }
+}
+
+impl std::fmt::Display for LineCount {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(1) => formatter.write_str("1 line"),
+            Self::Fixed(count) => write!(formatter, "{count} lines"),
+            Self::Real => formatter.write_str("lines as in a real shop"),
+        }
+    }
+}
+
+/// What the carts of a run are like.
+#[derive(Clone, Debug)]
+pub struct CartMix {
+    /// Lines in a cart.
+    pub lines: LineCount,
+    /// Which items.
+    pub popularity: Popularity,
+    /// How many items there are.
+    pub item_count: usize,
+    /// How many customers.
+    pub customer_count: usize,
+    /// Most units in a line; at least 1.
+    pub quantity_max: u32,
+    /// Share of the carts that lie on two shards, 0 to 1; the others lie on one. `None`: as slots fall.
+    pub cross_share: Option<f64>,
+    /// The server's shards.
+    pub shard_count: u16,
+    /// For how long orders are held; 0: placed at once.
+    pub hold_ms: u32,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl std::fmt::Display for CartMix {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let items = grouped(self.item_count as u64);
+        write!(formatter, "{}, of {items} items, {}", self.lines, self.popularity)?;
+        if let Some(share) = self.cross_share {
+            write!(formatter, ", {:.0} % over two shards", share * 100.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Name of an item of the benchmark's.
+pub fn sku(number: usize) -> String {
+    format!("b{number:06}")
+}
+
+/// Name of a customer of the benchmark's.
+pub fn customer(number: usize) -> String {
+    format!("u{number:06}")
+}
+
+/// The shard of a name, as the server spreads slots: in contiguous ranges.
+pub fn shard_of(name: &str, shard_count: u16) -> u16 {
+    (Slot::of(name.as_bytes()).index() * usize::from(shard_count) / SLOT_COUNT) as u16
+}
+
+/// One cart, drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cart {
+    /// Who buys, by number.
+    pub customer: usize,
+    /// Items, by number, each at most once, and how many units.
+    pub lines: Vec<(usize, u32)>,
+}
+
+/// The items or customers of one shard, or all of them.
+struct Pool {
+    members: Vec<usize>,
+    /// Ranks in proportion to popularity; `None`: all alike.
+    ranks: Option<Weighted>,
+}
+
+impl Pool {
+    fn new(members: Vec<usize>, popularity: Popularity) -> Self {
+        let ranks = match popularity {
+            Popularity::Zipf(theta) if !members.is_empty() => Some(Weighted::new(
+                (0..members.len()).map(|rank| (rank as f64 + 1.0).powf(-theta)),
+            )),
+            _ => None,
+        };
+        Self { members, ranks }
+    }
+
+    fn draw(&self, random: &mut Random) -> usize {
+        let place = match &self.ranks {
+            Some(ranks) => ranks.draw(random),
+            None => random.below(self.members.len()),
+        };
+        self.members[place]
+    }
+
+    /// Adds an item to the cart that it does not have; none where it has all of them.
+    fn add_to(&self, cart: &mut Vec<(usize, u32)>, units: u32, random: &mut Random) {
+        let has = |cart: &[(usize, u32)], item| cart.iter().any(|&(in_cart, _)| in_cart == item);
+        for _ in 0..DRAWS_MAX {
+            let item = self.draw(random);
+            if !has(cart, item) {
+                cart.push((item, units));
+                return;
+            }
+        }
+        if let Some(&item) = self.members.iter().find(|&&item| !has(cart, item)) {
+            cart.push((item, units));
+        }
+    }
+}
+
+/// Why no such carts can be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum CartError {
+    /// No item or customer on some shard.
+    #[error("with {count} {what} some of the {shard_count} shards have none; give more with {flag}")]
+    EmptyShard {
+        /// Items or customers.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// The server's shards.
+        shard_count: u16,
+        /// What to give more with.
+        flag: &'static str,
+    },
+    /// Crossing needs two.
+    #[error("a share of carts over two shards needs a server with at least two; start it with --shards 2")]
+    OneShard,
+    /// There are fewer items than hot ones.
+    #[error("more hot items than items: give --items at least {hot}")]
+    Hot {
+        /// How many hot items were asked for.
+        hot: usize,
+    },
+}
+
+impl CartMix {
+    /// Carts, as many as fit ahead; the same for the same mix.
+    pub fn draw(&self) -> Result<Vec<Cart>, CartError> {
+        if let Popularity::Hot(hot) = self.popularity
+            && hot > self.item_count
+        {
+            return Err(CartError::Hot { hot });
+        }
+        let mut random = Random::new(self.seed);
+        let pools = Pools::new(self)?;
+        let mut carts = Vec::with_capacity(CART_COUNT);
+        let mut bytes = 0;
+        while carts.len() < CART_COUNT && bytes < ARENA_BYTES_MAX {
+            let cart = self.draw_one(&pools, &mut random);
+            // A line of a script is a key and an argument and part of a text: at most so long.
+            bytes += 200 + 50 * cart.lines.len();
+            carts.push(cart);
+        }
+        Ok(carts)
+    }
+
+    fn draw_one(&self, pools: &Pools, random: &mut Random) -> Cart {
+        let home = random.below(pools.customers.len());
+        let customer = pools.customers[home].draw(random);
+        let other = match self.cross_share {
+            Some(share) if random.unit() < share => {
+                (home + 1 + random.below(pools.items.len() - 1)) % pools.items.len()
+            }
+            _ => home,
+        };
+        let count = match self.lines {
+            LineCount::Fixed(count) => count,
+            LineCount::Real => draw_row_count(random),
+        };
+        let mut lines = Vec::with_capacity(count);
+        for place in 0..count {
+            let units = 1 + random.below(self.quantity_max as usize) as u32;
+            let pool = if place % 2 == 0 { other } else { home };
+            match (place, self.popularity) {
+                (0, Popularity::Hot(hot)) => {
+                    let members = &pools.items[pool].members;
+                    lines.push((members[random.below(hot.min(members.len()))], units));
+                }
+                _ => pools.items[pool].add_to(&mut lines, units, random),
+            }
+        }
+        Cart { customer, lines }
+    }
+}
+
+/// Items and customers, by shard where that matters; else in one pool.
+struct Pools {
+    items: Vec<Pool>,
+    customers: Vec<Pool>,
+}
+
+impl Pools {
+    fn new(mix: &CartMix) -> Result<Self, CartError> {
+        let shard_count = if mix.cross_share.is_some() {
+            mix.shard_count.max(1)
+        } else {
+            1
+        };
+        if shard_count == 1 && mix.cross_share.is_some_and(|share| share > 0.0) {
+            return Err(CartError::OneShard);
+        }
+        let split = |count: usize, name: fn(usize) -> String| {
+            let mut members = vec![Vec::new(); usize::from(shard_count)];
+            for number in 0..count {
+                members[usize::from(shard_of(&name(number), shard_count))].push(number);
+            }
+            members
+        };
+        let pools = |count, name, popularity, what, flag| {
+            let members = split(count, name);
+            if members.iter().any(Vec::is_empty) {
+                return Err(CartError::EmptyShard {
+                    what,
+                    count,
+                    shard_count,
+                    flag,
+                });
+            }
+            Ok(members
+                .into_iter()
+                .map(|members| Pool::new(members, popularity))
+                .collect())
+        };
+        Ok(Self {
+            items: pools(
+                mix.item_count,
+                sku as fn(usize) -> String,
+                mix.popularity,
+                "items",
+                "--items",
+            )?,
+            customers: pools(
+                mix.customer_count,
+                customer as fn(usize) -> String,
+                Popularity::Uniform,
+                "customers",
+                "--customers",
+            )?,
+        })
+    }
+}
+
+/// How a checkout is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A frame.
+    Native,
+    /// `CHECKOUT`.
+    Resp,
+    /// `EVALSHA` of the cart script with this digest.
+    Script(String),
+}
+
+impl Dialect {
+    /// The protocol that it is said on.
+    pub const fn wire(&self) -> Wire {
+        match self {
+            Self::Native => Wire::Native,
+            Self::Resp | Self::Script(_) => Wire::Resp,
+        }
+    }
+}
+
+/// One cart in the arena.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    begin: usize,
+    end: usize,
+    /// Where the key is, from `begin`.
+    key_at: usize,
+    line_count: u32,
+    units: u64,
+}
+
+/// See above. Shared by all workers.
+#[derive(Debug)]
+pub struct Carts {
+    arena: Vec<u8>,
+    places: Vec<Place>,
+    wire: Wire,
+    run_digits: [u8; RUN_DIGITS],
+}
+
+impl Carts {
+    /// Encodes carts. `run` tells the keys of this run from those of any other.
+    pub fn encode(carts: &[Cart], hold_ms: u32, dialect: &Dialect, run: u32) -> Self {
+        let mut arena = Vec::new();
+        let mut places = Vec::with_capacity(carts.len());
+        for cart in carts {
+            let begin = arena.len();
+            let key_at = match dialect {
+                Dialect::Native => put_native(&mut arena, cart, hold_ms),
+                Dialect::Resp => put_resp(&mut arena, cart, hold_ms),
+                Dialect::Script(digest) => put_script(&mut arena, cart, digest),
+            };
+            places.push(Place {
+                begin,
+                end: arena.len(),
+                key_at: key_at - begin,
+                line_count: cart.lines.len() as u32,
+                units: cart.lines.iter().map(|&(_, units)| u64::from(units)).sum(),
+            });
+        }
+        let mut run_digits = [0; RUN_DIGITS];
+        put_hexadecimal(&mut run_digits, u64::from(run));
+        Self {
+            arena,
+            places,
+            wire: dialect.wire(),
+            run_digits,
+        }
+    }
+
+    /// How many there are; at least one.
+    pub const fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Lines of a cart.
+    pub fn line_count(&self, cart: usize) -> u32 {
+        self.places[cart].line_count
+    }
+
+    /// Units of a cart.
+    pub fn units(&self, cart: usize) -> u64 {
+        self.places[cart].units
+    }
+
+    /// Appends the checkout of a cart, with the key of the `number`-th request of the run.
+    pub fn append(&self, output: &mut Vec<u8>, cart: usize, number: u64, request_id: u64) {
+        let Place { begin, end, key_at, .. } = self.places[cart];
+        let patch = |output: &mut Vec<u8>| {
+            let start = output.len();
+            output.extend_from_slice(&self.arena[begin..end]);
+            let key = &mut output[start + key_at..start + key_at + KEY_BYTES];
+            key[..RUN_DIGITS].copy_from_slice(&self.run_digits);
+            put_hexadecimal(&mut key[RUN_DIGITS..], number);
+        };
+        match self.wire {
+            Wire::Native => encode_frame(output, RequestOpcode::Checkout as u8, request_id, patch),
+            Wire::Resp => patch(output),
+        }
+    }
+}
+
+fn put_hexadecimal(digits: &mut [u8], mut number: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+/// The body of a checkout's frame; gives where its key is.
+fn put_native(arena: &mut Vec<u8>, cart: &Cart, hold_ms: u32) -> usize {
+    let name = |arena: &mut Vec<u8>, name: &[u8]| {
+        arena.push(name.len() as u8);
+        arena.extend_from_slice(name);
+    };
+    name(arena, customer(cart.customer).as_bytes());
+    name(arena, &KEY_BLANK);
+    let key_at = arena.len() - KEY_BYTES;
+    arena.extend_from_slice(&hold_ms.to_le_bytes());
+    arena.extend_from_slice(&(cart.lines.len() as u16).to_le_bytes());
+    for &(item, units) in &cart.lines {
+        name(arena, sku(item).as_bytes());
+        arena.extend_from_slice(&units.to_le_bytes());
+    }
+    key_at
+}
+
+fn put_resp(arena: &mut Vec<u8>, cart: &Cart, hold_ms: u32) -> usize {
+    let mut words: Vec<Vec<u8>> = ["CHECKOUT", &customer(cart.customer), "KEY"]
+        .map(|word| word.as_bytes().to_vec())
+        .to_vec();
+    words.push(KEY_BLANK.to_vec());
+    let key_word = words.len() - 1;
+    if hold_ms > 0 {
+        words.extend([b"HOLD".to_vec(), hold_ms.to_string().into_bytes()]);
+    }
+    words.extend([b"LINES".to_vec(), cart.lines.len().to_string().into_bytes()]);
+    for &(item, units) in &cart.lines {
+        words.extend([sku(item).into_bytes(), units.to_string().into_bytes()]);
+    }
+    put_command(arena, &words, key_word) - KEY_BYTES
+}
+
+/// What the script takes: its keys are the idempotency key, the counter of orders and the items' stock; its arguments
+/// the customer, and the units of each line.
+fn put_script(arena: &mut Vec<u8>, cart: &Cart, digest: &str) -> usize {
+    let mut words = vec![
+        b"EVALSHA".to_vec(),
+        digest.as_bytes().to_vec(),
+        (cart.lines.len() + 2).to_string().into_bytes(),
+    ];
+    words.push([b"key:", &KEY_BLANK[..]].concat());
+    let key_word = words.len() - 1;
+    words.push(b"orders".to_vec());
+    words.extend(cart.lines.iter().map(|&(item, _)| stock_key(item).into_bytes()));
+    words.push(customer(cart.customer).into_bytes());
+    words.extend(cart.lines.iter().map(|&(_, units)| units.to_string().into_bytes()));
+    put_command(arena, &words, key_word) - KEY_BYTES
+}
+
+/// The key under which a Redis holds an item's stock.
+pub fn stock_key(item: usize) -> String {
+    format!("stock:{}", sku(item))
+}
+
+/// Appends a command; gives where the `marked` word ends.
+fn put_command(arena: &mut Vec<u8>, words: &[Vec<u8>], marked: usize) -> usize {
+    let mut marked_end = 0;
+    arena.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for (place, word) in words.iter().enumerate() {
+        arena.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        arena.extend_from_slice(word);
+        if place == marked {
+            marked_end = arena.len();
+        }
+        arena.extend_from_slice(b"\r\n");
+    }
+    marked_end
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use cartwright_protocol::Operation;
+    use cartwright_protocol::native::{decode_frame, decode_request};
+
+    use super::*;
+
+    fn mix() -> CartMix {
+        CartMix {
+            lines: LineCount::Fixed(10),
+            popularity: Popularity::Uniform,
+            item_count: 1_000,
+            customer_count: 1_000,
+            quantity_max: 3,
+            cross_share: None,
+            shard_count: 1,
+            hold_ms: 0,
+            seed: 7,
+        }
+    }
+
+    fn shards_of(cart: &Cart, shard_count: u16) -> HashSet<u16> {
+        let items = cart.lines.iter().map(|&(item, _)| shard_of(&sku(item), shard_count));
+        items.chain([shard_of(&customer(cart.customer), shard_count)]).collect()
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_carts() {
+        assert_eq!(mix().draw().unwrap(), mix().draw().unwrap());
+        let other = CartMix { seed: 8, ..mix() };
+        assert_ne!(mix().draw().unwrap(), other.draw().unwrap());
+    }
+
+    #[test]
+    fn a_cart_crosses_to_one_other_shard_exactly_as_often_as_it_was_told() {
+        for shard_count in [2, 3] {
+            for share in [0.0, 0.3, 1.0] {
+                let carts = CartMix {
+                    cross_share: Some(share),
+                    shard_count,
+                    ..mix()
+                }
+                .draw()
+                .unwrap();
+                let crossing = carts
+                    .iter()
+                    .filter(|cart| shards_of(cart, shard_count).len() == 2)
+                    .count();
+                let local = carts
+                    .iter()
+                    .filter(|cart| shards_of(cart, shard_count).len() == 1)
+                    .count();
+                assert_eq!(crossing + local, carts.len());
+                let seen = crossing as f64 / carts.len() as f64;
+                assert!((seen - share).abs() < 0.02, "{seen} of {share}");
+            }
+        }
+        let alone = CartMix {
+            cross_share: Some(0.5),
+            ..mix()
+        };
+        assert!(alone.draw().unwrap_err().to_string().contains("--shards 2"));
+    }
+
+    #[test]
+    fn no_cart_has_an_item_twice_and_hot_items_are_in_every_one() {
+        for popularity in [Popularity::Zipf(1.2), Popularity::Hot(1)] {
+            let carts = CartMix { popularity, ..mix() }.draw().unwrap();
+            for cart in &carts {
+                let items: HashSet<_> = cart.lines.iter().map(|line| line.0).collect();
+                assert_eq!(items.len(), 10);
+                assert!(matches!(popularity, Popularity::Zipf(_)) || items.contains(&0));
+            }
+        }
+        let few = CartMix { item_count: 4, ..mix() };
+        assert!(few.draw().unwrap().iter().all(|cart| cart.lines.len() == 4));
+    }
+
+    #[test]
+    fn zipf_draws_low_ranks_more_often() {
+        let carts = CartMix {
+            lines: LineCount::Fixed(1),
+            popularity: Popularity::Zipf(1.0),
+            ..mix()
+        }
+        .draw()
+        .unwrap();
+        let count = |item| carts.iter().filter(|cart| cart.lines[0].0 == item).count() as f64;
+        let ratio = count(0) / count(9);
+        assert!(
+            (7.0..14.0).contains(&ratio),
+            "rank 1 is drawn {ratio} times as often as rank 10"
+        );
+    }
+
+    #[test]
+    fn an_encoded_cart_says_what_was_drawn_with_a_key_of_its_own() {
+        let drawn = mix().draw().unwrap();
+        let carts = Carts::encode(&drawn, 0, &Dialect::Native, 0xabcd);
+        let mut keys = HashSet::new();
+        for number in 0..100 {
+            let mut bytes = Vec::new();
+            carts.append(&mut bytes, number, number as u64, 5);
+            let (frame, _) = decode_frame(&bytes).unwrap().unwrap();
+            assert_eq!(frame.request_id, 5);
+            let Operation::Checkout(checkout) = decode_request(&frame).unwrap() else {
+                panic!("a checkout was encoded")
+            };
+            let lines: Vec<_> = checkout
+                .lines
+                .iter()
+                .map(|line| (line.sku.to_string(), line.quantity.units()))
+                .collect();
+            let expected: Vec<_> = drawn[number]
+                .lines
+                .iter()
+                .map(|&(item, units)| (sku(item), units))
+                .collect();
+            assert_eq!(lines, expected);
+            assert_eq!(checkout.customer.as_str(), customer(drawn[number].customer));
+            assert!(checkout.key.as_str().starts_with("0000abcd"));
+            assert!(keys.insert(checkout.key), "a key is used once");
+        }
+    }
+
+    #[test]
+    fn a_resp_cart_and_a_script_cart_carry_the_key_where_it_belongs() {
+        let cart = Cart {
+            customer: 1,
+            lines: vec![(2, 3)],
+        };
+        let text = |dialect: &Dialect| {
+            let mut bytes = Vec::new();
+            Carts::encode(std::slice::from_ref(&cart), 0, dialect, 1).append(&mut bytes, 0, 0xff, 9);
+            String::from_utf8(bytes).unwrap().replace("\r\n", " ")
+        };
+        assert_eq!(
+            text(&Dialect::Resp),
+            "*8 $8 CHECKOUT $7 u000001 $3 KEY $20 000000010000000000ff $5 LINES $1 1 $7 b000002 $1 3 "
+        );
+        assert_eq!(
+            text(&Dialect::Script("d".to_owned())),
+            "*8 $7 EVALSHA $1 d $1 3 $24 key:000000010000000000ff $6 orders $13 stock:b000002 $7 u000001 $1 3 "
+        );
+    }
+}

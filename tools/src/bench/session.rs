@@ -1,0 +1,266 @@
+//! One invocation of `cart bench` on one server: probes it, prepares and runs a workload as often as told, and holds
+//! the server's books to what the load generator saw.
+//!
+//! Called by the command and by the comparison.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cartwright_protocol::client::ClientError;
+use cartwright_protocol::{AuditReport, Operation, Reply};
+
+use super::arguments::LoadArguments;
+use super::conductor::{LiveLine, RunError, RunPlan, RunReport, run};
+use super::machine::{self, Machine};
+use super::target::{Kind, Target, TargetError};
+use super::worker::Plan;
+use super::workload::{Division, Workload, WorkloadError};
+
+/// How long an audit may take; it walks over everything there is.
+const AUDIT_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The server.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The workload.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// A run.
+    #[error("the run broke off: {0}")]
+    Run(#[from] RunError),
+    /// The books.
+    #[error("cannot audit the server: {0}")]
+    Audit(#[from] ClientError),
+    /// The cores.
+    #[error("cannot run on the cores that --cpu names: {0}")]
+    Pin(std::io::Error),
+    /// The server's end.
+    #[error("{address} does not resolve: {source}")]
+    Resolve {
+        /// Where.
+        address: crate::address::Address,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// By a signal.
+    #[error("stopped by a signal; nothing was measured to its end")]
+    Interrupted,
+}
+
+/// One run and what its books said.
+pub struct Run {
+    /// What was measured.
+    pub report: RunReport,
+    /// The server's books afterwards; only of this server.
+    pub audit: Option<AuditReport>,
+    /// What is not as it must be.
+    pub problems: Vec<String>,
+}
+
+/// All runs of one workload on one server.
+pub struct Session {
+    /// What was run.
+    pub title: String,
+    /// Names of the classes.
+    pub classes: &'static [&'static str],
+    /// On what.
+    pub target: Target,
+    /// From where.
+    pub machine: Machine,
+    /// How hard.
+    pub load: LoadArguments,
+    /// In order.
+    pub runs: Vec<Run>,
+}
+
+impl Session {
+    /// Whether every run's books balance and every check held.
+    pub fn is_clean(&self) -> bool {
+        self.runs.iter().all(|run| run.problems.is_empty())
+    }
+
+    /// The run whose rate is the median; of two in the middle, the slower.
+    pub fn median(&self) -> &Run {
+        let mut places: Vec<usize> = (0..self.runs.len()).collect();
+        let rate = |place: usize| self.runs[place].report.per_second();
+        places.sort_by(|&left, &right| rate(left).total_cmp(&rate(right)));
+        &self.runs[places[(places.len() - 1) / 2]]
+    }
+}
+
+/// A number that no run before had, as far as time tells; it is in the keys, so that none is a retry.
+fn run_number() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // Tenths of a second in 32 bits come round after thirteen years.
+    (now.unwrap_or_default().as_millis() / 100) as u32
+}
+
+fn audit(target: &Target) -> Result<Option<AuditReport>, SessionError> {
+    if target.kind != Kind::Cartwright {
+        return Ok(None);
+    }
+    let mut client = target.address.connect()?;
+    client.set_timeout(Some(AUDIT_TIMEOUT))?;
+    match client.call(&Operation::Audit)? {
+        Reply::Audit(report) => Ok(Some(report)),
+        other => Err(SessionError::Workload(WorkloadError::Answer {
+            doing: "auditing",
+            answer: format!("{other:?}"),
+        })),
+    }
+}
+
+/// Compares the books with what the generator saw.
+fn book_problems(before: Option<&AuditReport>, after: Option<&AuditReport>, report: &RunReport) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (Some(before), Some(after)) = (before, after) else {
+        return problems;
+    };
+    if after.violations > 0 {
+        problems.push(format!(
+            "AUDIT finds {} violations: the books do not balance",
+            after.violations
+        ));
+    }
+    let made = (after.orders - before.orders, after.lines - before.lines);
+    let seen = (report.tally.carts, report.tally.lines);
+    if report.unanswered == 0 && made != seen {
+        problems.push(format!(
+            "the books grew by {} orders with {} lines, but {} with {} were acknowledged (does another client work on \
+             this server?)",
+            made.0, made.1, seen.0, seen.1
+        ));
+    }
+    problems
+}
+
+/// Does one run.
+pub fn run_once(
+    target: &Target,
+    workload: &mut dyn Workload,
+    load: &LoadArguments,
+    stop: &AtomicBool,
+    line: LiveLine<'_>,
+) -> Result<Run, SessionError> {
+    let cores = load.cpu.clone().unwrap_or_default().0;
+    if !cores.is_empty() {
+        machine::pin(&cores).map_err(SessionError::Pin)?;
+    }
+    workload.prepare(target)?;
+    let before = audit(target)?;
+    let thread_count = load.thread_count();
+    let division = Division {
+        worker_count: thread_count,
+        request_count: load.requests,
+        run: run_number(),
+    };
+    let sources = workload.sources(target, &division)?;
+    let address = target.address.resolve().map_err(|source| SessionError::Resolve {
+        address: target.address.clone(),
+        source,
+    })?;
+    let depth = usize::from(load.pipeline);
+    let plan = RunPlan {
+        plan: Plan {
+            address,
+            wire: target.wire,
+            connection_count: usize::from(load.connections),
+            depth: target.in_flight_max.map_or(depth, |most| depth.min(most)),
+            core: None,
+            rate: load.rate,
+            begin_ns: 0,
+            end_ns: 0,
+            class_count: workload.classes().len(),
+        },
+        thread_count,
+        cores,
+        warm_up: if load.requests.is_some() {
+            Duration::ZERO
+        } else {
+            load.warmup
+        },
+        duration: load.requests.is_none().then_some(load.duration),
+        server: target.process,
+        shard_count: target.shard_count,
+    };
+    let report = run(&plan, sources, stop, line)?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(SessionError::Interrupted);
+    }
+    let mut problems = workload.check(target, &report)?;
+    let after = audit(target)?;
+    problems.extend(book_problems(before.as_ref(), after.as_ref(), &report));
+    if report.answered() == 0 {
+        problems.push("not one request was answered in the measured window".to_owned());
+    }
+    Ok(Run {
+        report,
+        audit: after,
+        problems,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::source::Tally;
+
+    fn report(carts: u64) -> RunReport {
+        RunReport {
+            window: Duration::from_secs(1),
+            classes: Vec::new(),
+            refusals: std::collections::BTreeMap::new(),
+            unanswered: 0,
+            tally: Tally {
+                carts,
+                lines: 10 * carts,
+                units: 20 * carts,
+            },
+            series: Vec::new(),
+            server_cpu: None,
+            server_cpu_answers: 0,
+            memory: None,
+            client_share: 0.0,
+            late_max: Duration::ZERO,
+            generator_limited: false,
+            interrupted: false,
+        }
+    }
+
+    fn books(orders: u64, violations: u64) -> Option<AuditReport> {
+        Some(AuditReport {
+            items: 1,
+            orders,
+            lines: 10 * orders,
+            violations,
+            state_hash: 0,
+            paused_ms: 0,
+        })
+    }
+
+    #[test]
+    fn books_that_do_not_balance_or_do_not_agree_with_the_answers_fail_a_run() {
+        assert!(book_problems(books(5, 0).as_ref(), books(8, 0).as_ref(), &report(3)).is_empty());
+        assert_eq!(
+            book_problems(books(5, 0).as_ref(), books(8, 1).as_ref(), &report(3)).len(),
+            1
+        );
+        assert_eq!(
+            book_problems(books(5, 0).as_ref(), books(9, 0).as_ref(), &report(3)).len(),
+            1
+        );
+        assert_eq!(
+            book_problems(books(5, 0).as_ref(), books(7, 0).as_ref(), &report(3)).len(),
+            1
+        );
+        // What was not answered may have happened or not.
+        let unsure = RunReport {
+            unanswered: 1,
+            ..report(3)
+        };
+        assert!(book_problems(books(5, 0).as_ref(), books(9, 0).as_ref(), &unsure).is_empty());
+    }
+}
