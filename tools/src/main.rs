@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 
 use cartwright_tools::bench::arguments::BenchArguments;
 use cartwright_tools::bench::command::{Verdict, bench};
-use cartwright_tools::bench::session::SessionError;
 use cartwright_tools::order_file::OrderFile;
 use cartwright_tools::replay::{ReplayArguments, ReplayError, replay};
 use clap::{Parser, Subcommand};
@@ -65,9 +64,10 @@ fn run_bench(arguments: &BenchArguments) -> ExitCode {
         Ok(Verdict::Failed) => ExitCode::from(EXIT_WRONG),
         Err(error) => {
             eprintln!("cart: {error}");
-            ExitCode::from(match error {
-                SessionError::Interrupted => EXIT_INTERRUPTED,
-                _ => EXIT_SERVER,
+            ExitCode::from(if error.is_interrupted() {
+                EXIT_INTERRUPTED
+            } else {
+                EXIT_SERVER
             })
         }
     }

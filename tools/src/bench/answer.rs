@@ -123,9 +123,8 @@ fn line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, AnswerError> 
     let rest = &bytes[at..];
     match rest.iter().position(|&byte| byte == b'\r') {
         Some(length) if rest.len() > length + 1 => Ok(Some((&rest[..length], at + length + 2))),
-        Some(_) => Ok(None),
         None if rest.len() > LINE_BYTES_MAX => Err(no_resp(rest)),
-        None => Ok(None),
+        _ => Ok(None),
     }
 }
 
@@ -153,9 +152,8 @@ fn read_value(bytes: &[u8]) -> Result<Option<Answered<'_>>, AnswerError> {
             digits => parse_u64(digits).map(Some),
         };
         match kind {
-            b'+' => {}
             b'-' if begin == 0 => answer = Some(refusal(text)),
-            b'-' => {}
+            b'+' | b'-' => {}
             b':' => {
                 let integer = parse_i64(text).ok_or_else(|| no_resp(value))?;
                 first_integer = first_integer.or(Some(integer));

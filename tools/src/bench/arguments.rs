@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::answer::Wire;
 use super::carts::{CartMix, LineCount, Popularity};
 use super::machine::CoreList;
+use super::workload::keys::YcsbWorkload;
 
 /// Connections unless told.
 pub const CONNECTION_COUNT_DEFAULT: u16 = 50;
@@ -28,6 +29,20 @@ pub struct BenchArguments {
 pub enum BenchCommand {
     /// Carts, each a checkout with a key of its own
     Checkout(CheckoutArguments),
+    /// Carts that are held, and then confirmed, cancelled, or left to expire
+    Hold(HoldArguments),
+    /// One item, a few units, many more buyers; checks that exactly so many were sold
+    FlashSale(FlashSaleArguments),
+    /// A shop's day: people browse, look at stock, check out, and now and then cancel
+    Mixed(CheckoutArguments),
+    /// New items, put and stocked: how fast, and in how much memory
+    Load(LoadItemsArguments),
+    /// GET and SET over RESP
+    GetSet(GetSetArguments),
+    /// The core workloads of YCSB, over RESP
+    Ycsb(YcsbArguments),
+    /// This server and a Redis in turn, on the same cores, under the same load; starts and stops both itself
+    Compare(CompareArguments),
 }
 
 /// Which protocol.
@@ -99,9 +114,9 @@ pub struct LoadArguments {
     /// So many requests instead of --duration, and no warm-up
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
     pub requests: Option<u64>,
-    /// How often to do it; the median and the spread are shown
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100), help_heading = "Load")]
-    pub runs: u16,
+    /// How often to do it, 1 unless told, 3 in a comparison; the median and the spread are shown
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100), help_heading = "Load")]
+    pub runs: Option<u16>,
     /// The same seed makes up the same requests
     #[arg(long, default_value_t = 1, help_heading = "Load")]
     pub seed: u64,
@@ -179,6 +194,154 @@ pub struct CheckoutArguments {
     /// The rest.
     #[command(flatten)]
     pub run: RunArguments,
+}
+
+/// `cart bench hold`.
+#[derive(Clone, Debug, Args)]
+pub struct HoldArguments {
+    /// For how long orders are held, in milliseconds
+    #[arg(long, default_value_t = 2_000, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=604_800_000), help_heading = "Holds")]
+    pub hold: u32,
+    /// Share of the holds that are confirmed
+    #[arg(long, default_value = "60", value_name = "PERCENT", value_parser = parse_percent, help_heading = "Holds")]
+    pub confirm: f64,
+    /// Share of the holds that are cancelled; at most what confirming leaves, and the rest expires
+    #[arg(long, default_value = "30", value_name = "PERCENT", value_parser = parse_percent, help_heading = "Holds")]
+    pub cancel: f64,
+    /// The carts.
+    #[command(flatten)]
+    pub carts: CartArguments,
+    /// The rest.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// `cart bench flash-sale`.
+#[derive(Clone, Debug, Args)]
+pub struct FlashSaleArguments {
+    /// Units for sale
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), help_heading = "Sale")]
+    pub units: u64,
+    /// Buyers, who want one each; five times the units unless told
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Sale")]
+    pub buyers: Option<u64>,
+    /// The rest.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// `cart bench load`.
+#[derive(Clone, Debug, Args)]
+pub struct LoadItemsArguments {
+    /// How many items
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), help_heading = "Items")]
+    pub items: u64,
+    /// The rest.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// What keys are like.
+#[derive(Clone, Debug, Args)]
+pub struct KeyArguments {
+    /// How many keys there are
+    #[arg(long, default_value_t = 100_000, value_parser = parse_count, help_heading = "Keys")]
+    pub keys: usize,
+    /// Length of a value, in bytes
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576), help_heading = "Keys")]
+    pub value_bytes: u32,
+    /// Share of the requests that read
+    #[arg(long, default_value = "50", value_name = "PERCENT", value_parser = parse_percent, help_heading = "Keys")]
+    pub gets: f64,
+}
+
+/// `cart bench get-set`.
+#[derive(Clone, Debug, Args)]
+pub struct GetSetArguments {
+    /// The keys.
+    #[command(flatten)]
+    pub keys: KeyArguments,
+    /// The rest.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// `cart bench ycsb`.
+#[derive(Clone, Debug, Args)]
+pub struct YcsbArguments {
+    /// Which of the six
+    #[arg(value_enum)]
+    pub workload: YcsbWorkload,
+    /// How many records there are
+    #[arg(long, default_value_t = 100_000, value_parser = parse_count, help_heading = "Keys")]
+    pub records: usize,
+    /// The rest.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// With what to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// Redis, or Valkey, whichever is found first
+    Redis,
+    /// Valkey
+    Valkey,
+}
+
+/// What to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompareWorkload {
+    /// Carts: CHECKOUT here, a Lua script there
+    Checkout,
+    /// GET and SET
+    GetSet,
+}
+
+/// How durable both are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompareSync {
+    /// `--sync always` against `appendfsync always`
+    Always,
+    /// `--sync no` against `appendfsync no`
+    No,
+    /// One after the other
+    Both,
+}
+
+/// `cart bench compare`.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArguments {
+    /// With what
+    #[arg(long, value_enum, default_value = "redis", help_heading = "Comparison")]
+    pub with: Peer,
+    /// What to ask of both
+    #[arg(long, value_enum, default_value = "checkout", help_heading = "Comparison")]
+    pub workload: CompareWorkload,
+    /// How durable both are
+    #[arg(long, value_enum, default_value = "both", help_heading = "Comparison")]
+    pub sync: CompareSync,
+    /// The Redis or Valkey to start; without it, the one in PATH
+    #[arg(long, value_name = "PATH", help_heading = "Comparison")]
+    pub redis_server: Option<PathBuf>,
+    /// The Cartwright to start; without it, the one beside this program
+    #[arg(long, value_name = "PATH", help_heading = "Comparison")]
+    pub server: Option<PathBuf>,
+    /// Core to pin the servers to, one at a time; without it, the first, and the load to the second
+    #[arg(long, value_name = "LIST", help_heading = "Comparison")]
+    pub server_cpu: Option<CoreList>,
+    /// The carts.
+    #[command(flatten)]
+    pub carts: CartArguments,
+    /// The keys.
+    #[command(flatten)]
+    pub keys: KeyArguments,
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// The output.
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 /// Most items, customers or keys: what their names' digits can number.

@@ -124,6 +124,15 @@ impl RunReport {
         self.answered() as f64 / self.window.as_secs_f64()
     }
 
+    /// What the server keeps of the run for good, and how many of it.
+    pub const fn kept(&self) -> Option<(&'static str, u64)> {
+        match self.tally {
+            Tally { lines: 1.., .. } => Some(("order lines", self.tally.lines)),
+            Tally { items: 1.., .. } => Some(("items", self.tally.items)),
+            _ => None,
+        }
+    }
+
     /// Microseconds of the server's CPU time for one answer.
     pub fn server_us_per_request(&self) -> Option<f64> {
         let cpu = self.server_cpu?;
@@ -179,7 +188,8 @@ pub fn run(
             })
             .collect();
         start.wait();
-        let watched = Watch::new(run, &lives, epoch, stop).watch(&|| threads.iter().all(|t| t.is_finished()), line);
+        let watched = Watch::new(run, &lives, epoch, stop)
+            .watch(&|| threads.iter().all(std::thread::ScopedJoinHandle::is_finished), line);
         let reports: Vec<WorkerReport> = threads
             .into_iter()
             .map(|thread| thread.join().expect("a worker does not panic"))

@@ -177,14 +177,13 @@ fn write_memory(formatter: &mut Formatter<'_>, report: &RunReport) -> fmt::Resul
         mebibytes(before.anonymous),
         mebibytes(after.anonymous)
     )?;
-    let lines = report.tally.lines;
-    if lines > 0 {
-        let each = |after: u64, before: u64| (after as f64 - before as f64) / lines as f64;
+    if let Some((what, count)) = report.kept() {
+        let each = |after: u64, before: u64| (after as f64 - before as f64) / count as f64;
         write!(
             formatter,
-            ": {:.1} B for each of {} order lines ({:.1})",
+            ": {:.1} B for each of {} {what} ({:.1})",
             each(after.resident, before.resident),
-            grouped(lines),
+            grouped(count),
             each(after.anonymous, before.anonymous)
         )?;
     }

@@ -152,9 +152,10 @@ pub fn run_once(
     workload.prepare(target)?;
     let before = audit(target)?;
     let thread_count = load.thread_count();
+    let request_count = load.requests.or_else(|| workload.request_count());
     let division = Division {
         worker_count: thread_count,
-        request_count: load.requests,
+        request_count,
         run: run_number(),
     };
     let sources = workload.sources(target, &division)?;
@@ -177,12 +178,12 @@ pub fn run_once(
         },
         thread_count,
         cores,
-        warm_up: if load.requests.is_some() {
+        warm_up: if request_count.is_some() {
             Duration::ZERO
         } else {
             load.warmup
         },
-        duration: load.requests.is_none().then_some(load.duration),
+        duration: request_count.is_none().then_some(load.duration),
         server: target.process,
         shard_count: target.shard_count,
     };
@@ -218,6 +219,7 @@ mod tests {
                 carts,
                 lines: 10 * carts,
                 units: 20 * carts,
+                items: 0,
             },
             series: Vec::new(),
             server_cpu: None,
@@ -230,30 +232,30 @@ mod tests {
         }
     }
 
-    fn books(orders: u64, violations: u64) -> Option<AuditReport> {
-        Some(AuditReport {
+    fn books(orders: u64, violations: u64) -> AuditReport {
+        AuditReport {
             items: 1,
             orders,
             lines: 10 * orders,
             violations,
             state_hash: 0,
             paused_ms: 0,
-        })
+        }
     }
 
     #[test]
     fn books_that_do_not_balance_or_do_not_agree_with_the_answers_fail_a_run() {
-        assert!(book_problems(books(5, 0).as_ref(), books(8, 0).as_ref(), &report(3)).is_empty());
+        assert!(book_problems(Some(&books(5, 0)), Some(&books(8, 0)), &report(3)).is_empty());
         assert_eq!(
-            book_problems(books(5, 0).as_ref(), books(8, 1).as_ref(), &report(3)).len(),
+            book_problems(Some(&books(5, 0)), Some(&books(8, 1)), &report(3)).len(),
             1
         );
         assert_eq!(
-            book_problems(books(5, 0).as_ref(), books(9, 0).as_ref(), &report(3)).len(),
+            book_problems(Some(&books(5, 0)), Some(&books(9, 0)), &report(3)).len(),
             1
         );
         assert_eq!(
-            book_problems(books(5, 0).as_ref(), books(7, 0).as_ref(), &report(3)).len(),
+            book_problems(Some(&books(5, 0)), Some(&books(7, 0)), &report(3)).len(),
             1
         );
         // What was not answered may have happened or not.
@@ -261,6 +263,6 @@ mod tests {
             unanswered: 1,
             ..report(3)
         };
-        assert!(book_problems(books(5, 0).as_ref(), books(9, 0).as_ref(), &unsure).is_empty());
+        assert!(book_problems(Some(&books(5, 0)), Some(&books(9, 0)), &unsure).is_empty());
     }
 }

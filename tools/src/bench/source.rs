@@ -22,6 +22,8 @@ pub struct Tally {
     pub lines: u64,
     /// Units in these.
     pub units: u64,
+    /// Items that were made.
+    pub items: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -29,6 +31,7 @@ impl std::ops::AddAssign for Tally {
         self.carts += other.carts;
         self.lines += other.lines;
         self.units += other.units;
+        self.items += other.items;
     }
 }
 

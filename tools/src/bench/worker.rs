@@ -314,7 +314,9 @@ impl Worker<'_> {
         if self.cpu.begin.is_none() && self.now_ns >= self.plan.begin_ns {
             self.cpu.begin = Some((thread_cpu_time(), self.now_ns));
         }
-        if self.cpu.begin.is_some() && self.cpu.end.is_none() && self.is_over() {
+        // A window without an end of its own lasts until the last answer.
+        let may_end = self.plan.end_ns != u64::MAX && self.cpu.end.is_none();
+        if self.cpu.begin.is_some() && may_end && self.is_over() {
             self.cpu.end = Some((thread_cpu_time(), self.now_ns));
         }
     }

@@ -8,7 +8,6 @@ use super::items::{load_script, prepare_items};
 use super::{Division, Workload, WorkloadError};
 use crate::bench::answer::{Answer, Wire};
 use crate::bench::carts::{CartMix, Carts, Dialect};
-use crate::bench::conductor::RunReport;
 use crate::bench::source::{Source, Tag, Tally};
 use crate::bench::target::{Kind, Target};
 
@@ -60,6 +59,7 @@ impl Checkouts {
             carts: 1,
             lines: u64::from(self.carts.line_count(cart)),
             units: self.carts.units(cart),
+            items: 0,
         };
     }
 }
@@ -129,9 +129,5 @@ impl Workload for CheckoutWorkload {
             ))
         };
         Ok((0..division.worker_count).map(source).collect())
-    }
-
-    fn check(&mut self, _target: &Target, _report: &RunReport) -> Result<Vec<String>, WorkloadError> {
-        Ok(Vec::new())
     }
 }

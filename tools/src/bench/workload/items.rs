@@ -142,6 +142,45 @@ fn prepare_own(target: &Target, count: usize) -> Result<(), WorkloadError> {
     )
 }
 
+/// Units of items 0 to `count` - 1 that orders hold.
+pub fn held_units(target: &Target, count: usize) -> Result<i64, WorkloadError> {
+    let mut pipeline = Pipeline::connect(&target.address, PIPELINE_DEPTH)?;
+    let mut held = 0;
+    ask_all(
+        &mut pipeline,
+        0..count,
+        |&item| Operation::StockGet {
+            sku: item_sku(item),
+            location: None,
+        },
+        |_, reply| match reply {
+            Reply::Stock(stock) => {
+                held += stock.held;
+                Ok(())
+            }
+            other => Err(unexpected("reading stock", &other)),
+        },
+    )?;
+    Ok(held)
+}
+
+/// Makes one item with so many units of stock.
+pub fn prepare_item(target: &Target, number: usize, units: u64) -> Result<(), WorkloadError> {
+    if target.kind != Kind::Cartwright {
+        RedisClient::connect(&target.address)?.call(&["SET", &stock_key(number), &units.to_string()])?;
+        return Ok(());
+    }
+    let mut client = target.address.connect()?;
+    match client.call(&item_put(item_sku(number), number))? {
+        Reply::Ok => {}
+        other => return Err(unexpected("putting an item", &other)),
+    }
+    match client.call(&stock_add(item_sku(number), units))? {
+        Reply::Integer(_) => Ok(()),
+        other => Err(unexpected("stocking an item", &other)),
+    }
+}
+
 fn prepare_redis(target: &Target, count: usize) -> Result<(), WorkloadError> {
     let mut client = RedisClient::connect(&target.address)?;
     client.call_all((0..count).map(|item| vec!["SET".to_owned(), stock_key(item), STOCK_UNITS.to_string()]))?;

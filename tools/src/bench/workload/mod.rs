@@ -1,11 +1,17 @@
 //! The workloads: what each prepares on a server, asks of it, and checks afterwards.
 
 pub mod checkout;
+pub mod flash_sale;
+pub mod hold;
 pub mod items;
+pub mod keys;
+pub mod load;
+pub mod mixed;
+pub mod order;
 
 use super::conductor::RunReport;
 use super::source::Source;
-use super::target::Target;
+use super::target::{Kind, Target};
 
 /// Why a workload cannot be run, or its end not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +41,7 @@ pub enum WorkloadError {
         /// What it needs.
         needs: &'static str,
         /// What there is.
-        kind: super::target::Kind,
+        kind: Kind,
         /// Of which version.
         version: String,
     },
@@ -71,6 +77,16 @@ pub trait Workload {
     /// Names of its classes of requests.
     fn classes(&self) -> &'static [&'static str];
 
+    /// How many requests it makes unless told; `None`: as many as there is time for.
+    fn request_count(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether it can only be said in RESP.
+    fn is_resp_only(&self) -> bool {
+        false
+    }
+
     /// Brings the server to where a run can begin. Called once for each run, before it.
     fn prepare(&mut self, target: &Target) -> Result<(), WorkloadError>;
 
@@ -78,5 +94,21 @@ pub trait Workload {
     fn sources(&mut self, target: &Target, division: &Division) -> Result<Vec<Box<dyn Source>>, WorkloadError>;
 
     /// What is not as it must be after a run; nothing where all is well.
-    fn check(&mut self, target: &Target, report: &RunReport) -> Result<Vec<String>, WorkloadError>;
+    fn check(&mut self, target: &Target, report: &RunReport) -> Result<Vec<String>, WorkloadError> {
+        let _ = (target, report);
+        Ok(Vec::new())
+    }
+}
+
+/// Fails where the server has no shop, as a Redis has none.
+fn needs_shop(workload: &'static str, target: &Target) -> Result<(), WorkloadError> {
+    if target.kind == Kind::Cartwright {
+        return Ok(());
+    }
+    Err(WorkloadError::Target {
+        workload,
+        needs: "a Cartwright server",
+        kind: target.kind,
+        version: target.version.clone(),
+    })
 }
