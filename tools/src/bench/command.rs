@@ -143,6 +143,8 @@ fn measure(workload: &mut dyn Workload, run: &RunArguments, stop: &AtomicBool) -
         (wire, false) => wire,
     };
     let target = Target::probe(&address, wire, run.server_pid).map_err(SessionError::from)?;
+    // Before anything is pinned: the cores that this process may use are the machine's.
+    let machine = Machine::this();
     let mut line = LiveLinePrinter::new(run.output.quiet);
     let mut runs = Vec::new();
     for _ in 0..run.load.runs.unwrap_or(1) {
@@ -156,7 +158,7 @@ fn measure(workload: &mut dyn Workload, run: &RunArguments, stop: &AtomicBool) -
         title: workload.title(),
         classes: workload.classes(),
         target,
-        machine: Machine::this(),
+        machine,
         load: run.load.clone(),
         runs,
     };

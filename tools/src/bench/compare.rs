@@ -80,6 +80,7 @@ struct Setting<'a> {
     peer: PathBuf,
     server_cores: CoreList,
     load: LoadArguments,
+    machine: Machine,
     stop: &'a AtomicBool,
 }
 
@@ -111,6 +112,8 @@ pub fn compare(arguments: &CompareArguments, stop: &AtomicBool) -> Result<Compar
         peer,
         server_cores,
         load,
+        // Before anything is pinned: the cores that this process may use are the machine's.
+        machine: Machine::this(),
         stop,
     };
     let is_shared = client_cores.0.iter().any(|core| setting.server_cores.0.contains(core));
@@ -213,7 +216,7 @@ impl Setting<'_> {
             title: workload.title(),
             classes: workload.classes(),
             target,
-            machine: Machine::this(),
+            machine: self.machine.clone(),
             load: self.load.clone(),
             runs: vec![done],
         }))

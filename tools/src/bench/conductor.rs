@@ -32,8 +32,8 @@ const BUSY_SHARE: f64 = 0.95;
 /// A server of which every shard is less busy than this is not what limits a run.
 const SERVER_BUSY_SHARE: f64 = 0.9;
 
-/// How much later than due a request may be sent before the generator counts as too slow for its rate.
-const LATE_MAX: Duration = Duration::from_millis(1);
+/// Share of the requests that a generator which keeps its rate may send late.
+const LATE_SHARE_MAX: f64 = 0.01;
 
 /// What a run is to be.
 pub struct RunPlan {
@@ -237,6 +237,7 @@ fn add_up(run: &RunPlan, reports: Vec<WorkerReport>, watched: Watched) -> Result
         generator_limited: false,
         interrupted: false,
     };
+    let mut late_share = 0.0;
     for report in reports {
         report.ended?;
         total.window = total.window.max(report.window);
@@ -251,20 +252,27 @@ fn add_up(run: &RunPlan, reports: Vec<WorkerReport>, watched: Watched) -> Result
         let share = report.cpu.as_secs_f64() / report.window.as_secs_f64().max(1e-9);
         total.client_share = total.client_share.max(share);
         total.late_max = total.late_max.max(report.late_max);
+        late_share = f64::max(late_share, report.late_share);
     }
     // What was asked for, so that the time it took to notice the end is not counted; a stopped run ends earlier.
     total.window = run.duration.map_or(total.window, |duration| duration.min(total.window));
     let server_is_idle = total
         .server_share()
         .is_none_or(|share| share < SERVER_BUSY_SHARE * f64::from(run.shard_count));
-    total.generator_limited = match run.plan.rate {
-        None => total.client_share >= BUSY_SHARE && server_is_idle,
-        Some(_) => false,
-    };
-    if run.plan.rate.is_some() && total.late_max > LATE_MAX && server_is_idle {
-        total.generator_limited = total.client_share >= BUSY_SHARE && total.unanswered == 0;
-    }
+    total.generator_limited =
+        is_generator_limited(run.plan.rate.is_some(), total.client_share, late_share, server_is_idle);
     Ok(total)
+}
+
+/// In the closed loop a thread that is busy all the time while the server is not; in the open loop, where threads spin
+/// between requests, one that does not send them in time.
+fn is_generator_limited(is_open_loop: bool, client_share: f64, late_share: f64, server_is_idle: bool) -> bool {
+    server_is_idle
+        && if is_open_loop {
+            late_share > LATE_SHARE_MAX
+        } else {
+            client_share >= BUSY_SHARE
+        }
 }
 
 struct Watched {
@@ -418,5 +426,19 @@ fn point(latency: &Histogram<u64>, at: Duration, answers: u64, elapsed: Duration
         p50_ns: at_quantile(0.5),
         p99_ns: at_quantile(0.99),
         p999_ns: at_quantile(0.999),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_the_limit_only_where_the_server_is_not() {
+        assert!(is_generator_limited(false, 0.99, 0.0, true));
+        assert!(!is_generator_limited(false, 0.99, 0.0, false));
+        assert!(!is_generator_limited(false, 0.5, 0.0, true));
+        assert!(is_generator_limited(true, 0.5, 0.1, true));
+        assert!(!is_generator_limited(true, 1.0, 0.0, true), "it spins");
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::conductor::{Point, RunReport};
 use super::session::{Run, Session};
+use super::target::Kind;
 use crate::text::grouped;
 
 /// Nanoseconds, in the unit that fits.
@@ -48,17 +49,17 @@ impl Display for Table<'_> {
         let session = self.0;
         let (target, load) = (&session.target, &session.load);
         writeln!(formatter, "{}", session.title)?;
-        writeln!(
+        write!(
             formatter,
-            "server       {} {} at {}, {}, {} {}, over {}",
-            target.kind,
-            target.version,
-            target.address,
-            target.durability,
-            target.shard_count,
-            if target.shard_count == 1 { "shard" } else { "shards" },
-            target.wire
+            "server       {} {} at {}, {}",
+            target.kind, target.version, target.address, target.durability
         )?;
+        match (target.kind, target.shard_count) {
+            (Kind::Cartwright, 1) => write!(formatter, ", 1 shard")?,
+            (Kind::Cartwright, count) => write!(formatter, ", {count} shards")?,
+            _ => {}
+        }
+        writeln!(formatter, ", over {}", target.wire)?;
         writeln!(formatter, "machine      {}", session.machine)?;
         let how = load.rate.map_or_else(
             || format!("closed loop, {} requests in flight on each", load.pipeline),
@@ -155,6 +156,13 @@ fn write_cpu(formatter: &mut Formatter<'_>, report: &RunReport) -> fmt::Result {
         "client CPU   {:.0} % of a core, the busiest thread",
         report.client_share * 100.0
     )?;
+    if !report.late_max.is_zero() {
+        writeln!(
+            formatter,
+            "sent late    by {} at most, though a connection had room",
+            nanoseconds(report.late_max.as_nanos() as u64)
+        )?;
+    }
     if report.generator_limited {
         writeln!(
             formatter,
@@ -171,20 +179,20 @@ fn write_memory(formatter: &mut Formatter<'_>, report: &RunReport) -> fmt::Resul
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     write!(
         formatter,
-        "memory       {:.1} MiB before, {:.1} MiB after (without mapped files {:.1} and {:.1})",
+        "memory       {:.1} MiB before, {:.1} MiB after; with mapped files {:.1} and {:.1}",
+        mebibytes(before.anonymous),
+        mebibytes(after.anonymous),
         mebibytes(before.resident),
         mebibytes(after.resident),
-        mebibytes(before.anonymous),
-        mebibytes(after.anonymous)
     )?;
     if let Some((what, count)) = report.kept() {
         let each = |after: u64, before: u64| (after as f64 - before as f64) / count as f64;
         write!(
             formatter,
-            ": {:.1} B for each of {} {what} ({:.1})",
-            each(after.resident, before.resident),
+            ": {:.1} B for each of {} {what}, with mapped files {:.1}",
+            each(after.anonymous, before.anonymous),
             grouped(count),
-            each(after.anonymous, before.anonymous)
+            each(after.resident, before.resident),
         )?;
     }
     writeln!(formatter)

@@ -13,7 +13,7 @@ use super::arguments::LoadArguments;
 use super::conductor::{LiveLine, RunError, RunPlan, RunReport, run};
 use super::machine::{self, Machine};
 use super::target::{Kind, Target, TargetError};
-use super::worker::Plan;
+use super::worker::{DRAIN_TIMEOUT, Plan};
 use super::workload::{Division, Workload, WorkloadError};
 
 /// How long an audit may take; it walks over everything there is.
@@ -137,6 +137,27 @@ fn book_problems(before: Option<&AuditReport>, after: Option<&AuditReport>, repo
     problems
 }
 
+/// What is wrong with the answers themselves.
+fn answer_problems(expected: &[&str], report: &RunReport) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (code, (count, first)) in &report.refusals {
+        if !expected.contains(&code.as_str()) {
+            problems.push(format!("{count} requests were refused with {code}; the first: {first}"));
+        }
+    }
+    if report.unanswered > 0 {
+        problems.push(format!(
+            "{} requests got no answer within {} s of the end",
+            report.unanswered,
+            DRAIN_TIMEOUT.as_secs()
+        ));
+    }
+    if report.answered() == 0 {
+        problems.push("not one request was answered in the measured window".to_owned());
+    }
+    problems
+}
+
 /// Does one run.
 pub fn run_once(
     target: &Target,
@@ -194,9 +215,7 @@ pub fn run_once(
     let mut problems = workload.check(target, &report)?;
     let after = audit(target)?;
     problems.extend(book_problems(before.as_ref(), after.as_ref(), &report));
-    if report.answered() == 0 {
-        problems.push("not one request was answered in the measured window".to_owned());
-    }
+    problems.extend(answer_problems(workload.expected_refusals(), &report));
     Ok(Run {
         report,
         audit: after,
@@ -264,5 +283,19 @@ mod tests {
             ..report(3)
         };
         assert!(book_problems(Some(&books(5, 0)), Some(&books(9, 0)), &unsure).is_empty());
+    }
+
+    #[test]
+    fn only_refusals_that_belong_to_the_workload_are_no_failure() {
+        let mut refused = report(3);
+        refused.classes.push(crate::bench::worker::ClassCount::default());
+        refused.classes[0].latency.record(1_000).unwrap();
+        assert!(answer_problems(&["BUSY"], &refused).is_empty());
+        refused.refusals.insert("BUSY".to_owned(), (2, "later".to_owned()));
+        assert!(answer_problems(&["BUSY"], &refused).is_empty());
+        assert_eq!(answer_problems(&[], &refused).len(), 1);
+        refused.unanswered = 1;
+        assert_eq!(answer_problems(&["BUSY"], &refused).len(), 1);
+        assert_eq!(answer_problems(&["BUSY"], &report(3)).len(), 1, "nothing was answered");
     }
 }

@@ -29,6 +29,9 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 /// A request that is due sooner is waited for without sleeping: a sleep may take that much longer than it should.
 const SPIN_MAX: Duration = Duration::from_micros(100);
 
+/// What is sent so much later than due, though a connection had room, is late by the generator's own fault.
+const LATE_MAX: Duration = Duration::from_millis(1);
+
 /// How often latencies are shown.
 const SHOW_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -103,6 +106,8 @@ pub struct WorkerReport {
     pub window: Duration,
     /// In the open loop: how much later than due a request was sent at most, though a connection had room.
     pub late_max: Duration,
+    /// In the open loop: share of the requests that were late by more than a millisecond in this way.
+    pub late_share: f64,
     /// The source, with its tally.
     pub source: Box<dyn Source>,
     /// What ended it early.
@@ -140,7 +145,9 @@ pub fn work(
         round: 0,
         exhausted: false,
         cpu: CpuWindow::default(),
+        is_backlogged: false,
         late_max_ns: 0,
+        late_count: 0,
         scores: Scores {
             source,
             classes: vec![ClassCount::default(); plan.class_count],
@@ -231,7 +238,10 @@ struct Worker<'a> {
     /// The source had nothing more at the last question.
     exhausted: bool,
     cpu: CpuWindow,
+    /// Requests are overdue because no connection has had room: that they are late is the server's doing.
+    is_backlogged: bool,
     late_max_ns: u64,
+    late_count: u64,
     scores: Scores,
 }
 
@@ -394,6 +404,7 @@ impl Worker<'_> {
         while without_room < count && !self.stop.load(Ordering::Relaxed) {
             let due_ns = self.due_ns();
             if due_ns > self.now_ns || due_ns >= self.plan.end_ns {
+                self.is_backlogged = false;
                 break;
             }
             let connection = &mut self.connections[self.round];
@@ -409,9 +420,14 @@ impl Worker<'_> {
             }
             self.exhausted = false;
             without_room = 0;
-            self.late_max_ns = self.late_max_ns.max(self.now_ns - due_ns);
+            if !self.is_backlogged {
+                let late_ns = self.now_ns - due_ns;
+                self.late_max_ns = self.late_max_ns.max(late_ns);
+                self.late_count += u64::from(late_ns > LATE_MAX.as_nanos() as u64);
+            }
             self.due_count += 1;
         }
+        self.is_backlogged |= without_room == count;
         self.connections.iter_mut().try_for_each(Connection::flush)
     }
 
@@ -456,8 +472,29 @@ impl Worker<'_> {
             cpu: end.0.saturating_sub(begin.0),
             window: Duration::from_nanos(end.1 - begin.1),
             late_max: Duration::from_nanos(self.late_max_ns),
+            late_share: self.late_count as f64 / self.due_count.max(1) as f64,
             source: self.scores.source,
             ended,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_two_workers_are_those_of_all_their_answers_and_no_average() {
+        let mut fast = ClassCount::default();
+        fast.latency.record_n(1_000_000, 9_900).unwrap();
+        let mut slow = ClassCount {
+            refused: 7,
+            ..ClassCount::default()
+        };
+        slow.latency.record_n(500_000_000, 100).unwrap();
+        fast.add(&slow);
+        let at = |quantile| (fast.latency.value_at_quantile(quantile) as f64 / 1e6).round();
+        assert_eq!((fast.latency.len(), fast.refused), (10_000, 7));
+        assert_eq!((at(0.5), at(0.98), at(0.995)), (1.0, 1.0, 500.0));
     }
 }

@@ -108,6 +108,11 @@ impl Workload for HoldWorkload {
         &["checkout", "confirm", "cancel"]
     }
 
+    /// What expired before its confirmation came is refused with STATE.
+    fn expected_refusals(&self) -> &'static [&'static str] {
+        &["BUSY", "OUTOFSTOCK", "STATE"]
+    }
+
     fn prepare(&mut self, target: &Target) -> Result<(), WorkloadError> {
         needs_shop("hold", target)?;
         self.mix.shard_count = target.shard_count;

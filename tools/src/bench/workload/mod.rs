@@ -93,6 +93,11 @@ pub trait Workload {
     /// One source a worker.
     fn sources(&mut self, target: &Target, division: &Division) -> Result<Vec<Box<dyn Source>>, WorkloadError>;
 
+    /// Codes of refusals that are part of the game; any other is a failed run.
+    fn expected_refusals(&self) -> &'static [&'static str] {
+        &["BUSY", "OUTOFSTOCK"]
+    }
+
     /// What is not as it must be after a run; nothing where all is well.
     fn check(&mut self, target: &Target, report: &RunReport) -> Result<Vec<String>, WorkloadError> {
         let _ = (target, report);
