@@ -8,11 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use cartwright_tools::bench::answer::{Answer, Wire};
+use cartwright_tools::bench::arguments::BenchArguments;
 use cartwright_tools::bench::conductor::{RunPlan, RunReport, run};
 use cartwright_tools::bench::redis_process::{REDIS_NAMES, RedisProcess, find};
 use cartwright_tools::bench::source::{Source, Tag};
 use cartwright_tools::bench::worker::Plan;
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, SyncMode};
+use clap::Args;
 use serde_json::Value;
 
 const CART: &str = env!("CARGO_BIN_EXE_cart");
@@ -115,11 +117,12 @@ fn every_requested_cart_is_in_the_books_over_either_protocol_and_however_many_th
 }
 
 #[test]
-fn real_carts_and_skewed_items_are_sold_in_the_measured_time() {
+fn real_carts_and_skewed_items_are_sold() {
     let site = start(1);
+    let port = site.server.port();
     for skus in ["uniform", "zipf:0.99", "hot:1"] {
         let measured = measure(
-            site.server.port(),
+            port,
             &[
                 "checkout",
                 "--lines",
@@ -128,25 +131,48 @@ fn real_carts_and_skewed_items_are_sold_in_the_measured_time() {
                 skus,
                 "--items",
                 "2000",
-                "--warmup",
-                "0.1",
-                "--duration",
-                "0.4",
+                "--requests",
+                "300",
                 "--runs",
                 "2",
             ],
         );
-        let runs = measured["runs"].as_array().unwrap();
-        assert_eq!(runs.len(), 2);
-        for run in runs {
-            assert!(number(run, "/answered") > 0);
+        for run in measured["runs"].as_array().unwrap() {
+            assert_eq!(number(run, "/accepted/carts"), 300);
             assert!(
-                number(run, "/answered") <= number(run, "/accepted/carts"),
-                "the warm-up is not measured"
+                number(run, "/accepted/lines") > 2_000,
+                "the mean of a real cart is 27 lines"
             );
-            assert!(run["server_cpu_us_per_request"].as_f64().is_some());
         }
+        assert_eq!(measured["runs"].as_array().unwrap().len(), 2);
     }
+}
+
+#[test]
+fn a_run_by_time_counts_no_warm_up_and_shows_its_course() {
+    let site = start(1);
+    let measured = measure(
+        site.server.port(),
+        &[
+            "checkout",
+            "--items",
+            "500",
+            "--warmup",
+            "0.5",
+            "--duration",
+            "1.5",
+            "--bgsave",
+        ],
+    );
+    let run = &measured["runs"][0];
+    assert!(number(run, "/answered") > 0);
+    assert!(
+        number(run, "/answered") < number(run, "/accepted/carts"),
+        "the warm-up was counted"
+    );
+    assert!(number(run, "/checkpoints") > 0, "--bgsave takes checkpoints");
+    assert!(!run["series"].as_array().unwrap().is_empty());
+    assert!(run["server_cpu_us_per_request"].as_f64().unwrap() > 0.0);
 }
 
 #[test]
@@ -264,10 +290,8 @@ fn a_comparison_runs_both_and_leaves_a_page() {
         "compare",
         "--runs",
         "1",
-        "--duration",
-        "0.3",
-        "--warmup",
-        "0.1",
+        "--requests",
+        "400",
         "--connections",
         "4",
         "--items",
@@ -411,4 +435,21 @@ fn in_the_closed_loop_the_same_stall_is_in_one_latency() {
     let latency = report.latency();
     assert!(latency.max() >= STALL.as_nanos() as u64 * 9 / 10);
     assert!(latency.len() > 10, "it goes on after the stall");
+}
+
+#[test]
+fn every_bench_command_in_the_documents_is_one() {
+    let documents = [include_str!("../../README.md"), include_str!("../../BENCHMARKS.md")];
+    let lines = documents.iter().flat_map(|document| document.lines());
+    let commands: Vec<&str> = lines
+        .filter_map(|line| line.trim_start().strip_prefix("cart bench "))
+        .map(|line| line.split(" #").next().unwrap_or(line))
+        .collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        let parser = BenchArguments::augment_args(clap::Command::new("bench").no_binary_name(true));
+        if let Err(error) = parser.try_get_matches_from(command.split_whitespace()) {
+            panic!("cart bench {command}: {error}");
+        }
+    }
 }

@@ -117,6 +117,9 @@ pub struct LoadArguments {
     /// How often to do it, 1 unless told, 3 in a comparison; the median and the spread are shown
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100), help_heading = "Load")]
     pub runs: Option<u16>,
+    /// Have the server take checkpoints meanwhile, one after the other
+    #[arg(long, help_heading = "Load")]
+    pub bgsave: bool,
     /// The same seed makes up the same requests
     #[arg(long, default_value_t = 1, help_heading = "Load")]
     pub seed: u64,

@@ -588,6 +588,23 @@ mod tests {
     }
 
     #[test]
+    fn shards_are_contiguous_ranges_of_slots_as_even_as_can_be() {
+        for shard_count in [1, 2, 3, 7] {
+            let mut names: Vec<String> = (0..5_000).map(sku).collect();
+            names.sort_by_key(|name| Slot::of(name.as_bytes()).index());
+            let shards: Vec<u16> = names.iter().map(|name| shard_of(name, shard_count)).collect();
+            assert!(shards.is_sorted(), "higher slots are on higher shards");
+            for shard in 0..shard_count {
+                let share = shards.iter().filter(|&&of| of == shard).count() * usize::from(shard_count);
+                assert!(
+                    (4_000..6_000).contains(&share),
+                    "shard {shard} of {shard_count} has {share}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn no_cart_has_an_item_twice_and_hot_items_are_in_every_one() {
         for popularity in [Popularity::Zipf(1.2), Popularity::Hot(1)] {
             let carts = CartMix { popularity, ..mix() }.draw().unwrap();

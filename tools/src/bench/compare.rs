@@ -59,6 +59,15 @@ enum Contender {
     Peer,
 }
 
+impl Display for Contender {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(wire) => write!(formatter, "Cartwright over {wire}"),
+            Self::Peer => formatter.write_str("the Redis"),
+        }
+    }
+}
+
 /// What each contender's runs came to.
 pub struct Comparison {
     /// One for each contender and durability; in the order in which they ran.
@@ -176,7 +185,7 @@ impl Setting<'_> {
             .map_err(CompareError::Directory)?;
         let running = self.start(contender, sync, directory.path())?;
         let failed = |source| CompareError::Session {
-            contender: format!("{contender:?}"),
+            contender: contender.to_string(),
             source,
         };
         let (address, process_id) = match &running {
@@ -343,8 +352,8 @@ fn write_row(formatter: &mut Formatter<'_>, session: &Session) -> fmt::Result {
         format!("{} - {}", rate(least), rate(most)),
         nanoseconds(latency.value_at_quantile(0.5)),
         nanoseconds(latency.value_at_quantile(0.99)),
-        median
-            .server_us_per_request()
+        session
+            .median_server_us()
             .map_or_else(String::new, |each| format!("{each:.2} µs"))
     )
 }
@@ -363,7 +372,7 @@ fn write_ratio(formatter: &mut Formatter<'_>, own: &Session, peer: &Session) -> 
         own_run.per_second() / peer_run.per_second(),
         p50(own_run) / p50(peer_run)
     )?;
-    if let (Some(own), Some(peer)) = (own_run.server_us_per_request(), peer_run.server_us_per_request()) {
+    if let (Some(own), Some(peer)) = (own.median_server_us(), peer.median_server_us()) {
         write!(formatter, ", {:.2} times the server CPU a request", own / peer)?;
     }
     writeln!(formatter)

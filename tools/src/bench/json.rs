@@ -93,6 +93,7 @@ fn run(session: &Session, run: &Run) -> Value {
             "units": report.tally.units,
             "items": report.tally.items,
         },
+        "checkpoints": run.checkpoints,
         "refusals": refusals,
         "audit": run.audit.as_ref().map(|audit| json!({
             "items": audit.items,

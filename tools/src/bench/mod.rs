@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod arguments;
 pub mod carts;
+pub mod checkpoints;
 pub mod command;
 pub mod compare;
 pub mod conductor;

@@ -112,6 +112,9 @@ fn write_run(formatter: &mut Formatter<'_>, session: &Session, run: &Run) -> fmt
     }
     write_cpu(formatter, report)?;
     write_memory(formatter, report)?;
+    if let Some(count) = run.checkpoints {
+        writeln!(formatter, "checkpoints  {count} begun meanwhile")?;
+    }
     for (code, (count, text)) in &report.refusals {
         writeln!(formatter, "refused      {} {code}; the first: {text}", grouped(*count))?;
     }
@@ -212,7 +215,7 @@ fn write_spread(formatter: &mut Formatter<'_>, session: &Session) -> fmt::Result
         rate(least),
         rate(most)
     )?;
-    if let Some(each) = median.server_us_per_request() {
+    if let Some(each) = session.median_server_us() {
         write!(formatter, "; server CPU {each:.2} µs a request")?;
     }
     writeln!(formatter)

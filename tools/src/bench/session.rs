@@ -10,8 +10,10 @@ use cartwright_protocol::client::ClientError;
 use cartwright_protocol::{AuditReport, Operation, Reply};
 
 use super::arguments::LoadArguments;
+use super::checkpoints::keep_saving;
 use super::conductor::{LiveLine, RunError, RunPlan, RunReport, run};
 use super::machine::{self, Machine};
+use super::source::Source;
 use super::target::{Kind, Target, TargetError};
 use super::worker::{DRAIN_TIMEOUT, Plan};
 use super::workload::{Division, Workload, WorkloadError};
@@ -54,6 +56,8 @@ pub enum SessionError {
 pub struct Run {
     /// What was measured.
     pub report: RunReport,
+    /// How many checkpoints it began meanwhile, where it was asked for them.
+    pub checkpoints: Option<u64>,
     /// The server's books afterwards; only of this server.
     pub audit: Option<AuditReport>,
     /// What is not as it must be.
@@ -88,6 +92,14 @@ impl Session {
         let rate = |place: usize| self.runs[place].report.per_second();
         places.sort_by(|&left, &right| rate(left).total_cmp(&rate(right)));
         &self.runs[places[(places.len() - 1) / 2]]
+    }
+
+    /// Microseconds of the server's CPU time for one answer: the median over the runs.
+    pub fn median_server_us(&self) -> Option<f64> {
+        let each = |run: &Run| run.report.server_us_per_request();
+        let mut all: Vec<f64> = self.runs.iter().filter_map(each).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len().checked_sub(1)? / 2).copied()
     }
 }
 
@@ -208,7 +220,11 @@ pub fn run_once(
         server: target.process,
         shard_count: target.shard_count,
     };
-    let report = run(&plan, sources, stop, line)?;
+    let (report, checkpoints) = if load.bgsave {
+        run_saving(target, &plan, sources, stop, line)?
+    } else {
+        (run(&plan, sources, stop, line)?, None)
+    };
     if stop.load(Ordering::Relaxed) {
         return Err(SessionError::Interrupted);
     }
@@ -218,9 +234,29 @@ pub fn run_once(
     problems.extend(answer_problems(workload.expected_refusals(), &report));
     Ok(Run {
         report,
+        checkpoints,
         audit: after,
         problems,
     })
+}
+
+/// A run during which the server takes checkpoints; gives how many it began.
+fn run_saving(
+    target: &Target,
+    plan: &RunPlan,
+    sources: Vec<Box<dyn Source>>,
+    stop: &AtomicBool,
+    line: LiveLine<'_>,
+) -> Result<(RunReport, Option<u64>), SessionError> {
+    let over = AtomicBool::new(false);
+    let (report, count) = std::thread::scope(|scope| {
+        let saving = scope.spawn(|| keep_saving(&target.address, &over));
+        let report = run(plan, sources, stop, line);
+        over.store(true, Ordering::Relaxed);
+        (report, saving.join().expect("asking for checkpoints does not panic"))
+    });
+    let count = count.map_err(WorkloadError::from)?;
+    Ok((report?, Some(count)))
 }
 
 #[cfg(test)]

@@ -92,6 +92,12 @@ impl KeyPattern {
         matches!(self, Self::GetSet { .. } | Self::Ycsb(YcsbWorkload::E))
     }
 
+    /// A record's key. Strings and hashes have different ones, so that no workload meets another's.
+    fn key(self, number: u64) -> String {
+        let kind = if self.is_string() { "string" } else { "hash" };
+        format!("bench:{kind}:{number:010}")
+    }
+
     const fn value_bytes(self) -> usize {
         match self {
             Self::GetSet { value_bytes, .. } => value_bytes,
@@ -100,9 +106,8 @@ impl KeyPattern {
     }
 }
 
-fn key(number: u64) -> String {
-    format!("bench:{number:010}")
-}
+/// Something that every server with keys answers.
+const PROBE: &[&str] = &["GET", "bench:probe"];
 
 /// What a drawn request is.
 #[derive(Clone, Copy, Debug)]
@@ -176,11 +181,11 @@ impl Keys {
 
     fn put_read(&self, output: &mut Vec<u8>, record: u64) {
         let command: &[u8] = if self.pattern.is_string() { b"GET" } else { b"HGETALL" };
-        put_words(output, &[command, key(record).as_bytes()]);
+        put_words(output, &[command, self.pattern.key(record).as_bytes()]);
     }
 
     fn put_write(&self, output: &mut Vec<u8>, record: u64, field: u8) {
-        let key = key(record);
+        let key = self.pattern.key(record);
         if self.pattern.is_string() {
             put_words(output, &[b"SET", key.as_bytes(), &self.value]);
         } else {
@@ -193,7 +198,7 @@ impl Keys {
     }
 
     fn put_record(&self, output: &mut Vec<u8>, record: u64) {
-        let key = key(record);
+        let key = self.pattern.key(record);
         if self.pattern.is_string() {
             put_words(output, &[b"SET", key.as_bytes(), &self.value]);
         } else {
@@ -205,8 +210,10 @@ impl Keys {
         }
     }
 
-    fn put_scan(output: &mut Vec<u8>, from: u64, length: u8) {
-        let keys: Vec<String> = (from..from + u64::from(length)).map(key).collect();
+    fn put_scan(&self, output: &mut Vec<u8>, from: u64, length: u8) {
+        let keys: Vec<String> = (from..from + u64::from(length))
+            .map(|record| self.pattern.key(record))
+            .collect();
         let mut words = vec![&b"MGET"[..]];
         words.extend(keys.iter().map(String::as_bytes));
         put_words(output, &words);
@@ -228,7 +235,7 @@ impl Source for Keys {
             READ if self.pattern == KeyPattern::Ycsb(YcsbWorkload::D) => self.put_read(output, self.newest(record)),
             READ => self.put_read(output, record),
             WRITE => self.put_write(output, record, draw.detail),
-            SCAN => Self::put_scan(output, record, draw.detail),
+            SCAN => self.put_scan(output, record, draw.detail),
             _ => {
                 self.put_record(output, self.inserted_record(self.inserted));
                 self.inserted += 1;
@@ -320,11 +327,10 @@ impl Workload for KeyWorkload {
             return Ok(());
         }
         let mut client = RedisClient::connect(&target.address)?;
-        // A record of the other kind from another workload would be refused.
-        if let Value::Error(_) = client.ask(&["DEL", &key(0)])? {
+        if let Value::Error(_) = client.ask(PROBE)? {
             return Err(WorkloadError::Target {
                 workload: "a workload of plain keys",
-                needs: "a server with keys (DEL, GET, SET, HSET)",
+                needs: "a server with keys (GET, SET, HSET)",
                 kind: target.kind,
                 version: target.version.clone(),
             });
@@ -337,7 +343,7 @@ impl Workload for KeyWorkload {
         let source = self.source(&Arc::new(Vec::new()), 0, &division);
         let text = String::from_utf8(source.value).expect("letters are UTF-8");
         let record = |number| {
-            let mut words = vec![key(number)];
+            let mut words = vec![self.pattern.key(number)];
             if self.pattern.is_string() {
                 words.insert(0, "SET".to_owned());
                 words.push(text.clone());
@@ -349,9 +355,7 @@ impl Workload for KeyWorkload {
             }
             words
         };
-        client.call_all(
-            (0..self.key_count as u64).flat_map(|number| [vec!["DEL".to_owned(), key(number)], record(number)]),
-        )?;
+        client.call_all((0..self.key_count as u64).map(record))?;
         self.is_loaded = true;
         Ok(())
     }
@@ -409,7 +413,7 @@ mod tests {
         let text = text_of(KeyPattern::Ycsb(YcsbWorkload::D), 10_000);
         let inserted = text
             .lines()
-            .filter(|line| line.starts_with("bench:") && *line >= "bench:0000001000")
+            .filter(|line| line.starts_with("bench:") && *line >= "bench:hash:0000001000")
             .count();
         assert!(inserted > 5_000, "{inserted} of 10,000 requests are about new records");
     }
