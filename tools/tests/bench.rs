@@ -13,6 +13,7 @@ use cartwright_tools::bench::conductor::{RunPlan, RunReport, run};
 use cartwright_tools::bench::redis_process::{REDIS_NAMES, RedisProcess, find};
 use cartwright_tools::bench::source::{Source, Tag};
 use cartwright_tools::bench::worker::Plan;
+use cartwright_tools::bench::workload::checkout::CART_SCRIPT;
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, SyncMode};
 use clap::Args;
 use serde_json::Value;
@@ -423,6 +424,7 @@ fn in_the_open_loop_a_stall_is_in_the_latency_of_everything_that_fell_due_in_it(
     let latency = report.latency();
     assert_eq!(report.answered(), RATE as u64, "whatever is due is sent, however late");
     assert!(latency.max() >= STALL.as_nanos() as u64 * 9 / 10, "{}", latency.max());
+    assert!(report.per_second() <= RATE * 1.01, "{}", report.per_second());
     // What fell due in the first half of the stall waited for at least the second half.
     let slow = latency.count_between(STALL.as_nanos() as u64 / 2, u64::MAX);
     let due = RATE * STALL.as_secs_f64() / 2.0;
@@ -435,6 +437,12 @@ fn in_the_closed_loop_the_same_stall_is_in_one_latency() {
     let latency = report.latency();
     assert!(latency.max() >= STALL.as_nanos() as u64 * 9 / 10);
     assert!(latency.len() > 10, "it goes on after the stall");
+}
+
+#[test]
+fn the_script_in_the_document_is_the_one_that_runs() {
+    let document = include_str!("../../BENCHMARKS.md");
+    assert!(document.contains(&format!("```lua\n{CART_SCRIPT}```")));
 }
 
 #[test]

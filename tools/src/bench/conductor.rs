@@ -84,14 +84,16 @@ pub struct RunReport {
     pub series: Vec<Point>,
     /// CPU time of the server's process in the window.
     pub server_cpu: Option<Duration>,
-    /// How many answers there were while `server_cpu` was spent.
-    pub server_cpu_answers: u64,
+    /// How many answers came within the window, while `server_cpu` was spent.
+    pub window_answers: u64,
     /// Memory of the server's process before and after the whole run.
     pub memory: Option<(Memory, Memory)>,
     /// The busiest worker's share of a core.
     pub client_share: f64,
     /// See [`WorkerReport::late_max`].
     pub late_max: Duration,
+    /// The run was paced by a rate.
+    pub is_open_loop: bool,
     /// The generator, not the server, was what limited the run.
     pub generator_limited: bool,
     /// Someone stopped it.
@@ -119,9 +121,15 @@ impl RunReport {
         self.classes.iter().map(|class| class.refused).sum()
     }
 
-    /// Requests answered a second.
+    /// Requests answered a second. In the open loop that is what came within the window, not what fell due in it: a
+    /// server that falls behind answers less than is due.
     pub fn per_second(&self) -> f64 {
-        self.answered() as f64 / self.window.as_secs_f64()
+        let count = if self.is_open_loop {
+            self.window_answers
+        } else {
+            self.answered()
+        };
+        count as f64 / self.window.as_secs_f64()
     }
 
     /// What the server keeps of the run for good, and how many of it.
@@ -136,7 +144,7 @@ impl RunReport {
     /// Microseconds of the server's CPU time for one answer.
     pub fn server_us_per_request(&self) -> Option<f64> {
         let cpu = self.server_cpu?;
-        (self.server_cpu_answers > 0).then(|| cpu.as_secs_f64() * 1e6 / self.server_cpu_answers as f64)
+        (self.window_answers > 0).then(|| cpu.as_secs_f64() * 1e6 / self.window_answers as f64)
     }
 
     /// Cores' worth of the server's CPU time.
@@ -230,10 +238,11 @@ fn add_up(run: &RunPlan, reports: Vec<WorkerReport>, watched: Watched) -> Result
         tally: Tally::default(),
         series: watched.series,
         server_cpu: watched.server_cpu,
-        server_cpu_answers: watched.answers,
+        window_answers: watched.answers,
         memory: None,
         client_share: 0.0,
         late_max: Duration::ZERO,
+        is_open_loop: run.plan.rate.is_some(),
         generator_limited: false,
         interrupted: false,
     };
@@ -254,8 +263,8 @@ fn add_up(run: &RunPlan, reports: Vec<WorkerReport>, watched: Watched) -> Result
         total.late_max = total.late_max.max(report.late_max);
         late_share = f64::max(late_share, report.late_share);
     }
-    // What was asked for, so that the time it took to notice the end is not counted; a stopped run ends earlier.
-    total.window = run.duration.map_or(total.window, |duration| duration.min(total.window));
+    // Workers count what falls between the window's two ends, however late they look at the clock.
+    total.window = run.duration.unwrap_or(total.window);
     let server_is_idle = total
         .server_share()
         .is_none_or(|share| share < SERVER_BUSY_SHARE * f64::from(run.shard_count));

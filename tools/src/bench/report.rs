@@ -94,9 +94,10 @@ fn write_run(formatter: &mut Formatter<'_>, session: &Session, run: &Run) -> fmt
     let report = &run.report;
     writeln!(
         formatter,
-        "rate         {}/s: {} in {:.2} s, {} refused, {} unanswered",
+        "rate         {}/s: {} {} {:.2} s, {} refused, {} unanswered",
         rate(report.per_second()),
         grouped(report.answered()),
+        if report.is_open_loop { "due in" } else { "in" },
         report.window.as_secs_f64(),
         grouped(report.refused()),
         grouped(report.unanswered)

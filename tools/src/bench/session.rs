@@ -278,10 +278,11 @@ mod tests {
             },
             series: Vec::new(),
             server_cpu: None,
-            server_cpu_answers: 0,
+            window_answers: 0,
             memory: None,
             client_share: 0.0,
             late_max: Duration::ZERO,
+            is_open_loop: false,
             generator_limited: false,
             interrupted: false,
         }
