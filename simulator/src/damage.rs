@@ -16,6 +16,34 @@ use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use crate::witness::Witness;
 
+/// After a rest and a power cut every log proves all of itself, so that damage anywhere in it is told from a torn tail.
+pub fn check_all_is_proven(disk: &Disk, witness: &Witness) -> Checked {
+    let Some(entry) = disk.manifest().generations.last().copied() else {
+        return Ok(());
+    };
+    promise!(
+        entry.number == witness.generation(),
+        "a server at rest has made no generation"
+    );
+    for shard in (0..entry.shard_count).map(ShardId) {
+        let identity = LogIdentity {
+            generation: entry.number,
+            shard,
+            shard_count: entry.shard_count,
+        };
+        let Ok(log) = open_log(&mut disk.clone(), identity, &mut |_, _| Ok(())) else {
+            return Err(Violation("a log that nothing has damaged is refused".into()));
+        };
+        promise!(
+            log.end.proven == log.end.last,
+            "R6: the log of shard {shard} goes up to {}, and proves no more than {} after a rest",
+            log.end.last,
+            log.end.proven
+        );
+    }
+    Ok(())
+}
+
 fn frames(disk: &Disk, names: &[SegmentName], end: (u64, usize)) -> Vec<Frame> {
     let mut frames = Vec::new();
     for name in names {

@@ -9,6 +9,7 @@ pub mod campaign;
 pub mod checker;
 pub mod damage;
 pub mod disk;
+pub mod mailbox;
 pub mod parameters;
 pub mod random;
 pub mod server;

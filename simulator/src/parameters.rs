@@ -42,6 +42,8 @@ pub struct Parameters {
     pub turns: PerMille,
     /// How much of its mail a shard finds at a turn.
     pub mail: PerMille,
+    /// How much mail one shard may have under way to another; the rest waits, and no requests are taken meanwhile.
+    pub mail_capacity: usize,
     /// Whether a sync that runs has ended at its shard's turn.
     pub sync_ends: PerMille,
     /// Whether a shard looks at the others' watermarks at its turn.
@@ -174,6 +176,7 @@ impl Parameters {
             mix,
             turns: random.between(300, 900) as PerMille,
             mail: random.between(100, 1000) as PerMille,
+            mail_capacity: *random.pick(&[1, 3, 1000, 1000]),
             sync_ends: random.between(50, 1000) as PerMille,
             looks: random.between(100, 1000) as PerMille,
             rests: random.below(2) == 0,

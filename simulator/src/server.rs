@@ -16,6 +16,7 @@ use cartwright::runtime::Partition;
 use cartwright_protocol::{Operation, Reply};
 
 use crate::disk::{Disk, MappedFile};
+use crate::mailbox::Mailbox;
 use crate::parameters::Parameters;
 use crate::promise;
 use crate::random::Random;
@@ -124,7 +125,7 @@ pub struct Server {
     generation: Generation,
     nodes: Vec<Node>,
     /// By sender and addressee.
-    mail: Vec<VecDeque<Mail>>,
+    mail: Vec<Mailbox<Mail>>,
     watermarks: Vec<LogPosition>,
 }
 
@@ -147,7 +148,7 @@ impl Server {
             map: ShardMap::new(count as u16),
             generation,
             nodes: shards.into_iter().map(node).collect(),
-            mail: (0..count * count).map(|_| VecDeque::new()).collect(),
+            mail: (0..count * count).map(|_| Mailbox::default()).collect(),
             watermarks: vec![LogPosition::ZERO; count],
         }
     }
@@ -176,7 +177,8 @@ impl Server {
     /// Whether a shard would take a turn by itself: what the shard loop looks at before it rests.
     fn is_awake(&self, shard: usize, now: Timestamp) -> bool {
         let (node, count) = (&self.nodes[shard], self.nodes.len());
-        let has_mail = (0..count).any(|from| !self.mail[from * count + shard].is_empty());
+        let has_mail = (0..count).any(|from| self.mail[from * count + shard].has_come());
+        let is_waiting = (0..count).any(|to| self.mail[shard * count + to].is_waiting());
         let has_moved = node.partition.awaits_peers()
             && (0..count).any(|peer| peer != shard && node.seen[peer] != self.watermarks[peer]);
         let is_due = node.partition.next_timer().is_some_and(|due| due <= now);
@@ -187,6 +189,7 @@ impl Server {
         };
         node.is_stirred
             || has_mail
+            || is_waiting
             || has_moved
             || is_due
             || may_order
@@ -197,7 +200,7 @@ impl Server {
 
     /// Whether nothing is in flight anywhere.
     pub fn is_quiet(&self) -> bool {
-        self.mail.iter().all(VecDeque::is_empty)
+        self.mail.iter().all(Mailbox::is_empty)
             && self.nodes.iter().all(|node| {
                 node.arrived.is_empty()
                     && node.sync.is_none()
@@ -224,8 +227,8 @@ impl Server {
                 node.order,
             );
         }
-        let mail: Vec<_> = self.mail.iter().map(VecDeque::len).collect();
-        text + &format!("mail {mail:?}")
+        let mail: Vec<_> = self.mail.iter().map(Mailbox::waiting).collect();
+        text + &format!("mail that waits for room {mail:?}")
     }
 
     /// One turn of a shard, if it is awake.
@@ -254,7 +257,7 @@ impl Server {
         {
             node.sync = Some(Sync { plan, done: 0 });
         }
-        self.send_out(shard, &mut turn);
+        self.send_out(shard, world.parameters.mail_capacity, &mut turn);
         let safe = self.nodes[shard].partition.safe();
         promise!(
             self.watermarks[shard] <= safe,
@@ -298,12 +301,12 @@ impl Server {
         for from in 0..count {
             let queue = &mut self.mail[from * count + shard];
             let node = &mut self.nodes[shard];
-            while !queue.is_empty() {
+            while queue.has_come() {
                 if !world.hurries && !world.random.chance(world.parameters.mail) {
                     node.is_stirred = true;
                     break;
                 }
-                match queue.pop_front().expect("looked at above") {
+                match queue.take().expect("looked at above") {
                     Mail::Request(request) => node.partition.request(world.now, request),
                     Mail::Message(message) => node.partition.message(world.now, ShardId(from as u16), message),
                     Mail::Reply(reply_to, reply) => turn.delivered.push((reply_to, reply)),
@@ -355,7 +358,15 @@ impl Server {
     fn take_requests(&mut self, shard: usize, world: &mut World) {
         let (map, count) = (self.map, self.nodes.len());
         let node = &mut self.nodes[shard];
+        let waiting_max = world.parameters.mail_capacity;
         while node.partition.accepts_requests() && !node.arrived.is_empty() {
+            // As the shard loop: what others have no room for is not added to.
+            if self.mail[shard * count..][..count]
+                .iter()
+                .any(|mail| mail.waiting() > waiting_max)
+            {
+                return;
+            }
             if !world.hurries && !world.random.chance(world.parameters.mail) {
                 node.is_stirred = true;
                 return;
@@ -365,24 +376,27 @@ impl Server {
             if home == shard {
                 node.partition.request(world.now, request);
             } else {
-                self.mail[shard * count + home].push_back(Mail::Request(request));
+                self.mail[shard * count + home].post(Mail::Request(request));
             }
         }
     }
 
-    fn send_out(&mut self, shard: usize, turn: &mut Turn) {
+    fn send_out(&mut self, shard: usize, mail_capacity: usize, turn: &mut Turn) {
         let count = self.nodes.len();
         let node = &mut self.nodes[shard];
         for (to, message) in node.partition.messages() {
-            self.mail[shard * count + to.index()].push_back(Mail::Message(message));
+            self.mail[shard * count + to.index()].post(Mail::Message(message));
         }
         for (reply_to, reply) in node.partition.released() {
             turn.released.push((reply_to, reply.clone()));
             if reply_to.shard.index() == shard {
                 turn.delivered.push((reply_to, reply));
             } else {
-                self.mail[shard * count + reply_to.shard.index()].push_back(Mail::Reply(reply_to, reply));
+                self.mail[shard * count + reply_to.shard.index()].post(Mail::Reply(reply_to, reply));
             }
+        }
+        for mail in &mut self.mail[shard * count..][..count] {
+            mail.deliver(mail_capacity);
         }
     }
 

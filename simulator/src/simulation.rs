@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use cartwright::engine::{ReplyTo, Request, ShardId, Timestamp};
 use cartwright::log::Generation;
+use cartwright::runtime::MARK_SYNC_DELAY_MS;
 use cartwright_protocol::{Error, ErrorCode, Operation, OrderState, Quantity, Reply};
 
 use crate::checker::Checker;
-use crate::damage::check_damage;
+use crate::damage::{check_all_is_proven, check_damage};
 use crate::disk::{Crash, Disk};
 use crate::parameters::Parameters;
 use crate::random::Random;
@@ -36,6 +37,9 @@ const EXPIRY_ROUNDS_MAX: u32 = 2000;
 /// How many writes are sent to a disk that is full, at most, and how many at once.
 const WRITES_TO_FILL_MAX: usize = 400;
 const WRITES_AT_ONCE: usize = 8;
+
+/// In how many rounds a server that nobody asks anything has synced what is left.
+const REST_ROUNDS: u32 = 3;
 
 /// How long an expiry that found no room waits, and a little more.
 const EXPIRY_RETRY_MS: u64 = 1100;
@@ -496,6 +500,7 @@ impl Simulation {
         self.sell_all()?;
         self.read_everything()?;
         self.checker.check_all_refused(&self.witness.shop)?;
+        self.rest()?;
         let server = self.server.as_ref().expect("a server runs between starts");
         let hash = server.state_hash();
         self.come_back(Crash::Kill, hash)?;
@@ -504,6 +509,20 @@ impl Simulation {
         self.shard_count = self.shard_count % 8 + 1;
         self.come_back(Crash::PowerCut(0), hash)?;
         self.read_everything()
+    }
+
+    /// Nothing is asked for long enough that the last marks are synced.
+    fn rest(&mut self) -> Checked {
+        self.drain()?;
+        self.now = self.now.max(self.witness.latest.unix_ms()) + MARK_SYNC_DELAY_MS;
+        for _ in 0..REST_ROUNDS {
+            for shard in 0..self.server().shard_count() {
+                self.turn(shard, true)?;
+            }
+        }
+        let mut disk = self.disk.clone();
+        disk.crash(Crash::PowerCut(0), &mut self.random);
+        check_all_is_proven(&disk, &self.witness)
     }
 
     fn come_back(&mut self, crash: Crash, hash: u64) -> Checked {

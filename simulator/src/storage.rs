@@ -93,10 +93,6 @@ pub fn open_log(
 }
 
 impl OpenedLog {
-    fn is_orderly(&self) -> bool {
-        self.end.torn_bytes == 0 && self.end.unproven_from.is_none()
-    }
-
     fn name(&self, number: SegmentNumber) -> SegmentName {
         segment_name(self.identity, number)
     }
@@ -116,8 +112,8 @@ impl OpenedLog {
 
     /// Makes sure that every record read is on disk, for a log that nothing will be added to.
     pub fn close(self, disk: &mut Disk) -> Result<(), Interrupted> {
-        if self.is_orderly() {
-            return Ok(());
+        if self.end.is_orderly() {
+            return self.rewrite_unproven(disk);
         }
         let mut writer = self.into_writer(disk)?;
         sync_all(disk, &mut writer)
@@ -167,7 +163,7 @@ impl OpenedLog {
 
     fn erase_tail(&self, disk: &mut Disk) -> Result<(), Interrupted> {
         let name = self.name(self.end.segment);
-        if !self.is_orderly() {
+        if !self.end.is_orderly() {
             disk.operation()?;
             let zeros = vec![0; disk.file(name).bytes().len() - self.end.offset];
             disk.file_mut(name).store(self.end.offset, &zeros, true);

@@ -30,11 +30,13 @@ pub enum Mutation {
     ReadPastPending,
     /// A shard that waits for its peers' logs rests as if it did not.
     SleepThroughWatermarks,
+    /// The mark of a log's last sync does not reach the disk.
+    ForgetLastMark,
 }
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 12] = [
+    pub const ALL: [(&str, Self); 13] = [
         ("skip-sync", Self::SkipSync),
         ("forget-abort", Self::ForgetAbort),
         ("lose-key", Self::LoseKey),
@@ -47,6 +49,7 @@ impl Mutation {
         ("cut-below-mark", Self::CutBelowMark),
         ("read-past-pending", Self::ReadPastPending),
         ("sleep-through-watermarks", Self::SleepThroughWatermarks),
+        ("forget-last-mark", Self::ForgetLastMark),
     ];
 }
 

@@ -199,16 +199,11 @@ impl RecoveredLog {
     /// Makes sure that every record read is on disk, and proven to be, for a log that will only be read from now on: one
     /// of an older generation, before the first record of a newer one is written.
     pub fn close(self) -> Result<(), StorageError> {
-        if self.is_orderly() {
-            return Ok(());
+        if self.end.is_orderly() {
+            return self.rewrite_unproven();
         }
         let (mut writer, _) = self.into_writer()?;
         writer.sync_blocking()
-    }
-
-    /// Whether all there is was synced, as after [`LogWriter::sync_blocking`].
-    fn is_orderly(&self) -> bool {
-        self.end.torn_bytes == 0 && self.end.unproven_from.is_none()
     }
 
     fn remove_temporary_files(&self) -> Result<(), StorageError> {
@@ -247,7 +242,7 @@ impl RecoveredLog {
     fn erase_tail(&self, path: &Path) -> Result<(), StorageError> {
         let file = open_to_write(path)?;
         // After a disorderly end even what reads as zeros: an erasure whose sync failed would read so, too.
-        if !self.is_orderly() {
+        if !self.end.is_orderly() {
             let size = file.metadata().context("look at", path)?.len() as usize;
             let zeros = vec![0; size.saturating_sub(self.end.offset)];
             file.write_all_at(&zeros, self.end.offset as u64)

@@ -61,6 +61,8 @@ pub struct LogScan {
     records_end: Option<RecordsEnd>,
     /// Places and the first position at or behind each, ascending; the front one is before every unproven record.
     anchors: VecDeque<(LogPosition, LogOffset)>,
+    /// Behind the last record that is no mark or seal.
+    behind_payload: LogOffset,
     later: Vec<LaterSegment>,
     torn_bytes: u64,
 }
@@ -92,8 +94,8 @@ pub struct ScanEnd {
     pub segment: SegmentNumber,
     /// Where its next record goes; everything from here on is to be erased.
     pub offset: usize,
-    /// From here on records may be in the page cache only, some of them marked clean by a sync that failed: to be
-    /// written again and synced. `None` if every record is proven.
+    /// From here on records, or marks and seals behind the last of them, may be in the page cache only, some marked clean
+    /// by a sync that failed: to be written again and synced. `None` if nothing is behind the last proven record.
     pub unproven_from: Option<LogOffset>,
     /// Bytes behind the end that are not zero, up to the last such in each segment: 0 after an orderly end.
     pub torn_bytes: u64,
@@ -102,6 +104,11 @@ pub struct ScanEnd {
 }
 
 impl ScanEnd {
+    /// Whether all records are proven and nothing is behind them, as after an orderly end.
+    pub fn is_orderly(&self) -> bool {
+        self.torn_bytes == 0 && self.proven == self.last
+    }
+
     /// Of a log whose first segment holds nothing but its header.
     pub(super) fn of_new_log() -> Self {
         Self {
@@ -256,6 +263,10 @@ impl LogScan {
             next: first,
             records_end: None,
             anchors: VecDeque::new(),
+            behind_payload: LogOffset {
+                segment: first,
+                offset: SEGMENT_HEADER_BYTES,
+            },
             later: Vec::new(),
             torn_bytes: 0,
         }
@@ -321,7 +332,8 @@ impl LogScan {
             unproven_from: if self.proven < self.last {
                 self.anchors.front().map(|&(_, at)| at)
             } else {
-                None
+                // What proves the last record proves nothing of itself.
+                Some(self.behind_payload).filter(|&behind| behind != at)
             },
             torn_bytes: self.torn_bytes,
             later: self.later,
@@ -413,6 +425,10 @@ impl LogScan {
                         })?;
                     }
                     self.last = record.position;
+                    self.behind_payload = LogOffset {
+                        segment: number,
+                        offset: offset + record.bytes(),
+                    };
                 }
                 RecordKind::Mark => {}
                 RecordKind::Seal => {

@@ -106,9 +106,10 @@ fn the_last_acknowledged_record_is_proven_by_the_mark_alone() {
     let mut cache = rig.cache();
     let (_, end) = scan(&cache).unwrap();
     assert_eq!(
-        (end.proven, end.last, end.torn_bytes, end.unproven_from),
-        (LogPosition(2), LogPosition(2), 0, None)
+        (end.proven, end.last, end.is_orderly()),
+        (LogPosition(2), LogPosition(2), true)
     );
+    assert!(end.unproven_from.is_some(), "nothing proves the mark");
     // Within the second payload.
     cache[0][SEGMENT_HEADER_BYTES + 32 + 136 + 50] ^= 1;
     let damage = scan(&cache).unwrap_err();
@@ -345,7 +346,7 @@ fn an_orderly_end_leaves_nothing_to_prove_or_cut() {
     }
     let (found, end) = scan(&rig.durable).unwrap();
     assert_eq!(found, rig.payloads);
-    assert_eq!((end.proven, end.torn_bytes, end.unproven_from), (end.last, 0, None));
+    assert!(end.is_orderly());
 }
 
 #[test]
@@ -427,8 +428,9 @@ proptest! {
                 disk[index][start..end].copy_from_slice(&cache[index][start..end]);
             }
         }
-        let (found, _) = scan(&disk).unwrap();
+        let (found, again) = scan(&disk).unwrap();
         prop_assert_eq!(found, rig.payloads);
+        prop_assert_eq!((again.segment, again.offset, again.proven), (end.segment, end.offset, end.proven));
     }
 
     /// Erasing is not atomic either: a crash within it leaves any part of the tail.

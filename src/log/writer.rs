@@ -177,6 +177,17 @@ impl<M: SegmentMemory> LogWriter<M> {
         }
     }
 
+    /// Whether all records are on disk, and the mark that says so is not: damage to the last of them could not be told
+    /// from a torn tail after a power cut.
+    pub fn has_unsynced_mark(&self) -> bool {
+        !self.sync_outstanding && self.synced == self.last && self.current.sync_begun < self.current.offset
+    }
+
+    /// What to sync while nothing is appended, so that the last mark reaches the disk; `None` where it is there.
+    pub fn begin_mark_sync(&mut self) -> Option<SyncPlan> {
+        if self.has_unsynced_mark() { self.plan() } else { None }
+    }
+
     /// What to sync before an orderly end: also marks that no record follows. `None` once all is on disk. No sync may be
     /// under way.
     pub fn begin_final_sync(&mut self) -> Option<SyncPlan> {

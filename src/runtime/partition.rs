@@ -24,6 +24,10 @@ use super::reply_gate::ReplyGate;
 /// How often the log is synced with [`SyncMode::EverySecond`], in milliseconds.
 const SYNC_INTERVAL_MS: u64 = 1000;
 
+/// How long after a sync its mark is synced as well, if nothing follows that carries it along, in milliseconds. Long
+/// enough for a busy log never to pay for it.
+pub const MARK_SYNC_DELAY_MS: u64 = 100;
+
 /// How often in one turn the shard is told that what it just appended is safe, where safe means appended. Being told
 /// may append again; whatever is left goes into the next turn.
 const SETTLE_ROUNDS_MAX: usize = 16;
@@ -195,7 +199,8 @@ impl<M: SegmentMemory> Partition<M> {
     pub fn next_timer(&self) -> Option<Timestamp> {
         let sync = (self.mode == SyncMode::EverySecond && self.log.synced() < self.log.last())
             .then(|| self.last_sync.plus_ms(SYNC_INTERVAL_MS));
-        [self.shard.next_timer(), sync].into_iter().flatten().min()
+        let mark = self.syncs_marks().then(|| self.last_sync.plus_ms(MARK_SYNC_DELAY_MS));
+        [self.shard.next_timer(), sync, mark].into_iter().flatten().min()
     }
 
     /// Has the log really synced up to `position`, whatever the mode; done when [`LogWriter::synced`] is there.
@@ -211,12 +216,23 @@ impl<M: SegmentMemory> Partition<M> {
             SyncMode::EverySecond => now >= self.last_sync.plus_ms(SYNC_INTERVAL_MS),
             SyncMode::No => false,
         };
-        if !due && self.sync_wanted <= self.log.synced() {
-            return None;
-        }
-        let plan = self.log.begin_sync()?;
+        let plan = if due || self.sync_wanted > self.log.synced() {
+            self.log.begin_sync()
+        } else {
+            None
+        };
+        let plan = plan.or_else(|| self.begin_mark_sync(now))?;
         self.last_sync = now;
         Some(plan)
+    }
+
+    fn syncs_marks(&self) -> bool {
+        self.mode != SyncMode::No && self.log.has_unsynced_mark() && !is_on(Mutation::ForgetLastMark)
+    }
+
+    fn begin_mark_sync(&mut self, now: Timestamp) -> Option<SyncPlan> {
+        let is_due = self.syncs_marks() && now >= self.last_sync.plus_ms(MARK_SYNC_DELAY_MS);
+        if is_due { self.log.begin_mark_sync() } else { None }
     }
 
     /// Everything in `plan` is on disk.
@@ -411,6 +427,26 @@ mod tests {
         partition.request(NOW, get(4, 1));
         assert_eq!(released(&mut partition).len(), 1, "what is safe is answered at once");
         assert!(partition.is_quiet());
+    }
+
+    #[test]
+    fn the_last_mark_is_synced_once_nothing_follows() {
+        let mut partition = partition(SyncMode::Always);
+        partition.request(NOW, put(1));
+        let plan = partition.begin_sync(NOW).unwrap();
+        partition.sync_done(plan);
+        released(&mut partition);
+        let before = partition.log().last();
+        let due = NOW.plus_ms(MARK_SYNC_DELAY_MS);
+        assert!(partition.begin_sync(NOW.plus_ms(MARK_SYNC_DELAY_MS - 1)).is_none());
+        assert!(partition.next_timer().is_some_and(|timer| timer <= due));
+        let plan = partition.begin_sync(due).expect("the mark is not on disk yet");
+        assert_eq!(plan.through, before, "no record is needed for it");
+        partition.sync_done(plan);
+        assert!(
+            partition.begin_sync(due.plus_ms(1_000_000)).is_none(),
+            "and that is all"
+        );
     }
 
     #[test]
