@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::answer::Wire;
-use super::carts::{CartMix, LineCount, Popularity};
+use super::cart_mix::{CartMix, LineCount, Popularity};
 use super::machine::CoreList;
 use super::workload::keys::YcsbWorkload;
 

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod arguments;
+pub mod cart_mix;
 pub mod carts;
 pub mod checkpoints;
 pub mod command;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::items::{load_script, prepare_items};
 use super::{Division, Workload, WorkloadError};
 use crate::bench::answer::{Answer, Wire};
-use crate::bench::carts::{CartMix, Carts, Dialect};
+use crate::bench::cart_mix::CartMix;
+use crate::bench::carts::{Carts, Dialect};
 use crate::bench::source::{Source, Tag, Tally};
 use crate::bench::target::{Kind, Target};
 

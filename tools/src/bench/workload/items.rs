@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use cartwright_protocol::{Amount, Currency, ItemPut, Operation, QUANTITY_MAX, Reply, Sku, StockAdd, Text};
 
 use super::WorkloadError;
-use crate::bench::carts::{sku, stock_key};
+use crate::bench::cart_mix::sku;
+use crate::bench::carts::stock_key;
 use crate::bench::redis_client::{RedisClient, Value};
 use crate::bench::target::{Kind, Target};
 use crate::pipeline::Pipeline;

@@ -18,7 +18,7 @@ use super::target::{Kind, Target};
 pub enum WorkloadError {
     /// No such carts.
     #[error(transparent)]
-    Carts(#[from] super::carts::CartError),
+    Carts(#[from] super::cart_mix::CartError),
     /// The server, over the native protocol.
     #[error(transparent)]
     Client(#[from] cartwright_protocol::client::ClientError),
