@@ -1,5 +1,7 @@
 //! Where a server listens.
 
+use std::net::{SocketAddr, ToSocketAddrs};
+
 use cartwright_protocol::client::{Client, ClientError};
 
 /// A host, by name or number, and a port.
@@ -18,6 +20,14 @@ impl Address {
             host: "127.0.0.1".to_owned(),
             port,
         }
+    }
+
+    /// The first socket address that its name stands for.
+    pub fn resolve(&self) -> std::io::Result<SocketAddr> {
+        let mut found = (self.host.as_str(), self.port).to_socket_addrs()?;
+        found
+            .next()
+            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"))
     }
 
     /// A connection over the native protocol.

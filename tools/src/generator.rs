@@ -224,6 +224,11 @@ fn draw(quantiles: Quantiles, random: &mut Random) -> u64 {
     (quantile(quantiles, random.unit()).round() as u64).max(1)
 }
 
+/// How many rows an order has, drawn as in the real shop.
+pub fn draw_row_count(random: &mut Random) -> usize {
+    draw(ORDER_ROWS, random) as usize
+}
+
 /// Makes up a shop.
 pub fn generate(options: &GeneratorOptions) -> Shop {
     assert!(
@@ -317,7 +322,7 @@ impl RowSource {
     }
 
     fn order(&self, random: &mut Random) -> Vec<ShopLine> {
-        let row_count = draw(ORDER_ROWS, random) as usize;
+        let row_count = draw_row_count(random);
         let mut lines: Vec<ShopLine> = Vec::with_capacity(row_count);
         let mut seen = HashSet::with_capacity(row_count);
         for _ in 0..row_count {

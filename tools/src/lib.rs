@@ -2,6 +2,7 @@
 //! try it on. Speaks only the native protocol; knows nothing of the server's inside.
 
 pub mod address;
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod generator;

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cartwright_tools::bench::arguments::BenchArguments;
+use cartwright_tools::bench::command::{Verdict, bench};
 use cartwright_tools::order_file::OrderFile;
 use cartwright_tools::replay::{ReplayArguments, ReplayError, replay};
 use clap::{Parser, Subcommand};
@@ -34,11 +36,40 @@ enum Command {
     /// Ends with 0 if everything is as it must be, with 1 if the books do not balance or orders were refused (OUTOFSTOCK
     /// counts as refused only without --stock), with 3 for a bad file, with 4 if there is no server.
     Replay(ReplayArguments),
+    /// Measures a server under a load that is made up: carts, sales, plain keys; this server, or a Redis.
+    ///
+    /// Use a server of its own: it puts items named b000000 and up, and the orders stay. Ends with 0 if the books
+    /// balance after every run and every check holds, with 1 if not, with 4 if there is no server or it went away.
+    Bench(Box<BenchArguments>),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Replay(arguments) => run_replay(&arguments),
+        Command::Bench(arguments) => run_bench(&arguments),
+    }
+}
+
+fn run_bench(arguments: &BenchArguments) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    let ended = match cartwright_tools::signals::stop_on_signal(&stop) {
+        Ok(()) => bench(arguments, &stop),
+        Err(error) => {
+            eprintln!("cart: cannot watch for signals: {error}");
+            return ExitCode::from(EXIT_SERVER);
+        }
+    };
+    match ended {
+        Ok(Verdict::Clean) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(EXIT_WRONG),
+        Err(error) => {
+            eprintln!("cart: {error}");
+            ExitCode::from(if error.is_interrupted() {
+                EXIT_INTERRUPTED
+            } else {
+                EXIT_SERVER
+            })
+        }
     }
 }
 

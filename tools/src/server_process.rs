@@ -84,6 +84,26 @@ pub enum ServerProcessError {
     },
 }
 
+/// When a server syncs to disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Before any answer that depends on it.
+    #[default]
+    Always,
+    /// When it stops.
+    No,
+}
+
+impl SyncMode {
+    /// What the server calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::No => "no",
+        }
+    }
+}
+
 /// How to start a server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -99,6 +119,8 @@ pub struct ServerOptions {
     pub segment_mb: Option<u32>,
     /// How much log a shard writes before it takes a checkpoint, in MiB; `None`: as by itself.
     pub checkpoint_mb: Option<u32>,
+    /// When it syncs.
+    pub sync: SyncMode,
 }
 
 impl ServerOptions {
@@ -111,6 +133,7 @@ impl ServerOptions {
             shard_count: None,
             segment_mb: None,
             checkpoint_mb: None,
+            sync: SyncMode::Always,
         }
     }
 
@@ -142,14 +165,22 @@ impl ServerOptions {
         self
     }
 
+    /// The same, syncing when told so.
+    #[must_use]
+    pub const fn syncing(mut self, sync: SyncMode) -> Self {
+        self.sync = sync;
+        self
+    }
+
     /// The command line.
     pub fn command(&self, port: u16) -> Command {
         let mut command = Command::new(&self.binary);
-        command
-            .arg("serve")
-            .arg("--data")
-            .arg(&self.data)
-            .args(["--port", &port.to_string(), "--sync", "always"]);
+        command.arg("serve").arg("--data").arg(&self.data).args([
+            "--port",
+            &port.to_string(),
+            "--sync",
+            self.sync.as_str(),
+        ]);
         if let Some(shard_count) = self.shard_count {
             command.args(["--shards", &shard_count.to_string()]);
         }
