@@ -89,6 +89,7 @@ pub struct Lines<'a> {
 impl<'a> Iterator for Lines<'a> {
     type Item = PackedLine<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<PackedLine<'a>> {
         self.left = self.left.checked_sub(1)?;
         Some(take_line(&mut self.rest).expect("a packed order is whole"))
@@ -452,27 +453,15 @@ fn put_number(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
+// Inlined into each loop over lines, so that a line stays in registers.
+#[inline(always)]
 fn take_line<'a>(rest: &mut &'a [u8]) -> Option<PackedLine<'a>> {
     let sku = take_text(rest)?;
     let price = Amount::new(take_number(rest)?)?;
     let ordered = u32::try_from(take_number(rest)?).ok()?;
-    let count = take_number(rest)?;
-    let allocations = if count == 0 {
-        Allocations::Main
-    } else {
-        // Each takes at least three bytes: a count beyond that is no count.
-        if count > rest.len() as u64 / 3 {
-            return None;
-        }
-        let parts: Option<Box<[Allocation]>> = (0..count)
-            .map(|_| {
-                Some(Allocation {
-                    location: Location::new(take_text(rest)?).ok()?,
-                    quantity: u32::try_from(take_number(rest)?).ok()?,
-                })
-            })
-            .collect();
-        Allocations::Split(parts?)
+    let allocations = match take_number(rest)? {
+        0 => Allocations::Main,
+        count => take_parts(rest, count)?,
     };
     Some(PackedLine {
         sku,
@@ -482,6 +471,24 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<PackedLine<'a>> {
     })
 }
 
+#[cold]
+fn take_parts(rest: &mut &[u8], count: u64) -> Option<Allocations> {
+    // Each takes at least three bytes: a count beyond that is no count.
+    if count > rest.len() as u64 / 3 {
+        return None;
+    }
+    let parts: Option<Box<[Allocation]>> = (0..count)
+        .map(|_| {
+            Some(Allocation {
+                location: Location::new(take_text(rest)?).ok()?,
+                quantity: u32::try_from(take_number(rest)?).ok()?,
+            })
+        })
+        .collect();
+    parts.map(Allocations::Split)
+}
+
+#[inline]
 fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (&length, behind) = rest.split_first()?;
     let (text, behind) = behind.split_at_checked(length.into())?;
@@ -489,7 +496,17 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(text)
 }
 
+#[inline]
 fn take_number(rest: &mut &[u8]) -> Option<u64> {
+    let (&first, behind) = rest.split_first()?;
+    if first < 0x80 {
+        *rest = behind;
+        return Some(first.into());
+    }
+    take_long_number(rest)
+}
+
+fn take_long_number(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, behind) = rest.split_first()?;

@@ -324,9 +324,9 @@ impl State {
                 let stock = change.stock();
                 let lines = match &change {
                     OrderChange::Made(order) => {
-                        for line in order.lines() {
+                        order.lines().for_each(|line| {
                             self.apply_line(position, line.sku_bytes(), stock, line.ordered, &line.allocations);
-                        }
+                        });
                         None
                     }
                     OrderChange::Moved { lines, .. } => {
