@@ -82,6 +82,28 @@ pub enum Record {
         /// The key it came with.
         key: Option<KeyRecord>,
     },
+    /// The transaction is durable on all its participants: its effects are applied from here on.
+    Committed {
+        /// Which transaction.
+        transaction: TransactionId,
+    },
+    /// The transaction never was.
+    Aborted {
+        /// Which transaction.
+        transaction: TransactionId,
+    },
+    /// A request with a key was answered without changing anything: a refusal, or a state already reached.
+    Answered {
+        /// The key and the answer.
+        key: KeyRecord,
+    },
+    /// Keys of this slot last used before `before` are forgotten.
+    KeysForgotten {
+        /// Index of the slot.
+        slot: u16,
+        /// From when on keys are kept.
+        before: Timestamp,
+    },
     /// Keys of the keyspace changed.
     KeysChanged {
         /// When.
@@ -108,28 +130,6 @@ pub enum Record {
         at: Timestamp,
         /// What it does to keys of this shard.
         effects: Vec<u8>,
-    },
-    /// The transaction is durable on all its participants: its effects are applied from here on.
-    Committed {
-        /// Which transaction.
-        transaction: TransactionId,
-    },
-    /// The transaction never was.
-    Aborted {
-        /// Which transaction.
-        transaction: TransactionId,
-    },
-    /// A request with a key was answered without changing anything: a refusal, or a state already reached.
-    Answered {
-        /// The key and the answer.
-        key: KeyRecord,
-    },
-    /// Keys of this slot last used before `before` are forgotten.
-    KeysForgotten {
-        /// Index of the slot.
-        slot: u16,
-        /// From when on keys are kept.
-        before: Timestamp,
     },
 }
 

@@ -118,9 +118,14 @@ impl SlotState {
             .into_mut()
     }
 
-    /// Whether there has never been anything here.
+    /// Whether there has never been anything here: keys can go, and a checkpoint that leaves the slot out would show them
+    /// as they were when it began.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.keys.is_empty() && self.order_sequence == 0 && self.entries.is_empty()
+        self.items.is_empty() && self.keys.is_empty() && self.order_sequence == 0 && self.has_had_no_entry()
+    }
+
+    fn has_had_no_entry(&self) -> bool {
+        self.entries.is_empty() && self.entries_deleted_at == LogPosition::ZERO
     }
 
     /// Every order, in no order that may matter.

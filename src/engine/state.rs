@@ -67,7 +67,8 @@ pub struct Pending {
     pub lines: Vec<StockLine>,
     /// On the home shard only.
     pub decision: Option<Decision>,
-    /// What it does to keys of the keyspace, where it is about those.
+    /// What it does to keys of the keyspace, where it is about those. In parts of its own in a checkpoint.
+    #[rkyv(with = rkyv::with::Skip)]
     pub keys: Option<KeysPending>,
 }
 
@@ -79,6 +80,13 @@ pub struct KeysPending {
     effects: Vec<u8>,
 }
 
+impl KeysPending {
+    /// What it does to keys of this shard.
+    pub fn effects(&self) -> &[u8] {
+        &self.effects
+    }
+}
+
 impl Pending {
     /// The positions in other logs on which it depends; on its home shard.
     pub fn named(&self) -> &[(ShardId, LogPosition)] {
@@ -88,12 +96,17 @@ impl Pending {
     }
 
     fn of_keys(position: LogPosition, prepared: Option<Vec<(ShardId, LogPosition)>>, effects: Vec<u8>) -> Self {
+        Self::about(position, KeysPending { prepared, effects })
+    }
+
+    /// A transaction over keys whose record is at `position`.
+    pub fn about(position: LogPosition, keys: KeysPending) -> Self {
         Self {
             position,
             stock: StockChange::Commit,
             lines: Vec::new(),
             decision: None,
-            keys: Some(KeysPending { prepared, effects }),
+            keys: Some(keys),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cartwright_protocol::resp::Arguments;
 
 use super::bytes::ValueBytes;
-use super::hash::Hash;
+use super::hash::{Field, Hash};
 use super::value::{Entry, KeyTable, Value};
 use crate::engine::ids::{LogPosition, Timestamp};
 
@@ -51,7 +51,8 @@ impl<'a> Strings<'a> {
         }
     }
 
-    fn each_pair(self, mut visit: impl FnMut(&'a [u8], &'a [u8])) {
+    /// Calls `visit` for each two that follow one another.
+    pub fn each_pair(self, mut visit: impl FnMut(&'a [u8], &'a [u8])) {
         let mut first = None;
         self.each(|string| match first.take() {
             None => first = Some(string),
@@ -61,6 +62,7 @@ impl<'a> Strings<'a> {
 }
 
 /// A change of one key, or of all.
+#[expect(missing_docs, reason = "the fields' names say what they are")]
 #[derive(Clone, Copy, Debug)]
 pub enum Effect<'a> {
     /// The key holds this string.
@@ -443,18 +445,30 @@ pub fn put_image(bytes: &mut Vec<u8>, value: &Value) {
             });
             bytes.extend_from_slice(string);
         }
-        Value::Hash(hash) => {
-            bytes.push(if hash.is_list() {
-                IMAGE_HASH_LIST
-            } else {
-                IMAGE_HASH_TABLE
-            });
-            for field in hash.iter() {
-                put_string(bytes, &field.name);
-                put_string(bytes, &field.value);
-            }
-        }
+        Value::Hash(hash) => put_hash_image(bytes, hash.is_list(), hash.iter()),
     }
+}
+
+/// Adds the image of a hash with these fields to `bytes`.
+pub fn put_hash_image<'a>(bytes: &mut Vec<u8>, is_list: bool, fields: impl Iterator<Item = &'a Field>) {
+    bytes.push(if is_list { IMAGE_HASH_LIST } else { IMAGE_HASH_TABLE });
+    for field in fields {
+        put_string(bytes, &field.name);
+        put_string(bytes, &field.value);
+    }
+}
+
+/// The fields and values of the image of a hash that is a table.
+pub fn strings_of_image(image: &[u8]) -> Option<Strings<'_>> {
+    let (&IMAGE_HASH_TABLE, bytes) = image.split_first()? else {
+        return None;
+    };
+    let (mut reader, mut count) = (Reader { bytes }, 0);
+    while !reader.bytes.is_empty() {
+        reader.string()?;
+        count += 1;
+    }
+    (count % 2 == 0).then_some(Strings::Encoded(count, bytes))
 }
 
 /// How long the image of a value is, at most.

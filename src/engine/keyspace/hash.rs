@@ -56,6 +56,14 @@ impl Hash {
         }
     }
 
+    /// Its table, where it is one.
+    pub const fn as_table(&self) -> Option<&PagedTable<Field>> {
+        match &self.fields {
+            Fields::List(_) => None,
+            Fields::Table(table) => Some(table),
+        }
+    }
+
     /// Whether it is a list.
     pub const fn is_list(&self) -> bool {
         matches!(self.fields, Fields::List(_))

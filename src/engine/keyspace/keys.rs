@@ -4,8 +4,6 @@
 //! shards, collected). A command reads, and changes keys by effects, which are applied at once, so that it and those
 //! after it in a transaction see them, and are logged as one record after the last.
 
-use std::sync::Arc;
-
 use cartwright_protocol::Slot;
 use cartwright_protocol::resp::Arguments;
 use compact_str::format_compact;

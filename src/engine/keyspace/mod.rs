@@ -4,10 +4,12 @@
 //! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`], [`pattern`]: walks over keys
 //! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
 //! - [`effect`]: what commands do, as it is logged and applied
+//! - `checkpoint`: keys in a checkpoint
 //! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
 
 pub mod answer;
 pub mod bytes;
+mod checkpoint;
 mod collected;
 pub mod commands;
 pub mod effect;
@@ -27,6 +29,7 @@ pub mod value;
 
 pub use answer::Answer;
 pub use bytes::ValueBytes;
+pub use checkpoint::{EntriesCursor, EntryImage, Restored, fields_of};
 pub use effect::are_effects;
 pub use keys::Keys;
 pub use request::{Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Scope, Watched};

@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
 use super::keys::{Dice, EFFECTS_BYTES_MAX, EffectLogs, Keys, Name, Store};
-use super::locks::{Locks, Ticket, Waiting};
+use super::locks::{Locks, Waiting};
 use super::request::{KeyPlaces, KeyRequest, Scope};
 use super::scan::slot_of_cursor;
 use super::transaction::{Awaiting, InFlight, Participation};

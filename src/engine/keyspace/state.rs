@@ -2,9 +2,11 @@
 //!
 //! Changed by effects alone, live and while recovering.
 
+use std::sync::Arc;
+
 use cartwright_protocol::Slot;
 
-use super::effect::{Effect, Shift, effects};
+use super::effect::{Effect, Shift, Strings, effects};
 use super::table::hash_of;
 use super::value::{Entry, Value};
 use crate::engine::hashing::Fingerprint;
@@ -78,16 +80,33 @@ impl State {
         }
     }
 
-    /// Puts a key back that a checkpoint holds, or that another number of shards had.
-    pub fn restore_entry(&mut self, slot: Slot, mut entry: Entry) {
+    /// Puts a key back that a checkpoint holds, or that another number of shards had; `false` where it is there.
+    pub fn restore_entry(&mut self, slot: Slot, mut entry: Entry) -> bool {
         entry.version = LogPosition::ZERO;
         let hash = hash_of(&entry.key);
+        if self.slot(slot).entries.find(hash, &entry.key).is_some() {
+            return false;
+        }
         let shift = Shift {
             before: None,
             after: Some(entry.expires_at),
         };
         self.slot_mut(slot).entries.insert_new(hash, entry);
         self.count_shift(slot, hash, shift);
+        true
+    }
+
+    /// Puts more fields into a hash that was put back before; `false` where there is none.
+    pub fn restore_fields(&mut self, slot: Slot, key: &[u8], fields: Strings<'_>) -> bool {
+        let entry = self.slot_mut(slot).entries.find_mut(hash_of(key), key);
+        let Some(Value::Hash(hash)) = entry.map(|entry| &mut entry.value) else {
+            return false;
+        };
+        let hash = Arc::make_mut(hash);
+        fields.each_pair(|name, value| {
+            hash.set(name, value);
+        });
+        true
     }
 
     /// Counts the keys of slots that came as they are; positions of an older log mean nothing in the new one.

@@ -175,6 +175,19 @@ impl<T: Keyed> PagedTable<T> {
         first
     }
 
+    /// Takes some entries out, a page at most; `None` once there are none. The table is of no other use afterwards.
+    pub fn take_page(&mut self) -> Option<Vec<T>> {
+        let table = match &mut self.pages {
+            Pages::One(page) => std::mem::take(page),
+            Pages::Many(directory) => {
+                let page = directory.pages.pop()?;
+                Arc::try_unwrap(page.table).unwrap_or_else(|shared| (*shared).clone())
+            }
+        };
+        let is_one = matches!(self.pages, Pages::One(_));
+        (!is_one || !table.is_empty()).then(|| table.into_iter().collect())
+    }
+
     /// Its entries, in no order that may matter.
     pub fn into_entries(self) -> Vec<T> {
         match self.pages {
