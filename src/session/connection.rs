@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use cartwright_protocol::resp::{Arguments, RespVersion, Writer, parse_i64};
 
-use super::command::Command;
+use super::commands::Command;
 use super::context::{REDIS_VERSION, SessionContext};
 
 /// Longest name of a connection or of a client library, in bytes.

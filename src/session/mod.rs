@@ -6,10 +6,10 @@
 //! - [`context`]: what the sessions of a shard share; limits
 //! - `queue`: what may be in flight at once
 //! - `native`, `resp`: the two front ends
-//! - `command`: the table of RESP commands; `shop`, `connection`, `server`, `introspection` are what its rows call
+//! - `commands`: the table of RESP commands; `shop`, `connection`, `server`, `introspection` are what its rows call
 //! - `render`: the shop's replies in RESP; `glob`: patterns
 
-mod command;
+mod commands;
 mod connection;
 pub mod context;
 mod glob;

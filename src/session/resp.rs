@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use cartwright_protocol::Reply;
 use cartwright_protocol::resp::{Arguments, RequestParser, RespVersion, Writer};
 
-use super::command::{Command, Handler, find};
+use super::commands::{Command, Handler, find};
 use super::connection::{Call, Connection, shortened};
 use super::context::SessionContext;
 use super::queue::{Queue, Weight};

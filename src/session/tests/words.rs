@@ -1,7 +1,7 @@
 //! What RESP commands answer, to the letter.
 
 use super::{command, exchange, order_id, session};
-use crate::session::command::COMMANDS;
+use crate::session::commands;
 
 #[track_caller]
 fn answers(input: &str, expected: &str) {
@@ -291,7 +291,7 @@ fn a_refused_argument_is_named() {
 #[test]
 fn every_row_of_the_table_is_described() {
     let mut session = session();
-    let count = COMMANDS.len();
+    let count = commands::count();
     assert_eq!(exchange(&mut session, b"COMMAND COUNT\r\n"), format!(":{count}\r\n"));
     let bare = exchange(&mut session, b"COMMAND\r\n");
     assert_eq!(exchange(&mut session, b"COMMAND INFO\r\n"), bare);
@@ -301,7 +301,7 @@ fn every_row_of_the_table_is_described() {
     exchange(&mut session, b"HELLO 3\r\n");
     let docs = exchange(&mut session, b"COMMAND DOCS\r\n");
     assert!(docs.starts_with(&format!("%{count}\r\n")));
-    for row in COMMANDS {
+    for row in commands::all() {
         assert!(bare.contains(row.name) && docs.contains(row.summary), "{}", row.name);
         if !row.subcommands.is_empty() {
             let help = exchange(&mut session, &command(&[row.name, "HELP"]));

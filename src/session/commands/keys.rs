@@ -1,0 +1,5 @@
+//! The rows of the commands about keys of any type.
+
+use super::Command;
+
+pub(super) static COMMANDS: &[Command] = &[];

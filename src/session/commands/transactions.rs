@@ -1,0 +1,5 @@
+//! The rows of the commands about transactions.
+
+use super::Command;
+
+pub(super) static COMMANDS: &[Command] = &[];
