@@ -377,6 +377,7 @@ impl Server {
             self.mail[shard * count + to.index()].push_back(Mail::Message(message));
         }
         for (reply_to, reply) in node.partition.released() {
+            let reply = reply.into_shop();
             turn.released.push((reply_to, reply.clone()));
             if reply_to.shard.index() == shard {
                 turn.delivered.push((reply_to, reply));

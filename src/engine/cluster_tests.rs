@@ -107,7 +107,7 @@ impl Cluster {
             self.mail.entry((shard, to.index())).or_default().push_back(message);
         }
         for (reply_to, reply, after) in output.replies {
-            self.gated.push((shard, reply_to.sequence, reply, after));
+            self.gated.push((shard, reply_to.sequence, reply.into_shop(), after));
         }
     }
 

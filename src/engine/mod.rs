@@ -13,6 +13,7 @@ mod hashing;
 mod idempotency;
 mod ids;
 mod inventory;
+pub mod keyspace;
 mod limits;
 mod message;
 #[doc(hidden)]
@@ -31,8 +32,9 @@ pub use checkpoint::{CheckpointCursor, Restore};
 pub use idempotency::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use inventory::{Allocation, Allocations, StockChange, StockLine};
+pub use keyspace::{Answer, KeyRequest};
 pub use limits::EngineLimits;
-pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
+pub use message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
 pub use orders::{Order, OrderChange, OrderLine};
 pub use record::{RECORD_BYTES_MAX, Record, RecordError};
 pub use shard::{FRAME_BYTES_MAX, Shard};

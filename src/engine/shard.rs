@@ -138,6 +138,11 @@ impl Shard {
         };
         match input {
             Input::Request(request) => step.on_request(request),
+            Input::Keys(reply_to, request) => step.on_keys(reply_to, request),
+            Input::Message {
+                from,
+                message: ShardMessage::Keys(message),
+            } => step.on_key_message(from, *message),
             Input::Message {
                 message: ShardMessage::Transaction(transaction),
                 ..
@@ -319,7 +324,7 @@ impl Step<'_> {
     }
 
     pub(super) fn answer(&mut self, reply_to: ReplyTo, reply: Reply, after: LogPosition) {
-        self.output.replies.push((reply_to, reply, after));
+        self.output.replies.push((reply_to, reply.into(), after));
     }
 
     /// Answers who asked and everybody who joined with the same key.

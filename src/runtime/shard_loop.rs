@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cartwright_protocol::{Operation, Reply};
-
 use super::checkpoint_maker::{CheckpointNews, CheckpointOrders};
 use super::checkpointing::Checkpointing;
 use super::client::Client;
@@ -26,7 +24,7 @@ use super::partition::Partition;
 use super::segment_maker::SegmentOrders;
 use super::shared::{Shared, Tally};
 use super::watermark::WatermarkView;
-use crate::engine::{ReplyTo, Request, ShardId, ShardMap, Timestamp};
+use crate::engine::{Ask, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp};
 use crate::log::{LogWriter, MappedSegment, SyncPlan};
 use crate::net::{Cause, ConnectionId, Events, Network, Parked, Rest, RingError};
 use crate::session::{Session, SessionContext};
@@ -118,7 +116,7 @@ pub struct ShardLoop {
     /// The sync under way, and how many of its parts are not done.
     sync: Option<(SyncPlan, usize)>,
     mail: Vec<(ShardId, Mail)>,
-    answers: Vec<(ReplyTo, Reply)>,
+    answers: Vec<(ReplyTo, Response)>,
     timer: Option<Timestamp>,
     segment_retry_at: Option<Timestamp>,
     accept_retry_at: Option<Timestamp>,
@@ -466,7 +464,7 @@ impl ShardLoop {
                     self.ready.push_back(id);
                     break;
                 }
-                let Some((sequence, operation)) = client.session.next_request() else {
+                let Some((sequence, ask)) = client.session.next_request() else {
                     client.ready = false;
                     break;
                 };
@@ -477,23 +475,23 @@ impl ShardLoop {
                     sequence,
                 };
                 self.in_flight += 1;
-                self.route(now, Request { reply_to, operation });
+                self.route(now, Question { reply_to, ask });
             }
             self.network.touch(id);
         }
     }
 
-    fn route(&mut self, now: Timestamp, request: Request) {
-        let home = home_of(self.map, &request.operation);
+    fn route(&mut self, now: Timestamp, question: Question) {
+        let home = home_of(self.map, &question.ask);
         if home == self.id {
-            self.partition.request(now, request);
+            self.partition.request(now, question);
         } else {
-            self.mailboxes.post(home, Mail::Request(request));
+            self.mailboxes.post(home, Mail::Request(question));
         }
     }
 
     /// Hands an answer to the connection that asked, if it is still there.
-    fn answer(&mut self, reply_to: ReplyTo, reply: Reply) {
+    fn answer(&mut self, reply_to: ReplyTo, reply: Response) {
         self.in_flight -= 1;
         let id = ConnectionId {
             index: reply_to.connection,
@@ -689,8 +687,8 @@ impl ShardLoop {
 }
 
 /// The shard that a request is dispatched to.
-fn home_of(map: ShardMap, operation: &Operation) -> ShardId {
-    operation.home().map_or(ShardId(0), |slot| map.shard_of(slot))
+fn home_of(map: ShardMap, ask: &Ask) -> ShardId {
+    ask.home().map_or(ShardId(0), |slot| map.shard_of(slot))
 }
 
 /// Descriptor, offset and length of each range of `plan`.

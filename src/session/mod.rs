@@ -27,8 +27,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use cartwright_protocol::native::FIRST_BYTE;
-use cartwright_protocol::{Operation, Reply};
 
+use crate::engine::{Ask, Response};
 pub use connection::CLIENT_NAME_BYTES_MAX;
 pub use context::{
     CARTWRIGHT_VERSION, PersistenceCounters, REDIS_VERSION, ServerCounters, ServerFacts, SessionContext, SessionLimits,
@@ -111,7 +111,7 @@ impl Session {
 
     /// The next request for the engine, with the sequence to complete it under. `None`: there is none, or it waits for
     /// others in flight, or for the output to be taken.
-    pub fn next_request(&mut self) -> Option<(u64, Operation)> {
+    pub fn next_request(&mut self) -> Option<(u64, Ask)> {
         if self.held_back {
             self.parse_input();
         }
@@ -125,10 +125,11 @@ impl Session {
 
     /// Takes the reply to a request that [`Session::next_request`] gave. Each is completed exactly once; anything else
     /// is a broken driver, and panics before a client gets another's reply.
-    pub fn complete(&mut self, sequence: u64, reply: Reply) {
+    pub fn complete(&mut self, sequence: u64, reply: impl Into<Response>) {
+        let reply = reply.into();
         match &mut self.front {
             Front::Undecided => panic!("a session that has received nothing has given no request"),
-            Front::Native(native) => native.complete(sequence, &reply, &mut self.output),
+            Front::Native(native) => native.complete(sequence, reply, &mut self.output),
             Front::Resp(resp) => resp.complete(sequence, reply, &mut self.output),
         }
     }

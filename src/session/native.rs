@@ -11,6 +11,7 @@ use cartwright_protocol::{Error, ErrorCode, Operation, Reply};
 
 use super::context::SessionContext;
 use super::queue::{Queue, Weight};
+use crate::engine::{Ask, Response};
 
 /// A request that has not been answered.
 struct Pending {
@@ -108,7 +109,7 @@ impl Native {
         });
         self.requests = self.requests.wrapping_add(1);
         let sequence = u64::from(self.requests) << 32 | u64::from(index);
-        let weight = self.queue.push(sequence, bytes, operation);
+        let weight = self.queue.push(sequence, bytes, Ask::Shop(operation));
         self.pending[index as usize] = Some(Pending {
             sequence,
             request_id,
@@ -126,7 +127,7 @@ impl Native {
     }
 
     /// Writes the answer to a request that was handed out.
-    pub(super) fn complete(&mut self, sequence: u64, reply: &Reply, output: &mut Vec<u8>) {
+    pub(super) fn complete(&mut self, sequence: u64, reply: Response, output: &mut Vec<u8>) {
         let index = sequence as u32;
         let pending = self.pending.get_mut(index as usize).and_then(Option::take);
         let pending = pending.filter(|pending| pending.sequence == sequence);
@@ -134,6 +135,9 @@ impl Native {
         self.free.push(index);
         self.queue.answered();
         self.queue.release(pending.weight);
-        encode_reply(output, pending.request_id, reply);
+        let Response::Shop(reply) = reply else {
+            unreachable!("the native protocol asks the shop alone")
+        };
+        encode_reply(output, pending.request_id, &reply);
     }
 }

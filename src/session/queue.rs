@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use cartwright_protocol::{CART_LINES_MAX, Operation, TEXT_LENGTH_MAX};
 
 use super::context::SessionLimits;
+use crate::engine::{Ask, KeyRequest};
 
 /// Commands that may be in flight together on one RESP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,25 @@ enum Class {
     ChangeOrder,
     /// `ORDER.GET`, `ORDER.LIST`.
     ReadOrder,
+    /// Commands on keys of one slot each: the slot's shard runs those on one key in the order they were sent.
+    Key,
+    /// Commands on keys of several slots that only read.
+    ReadKeys,
     /// Everything else: alone.
     Alone,
 }
 
 impl Class {
-    const fn of(operation: &Operation) -> Self {
+    fn of(ask: &Ask) -> Self {
+        match ask {
+            Ask::Shop(operation) => Self::of_operation(operation),
+            Ask::Keys(request) if request.is_in_one_slot() => Self::Key,
+            Ask::Keys(request) if !request.writes() => Self::ReadKeys,
+            Ask::Keys(_) => Self::Alone,
+        }
+    }
+
+    const fn of_operation(operation: &Operation) -> Self {
         match operation {
             Operation::ItemPut(_) | Operation::StockAdd(_) => Self::WriteStock,
             Operation::ItemGet { .. } | Operation::StockGet { .. } => Self::ReadStock,
@@ -50,6 +64,11 @@ const ORDER_LINE_REPLY_BYTES: usize = 220;
 const SUMMARY_REPLY_BYTES: usize = 180;
 /// Longest RESP form of any reply without lines, texts and lists.
 const SMALL_REPLY_BYTES: usize = 512;
+
+/// How much is set aside for the reply to a request to the keyspace. It can be longer: how long, only the engine knows.
+fn key_reply_bytes(request: &KeyRequest) -> usize {
+    SMALL_REPLY_BYTES * request.invocations.len()
+}
 
 /// How long the reply to `operation` can become, on either protocol, in bytes.
 const fn reply_bytes_max(operation: &Operation) -> usize {
@@ -75,7 +94,7 @@ struct Ready {
     sequence: u64,
     class: Class,
     reply_bytes: usize,
-    operation: Operation,
+    ask: Ask,
 }
 
 /// See the module.
@@ -113,19 +132,22 @@ impl Queue {
     }
 
     /// Takes a request in; the weight to give back to [`Queue::release`].
-    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, operation: Operation) -> Weight {
+    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, ask: Ask) -> Weight {
         let weight = Weight {
             request_bytes,
-            reply_bytes: reply_bytes_max(&operation),
+            reply_bytes: match &ask {
+                Ask::Shop(operation) => reply_bytes_max(operation),
+                Ask::Keys(request) => key_reply_bytes(request),
+            },
         };
         self.unanswered += 1;
         self.request_bytes += request_bytes;
-        let class = Class::of(&operation);
+        let class = Class::of(&ask);
         self.ready.push_back(Ready {
             sequence,
             class,
             reply_bytes: weight.reply_bytes,
-            operation,
+            ask,
         });
         weight
     }
@@ -142,12 +164,7 @@ impl Queue {
 
     /// The next request for the engine, or `None` while it must wait: for commands of another class (where `ordered`),
     /// or for room for its reply.
-    pub(super) fn next(
-        &mut self,
-        ordered: bool,
-        limits: &SessionLimits,
-        output_bytes: usize,
-    ) -> Option<(u64, Operation)> {
+    pub(super) fn next(&mut self, ordered: bool, limits: &SessionLimits, output_bytes: usize) -> Option<(u64, Ask)> {
         let front = self.ready.front()?;
         if self.in_flight == 0 {
             // Everything before it is answered and written, so it may go as soon as the client reads.
@@ -166,7 +183,7 @@ impl Queue {
         self.class = front.class;
         self.in_flight += 1;
         self.reply_bytes += front.reply_bytes;
-        Some((front.sequence, front.operation))
+        Some((front.sequence, front.ask))
     }
 
     /// The engine has answered one.

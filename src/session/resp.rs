@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use cartwright_protocol::Reply;
 use cartwright_protocol::resp::{Arguments, RequestParser, RespVersion, Writer};
 
 use super::commands::{Command, Handler, find};
 use super::connection::{Call, Connection, shortened};
 use super::context::SessionContext;
 use super::queue::{Queue, Weight};
-use super::render::write_reply;
+use super::render::{write_reply, write_response};
+use crate::engine::{Ask, Response};
 
 /// A request whose reply has not been written to the output.
 struct Slot {
@@ -27,7 +27,7 @@ enum Answer {
     /// The engine has it, or will.
     Awaited,
     /// The engine has answered, but not yet what came before.
-    Engine(Reply),
+    Engine(Response),
     /// Answered while parsing.
     Bytes(Vec<u8>),
 }
@@ -98,7 +98,7 @@ impl Resp {
                 Handler::Shop(parse) => match parse(arguments) {
                     Ok(operation) => {
                         let sequence = *first_sequence + slots.len() as u64;
-                        let weight = queue.push(sequence, length, operation);
+                        let weight = queue.push(sequence, length, Ask::Shop(operation));
                         slots.push_back(Slot {
                             version: connection.version,
                             weight,
@@ -144,7 +144,7 @@ impl Resp {
     }
 
     /// Takes the engine's answer, and writes all that is now in order.
-    pub(super) fn complete(&mut self, sequence: u64, reply: Reply, output: &mut Vec<u8>) {
+    pub(super) fn complete(&mut self, sequence: u64, reply: Response, output: &mut Vec<u8>) {
         let index = sequence
             .checked_sub(self.first_sequence)
             .and_then(|index| usize::try_from(index).ok());
@@ -160,7 +160,7 @@ impl Resp {
             self.first_sequence += 1;
             self.queue.release(front.weight);
             match front.answer {
-                Answer::Engine(reply) => write_reply(&mut Writer::new(output, front.version), &reply),
+                Answer::Engine(reply) => write_response(&mut Writer::new(output, front.version), &reply),
                 Answer::Bytes(bytes) => output.extend_from_slice(&bytes),
                 Answer::Awaited => unreachable!("only answered slots are taken"),
             }

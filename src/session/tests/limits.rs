@@ -1,16 +1,16 @@
 //! What a connection may take up: requests, input, output.
 
-use cartwright_protocol::Operation;
 use cartwright_protocol::resp::ParserLimits;
 
 use super::{answer, command, context_with, count, settle};
+use crate::engine::Ask;
 use crate::session::{Session, SessionLimits};
 
 fn with(limits: SessionLimits) -> Session {
     Session::new(1, context_with(limits))
 }
 
-fn handed_out(session: &mut Session) -> Vec<(u64, Operation)> {
+fn handed_out(session: &mut Session) -> Vec<(u64, Ask)> {
     std::iter::from_fn(|| session.next_request()).collect()
 }
 

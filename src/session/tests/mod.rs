@@ -15,6 +15,8 @@ use cartwright_protocol::{
     OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
 };
 
+use crate::engine::Ask;
+
 use super::{ServerCounters, Session, SessionContext, SessionLimits};
 
 fn context_with(limits: SessionLimits) -> Rc<SessionContext> {
@@ -47,7 +49,14 @@ fn pounds() -> Currency {
 }
 
 /// A reply of the right kind, made of the operation alone, so that a mixed-up reply shows.
-fn answer(operation: &Operation) -> Reply {
+fn answer(ask: &Ask) -> Reply {
+    let Ask::Shop(operation) = ask else {
+        panic!("only the shop is asked here")
+    };
+    answer_of_shop(operation)
+}
+
+fn answer_of_shop(operation: &Operation) -> Reply {
     let total = Amount::new(1250).unwrap();
     match operation {
         Operation::ItemPut(_) => Reply::Ok,

@@ -6,9 +6,10 @@ use cartwright_protocol::native::{
 use cartwright_protocol::{Operation, Reply, Sku};
 
 use super::{answer, exchange, session};
+use crate::engine::Ask;
 use crate::session::Session;
 
-fn requests(session: &mut Session) -> Vec<(u64, Operation)> {
+fn requests(session: &mut Session) -> Vec<(u64, Ask)> {
     std::iter::from_fn(|| session.next_request()).collect()
 }
 
