@@ -96,7 +96,7 @@ pub(super) fn command_getkeys(call: &mut Call<'_>) {
     let Some(places) = command.keys.of(inner) else {
         return call.error("ERR Invalid arguments specified for command");
     };
-    let keys: Vec<_> = places.filter_map(|place| inner.get(place)).collect();
+    let keys: Vec<_> = places.indices().filter_map(|place| inner.get(place)).collect();
     if keys.is_empty() {
         return call.error("ERR The command has no key arguments");
     }

@@ -1,7 +1,9 @@
 //! The rows of the commands about a connection.
 
 use super::{Command, Flags, Group, container, help};
+use crate::session::clients;
 use crate::session::connection::{self, Call};
+use crate::session::errand::Errand;
 
 const GROUP: Group = Group::Connection;
 
@@ -19,11 +21,25 @@ const fn local(
     super::local(name, arity, flags, GROUP, syntax, summary, handler)
 }
 
+const fn errand(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    syntax: &'static str,
+    summary: &'static str,
+    handler: fn(&mut Call<'_>) -> Option<Errand>,
+) -> Command {
+    super::errand(name, arity, flags, GROUP, syntax, summary, handler)
+}
+
+/// Changes who the client is, or what it gets.
+const FIRST: Flags = LIGHT.and(Flags::FAST).and(Flags::NO_AUTH).and(Flags::ALLOW_BUSY);
+
 pub(super) static COMMANDS: &[Command] = &[
     local(
         "ping",
         -1,
-        Flags::FAST,
+        Flags::FAST.and(Flags::WHEN_SUBSCRIBED),
         "[message]",
         "Answers PONG, or the message.",
         connection::ping,
@@ -39,7 +55,7 @@ pub(super) static COMMANDS: &[Command] = &[
     local(
         "quit",
         -1,
-        LIGHT.and(Flags::FAST),
+        FIRST.and(Flags::WHEN_SUBSCRIBED).and(Flags::NOT_QUEUED),
         "",
         "Closes the connection.",
         connection::quit,
@@ -47,7 +63,7 @@ pub(super) static COMMANDS: &[Command] = &[
     local(
         "reset",
         1,
-        LIGHT.and(Flags::FAST),
+        FIRST.and(Flags::WHEN_SUBSCRIBED).and(Flags::NOT_QUEUED),
         "",
         "Makes the connection as it was at first.",
         connection::reset,
@@ -63,15 +79,15 @@ pub(super) static COMMANDS: &[Command] = &[
     local(
         "auth",
         -2,
-        LIGHT.and(Flags::FAST),
+        FIRST.and(Flags::NO_MULTI),
         "[username] password",
-        "Accepts the default user.",
+        "Says the password.",
         connection::auth,
     ),
     local(
         "hello",
         -1,
-        LIGHT.and(Flags::FAST),
+        FIRST.and(Flags::NO_MULTI),
         "[protover [AUTH username password] [SETNAME clientname]]",
         "Changes the version of RESP and tells about the server.",
         connection::hello,
@@ -80,29 +96,15 @@ pub(super) static COMMANDS: &[Command] = &[
 ];
 
 static CLIENT: &[Command] = &[
-    local(
-        "id",
-        2,
-        LIGHT,
-        "",
-        "Gives the connection's number.",
-        connection::client_id,
-    ),
-    local(
-        "info",
-        2,
-        LIGHT,
-        "",
-        "Tells about this connection.",
-        connection::client_info,
-    ),
-    local(
+    local("id", 2, LIGHT, "", "Gives the connection's number.", clients::id),
+    errand("info", 2, LIGHT, "", "Tells about this connection.", clients::info),
+    errand(
         "list",
         -2,
         LIGHT.and(Flags::ADMIN),
         "[TYPE client-type] [ID client-id [client-id ...]]",
-        "Tells about this connection, as a list of one.",
-        connection::client_list,
+        "Lists connections.",
+        clients::list,
     ),
     local(
         "setname",
@@ -110,7 +112,7 @@ static CLIENT: &[Command] = &[
         LIGHT,
         "connection-name",
         "Names the connection.",
-        connection::client_setname,
+        clients::setname,
     ),
     local(
         "getname",
@@ -118,7 +120,7 @@ static CLIENT: &[Command] = &[
         LIGHT,
         "",
         "Gives the connection's name.",
-        connection::client_getname,
+        clients::getname,
     ),
     local(
         "setinfo",
@@ -126,7 +128,7 @@ static CLIENT: &[Command] = &[
         LIGHT,
         "<LIB-NAME libname | LIB-VER libver>",
         "Tells the server which client library this is.",
-        connection::client_setinfo,
+        clients::setinfo,
     ),
     local(
         "no-evict",
@@ -134,7 +136,7 @@ static CLIENT: &[Command] = &[
         LIGHT.and(Flags::ADMIN),
         "<ON | OFF>",
         "Accepted; nothing is evicted.",
-        connection::client_switch,
+        clients::no_evict,
     ),
     local(
         "no-touch",
@@ -142,7 +144,39 @@ static CLIENT: &[Command] = &[
         LIGHT,
         "<ON | OFF>",
         "Accepted; nothing ages.",
-        connection::client_switch,
+        clients::no_touch,
+    ),
+    errand(
+        "kill",
+        -3,
+        LIGHT.and(Flags::ADMIN),
+        "<ip:port | [ID client-id] [TYPE client-type] [USER username] [ADDR ip:port] [LADDR ip:port] [MAXAGE seconds] [SKIPME yes/no]>",
+        "Ends connections.",
+        clients::kill,
+    ),
+    local(
+        "reply",
+        3,
+        LIGHT.and(Flags::NEVER_MUTE).and(Flags::NO_MULTI),
+        "<ON | OFF | SKIP>",
+        "Says whether commands are answered.",
+        clients::reply,
+    ),
+    errand(
+        "pause",
+        -3,
+        LIGHT.and(Flags::ADMIN),
+        "timeout [WRITE | ALL]",
+        "Holds all clients' commands back for so many milliseconds.",
+        clients::pause,
+    ),
+    errand(
+        "unpause",
+        2,
+        LIGHT.and(Flags::ADMIN),
+        "",
+        "Ends a CLIENT PAUSE.",
+        clients::unpause,
     ),
     help(GROUP),
 ];

@@ -41,6 +41,8 @@ flags! {
     WHEN_SUBSCRIBED = 25, "";
     // Acts on the transaction that is being queued, and so is not queued itself.
     NOT_QUEUED = 26, "";
+    // Is answered, or not, whatever `CLIENT REPLY` said before.
+    NEVER_MUTE = 27, "";
 }
 
 impl Flags {

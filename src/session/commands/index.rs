@@ -82,6 +82,29 @@ pub(in crate::session) fn all() -> impl Iterator<Item = &'static Command> + Clon
     GROUPS.iter().flat_map(|rows| rows.iter())
 }
 
+/// The rows of the groups before each one.
+static OFFSETS: [usize; GROUPS.len()] = {
+    let mut offsets = [0; GROUPS.len()];
+    let mut group = 1;
+    while group < GROUPS.len() {
+        offsets[group] = offsets[group - 1] + GROUPS[group - 1].len();
+        group += 1;
+    }
+    offsets
+};
+
+/// A number for each command below [`count`], without gaps.
+pub(in crate::session) fn number(command: &'static Command) -> usize {
+    let rows = GROUPS[command.group as usize];
+    let distance = std::ptr::from_ref(command).addr() - rows.as_ptr().addr();
+    let row = distance / size_of::<Command>();
+    assert!(
+        row < rows.len(),
+        "only commands are numbered, and not their subcommands"
+    );
+    OFFSETS[command.group as usize] + row
+}
+
 /// How many commands there are.
 pub(in crate::session) fn count() -> usize {
     GROUPS.iter().map(|rows| rows.len()).sum()
@@ -107,6 +130,12 @@ mod tests {
             assert!(find(unknown.as_bytes()).is_none(), "{unknown}");
         }
         assert!(find(&[0xff; 1000]).is_none());
+    }
+
+    #[test]
+    fn every_command_has_a_number_of_its_own() {
+        let numbers: Vec<_> = all().map(number).collect();
+        assert_eq!(numbers, (0..count()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -25,13 +25,16 @@ mod transactions;
 use cartwright_protocol::resp::Arguments;
 
 pub(super) use flags::Flags;
-pub(super) use index::{all, count, find};
+pub(super) use index::{all, count, find, number};
 #[allow(unused_imports, reason = "each kind of position is here for rows to use")]
-pub(super) use key_positions::{ALL_KEYS, KEYS_AND_VALUES, KeyPositions, ONE_KEY, TWO_KEYS};
+use key_positions::{ALL_KEYS, KEY_OF_SUBCOMMAND, KEYS_AND_VALUES, KEYS_FROM_SECOND, KeyPositions, ONE_KEY, TWO_KEYS};
 
 use super::connection::Call;
+use super::errand::Errand;
 use super::introspection;
 use super::shop::Parsed;
+use super::transaction::Verb;
+use crate::engine::KeyCommand;
 
 /// One command, or one subcommand.
 #[derive(Clone, Copy)]
@@ -61,8 +64,14 @@ pub(super) struct Command {
 pub(super) enum Handler {
     /// It goes to the shop.
     Shop(fn(Arguments<'_>) -> Parsed),
-    /// It is answered from the connection's own state and the server's facts, or asks the server for something.
+    /// It goes to the keyspace.
+    Keys(&'static KeyCommand),
+    /// It is answered from the connection's own state and the server's facts.
     Local(fn(&mut Call<'_>)),
+    /// It asks for something of the server; or answers an error, and asks for nothing.
+    Errand(fn(&mut Call<'_>) -> Option<Errand>),
+    /// It is about the transaction that the connection queues.
+    Transaction(Verb),
     /// Only its subcommands do anything.
     Container,
 }
@@ -149,6 +158,38 @@ const fn local(
     row(name, arity, flags, group, syntax, summary, Handler::Local(handler))
 }
 
+/// A row that needs the server around the session.
+const fn errand(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    group: Group,
+    syntax: &'static str,
+    summary: &'static str,
+    handler: fn(&mut Call<'_>) -> Option<Errand>,
+) -> Command {
+    row(name, arity, flags, group, syntax, summary, Handler::Errand(handler))
+}
+
+/// A row that the keyspace runs.
+#[allow(clippy::too_many_arguments, reason = "a row has as many cells")]
+const fn keyed(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    keys: KeyPositions,
+    group: Group,
+    syntax: &'static str,
+    summary: &'static str,
+    command: &'static KeyCommand,
+) -> Command {
+    assert!(
+        command.writes == flags.has(Flags::WRITE),
+        "row and command agree on whether it writes"
+    );
+    row(name, arity, flags, group, syntax, summary, Handler::Keys(command)).with_keys(keys)
+}
+
 /// A row of subcommands, of which `HELP` should be one.
 const fn container(
     name: &'static str,
@@ -166,6 +207,12 @@ const fn container(
 const fn help(group: Group) -> Command {
     let flags = Flags::LOADING.and(Flags::STALE);
     local("help", 2, flags, group, "", "Prints this help.", introspection::help)
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
 }
 
 impl Command {

@@ -36,11 +36,12 @@ fn listed(command: &Command) -> String {
 fn table() -> String {
     let mut table = String::from("\n| group | commands |\n| --- | --- |\n");
     for (group, name) in GROUPS {
-        let mut commands: Vec<_> = all().filter(|command| command.group == *group).map(listed).collect();
-        if commands.is_empty() {
+        let mut rows: Vec<_> = all().filter(|command| command.group == *group).collect();
+        if rows.is_empty() {
             continue;
         }
-        commands.sort_unstable();
+        rows.sort_unstable_by_key(|command| command.name);
+        let commands: Vec<_> = rows.into_iter().map(listed).collect();
         writeln!(table, "| {name} | {} |", commands.join(", ")).expect("appending to a string cannot fail");
     }
     table.push('\n');

@@ -2,7 +2,8 @@
 
 use super::{Command, Flags, Group, Handler, container, help};
 use crate::session::connection::Call;
-use crate::session::{introspection, server};
+use crate::session::errand::Errand;
+use crate::session::{config, info, introspection, server, slow};
 
 const GROUP: Group = Group::Server;
 
@@ -20,6 +21,17 @@ const fn local(
     super::local(name, arity, flags, GROUP, syntax, summary, handler)
 }
 
+const fn errand(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    syntax: &'static str,
+    summary: &'static str,
+    handler: fn(&mut Call<'_>) -> Option<Errand>,
+) -> Command {
+    super::errand(name, arity, flags, GROUP, syntax, summary, handler)
+}
+
 pub(super) static COMMANDS: &[Command] = &[
     Command {
         subcommands: COMMAND,
@@ -32,13 +44,13 @@ pub(super) static COMMANDS: &[Command] = &[
             introspection::command,
         )
     },
-    local(
+    errand(
         "info",
         -1,
         TOLD,
         "[section [section ...]]",
         "Tells about the server.",
-        server::info,
+        info::info,
     ),
     local(
         "bgsave",
@@ -56,7 +68,121 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the Unix time of the last checkpoint of all shards.",
         server::lastsave,
     ),
+    errand(
+        "save",
+        1,
+        ADMIN.and(Flags::NO_MULTI),
+        "",
+        "Has every shard take a checkpoint, and answers when they stand.",
+        server::save,
+    ),
+    local(
+        "time",
+        1,
+        TOLD.and(Flags::FAST),
+        "",
+        "Gives the time in Unix seconds, and microseconds.",
+        server::time,
+    ),
+    local(
+        "shutdown",
+        -1,
+        ADMIN.and(Flags::NO_MULTI).and(Flags::ALLOW_BUSY),
+        "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+        "Ends the server as SIGTERM does; nothing that was acknowledged is lost.",
+        server::shutdown,
+    ),
+    local(
+        "wait",
+        3,
+        Flags::NONE.and(Flags::IN_TURN),
+        "numreplicas timeout",
+        "Answers 0: there are no replicas.",
+        server::wait,
+    ),
+    errand(
+        "waitaof",
+        4,
+        Flags::NONE,
+        "numlocal numreplicas timeout",
+        "Answers when everything before it is on this server's disk.",
+        server::waitaof,
+    ),
+    local("role", 1, TOLD.and(Flags::FAST), "", "Answers master.", server::role),
     container("config", GROUP, "About the settings.", CONFIG),
+    container("debug", GROUP, "For tests.", DEBUG),
+    container("slowlog", GROUP, "About commands that took long.", SLOWLOG),
+    container("latency", GROUP, "About events that took long.", LATENCY),
+];
+
+static DEBUG: &[Command] = &[
+    errand(
+        "sleep",
+        3,
+        ADMIN,
+        "seconds",
+        "Answers after so long; other connections are served meanwhile.",
+        server::debug_sleep,
+    ),
+    help(GROUP),
+];
+
+static SLOWLOG: &[Command] = &[
+    errand(
+        "get",
+        -2,
+        ADMIN,
+        "[count]",
+        "Gives the latest commands that took longer than slowlog-log-slower-than.",
+        slow::slowlog_get,
+    ),
+    errand("len", 2, ADMIN, "", "Counts them.", slow::slowlog_len),
+    errand("reset", 2, ADMIN, "", "Forgets them.", slow::slowlog_reset),
+    help(GROUP),
+];
+
+static LATENCY: &[Command] = &[
+    errand(
+        "latest",
+        2,
+        ADMIN,
+        "",
+        "Gives the latest sample of each event.",
+        slow::latency_latest,
+    ),
+    errand(
+        "history",
+        3,
+        ADMIN,
+        "event",
+        "Gives an event's samples.",
+        slow::latency_history,
+    ),
+    errand(
+        "reset",
+        -2,
+        ADMIN,
+        "[event [event ...]]",
+        "Forgets the samples of these events, or of all.",
+        slow::latency_reset,
+    ),
+    errand(
+        "doctor",
+        2,
+        ADMIN,
+        "",
+        "Says what took long, and where to look.",
+        slow::latency_doctor,
+    ),
+    errand(
+        "histogram",
+        -2,
+        ADMIN,
+        "[command [command ...]]",
+        "Gives how long commands took.",
+        slow::latency_histogram,
+    ),
+    help(GROUP),
 ];
 
 static COMMAND: &[Command] = &[
@@ -110,7 +236,31 @@ static CONFIG: &[Command] = &[
         ADMIN,
         "parameter [parameter ...]",
         "Gives settings by name or pattern.",
-        server::config_get,
+        config::get,
+    ),
+    local(
+        "set",
+        -4,
+        ADMIN,
+        "parameter value [parameter value ...]",
+        "Changes settings, all of these or none.",
+        config::set,
+    ),
+    errand(
+        "resetstat",
+        2,
+        ADMIN,
+        "",
+        "Sets the counters of INFO back.",
+        config::resetstat,
+    ),
+    local(
+        "rewrite",
+        2,
+        ADMIN,
+        "",
+        "Refused: there is no file of settings.",
+        config::rewrite,
     ),
     help(GROUP),
 ];

@@ -1,5 +1,47 @@
 //! The rows of the commands about transactions.
 
-use super::Command;
+use super::{Command, Flags, Group, Handler, row};
+use crate::session::transaction::Verb;
 
-pub(super) static COMMANDS: &[Command] = &[];
+const FLAGS: Flags = Flags::NOSCRIPT
+    .and(Flags::LOADING)
+    .and(Flags::STALE)
+    .and(Flags::FAST)
+    .and(Flags::ALLOW_BUSY)
+    .and(Flags::NOT_QUEUED);
+
+const fn verb(name: &'static str, arity: i16, syntax: &'static str, summary: &'static str, verb: Verb) -> Command {
+    row(
+        name,
+        arity,
+        FLAGS,
+        Group::Transactions,
+        syntax,
+        summary,
+        Handler::Transaction(verb),
+    )
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    verb(
+        "multi",
+        1,
+        "",
+        "Begins a transaction: commands are queued until EXEC.",
+        Verb::Multi,
+    ),
+    verb(
+        "exec",
+        1,
+        "",
+        "Runs what is queued, all of it or, if a watched key has changed, nothing.",
+        Verb::Exec,
+    ),
+    verb(
+        "discard",
+        1,
+        "",
+        "Forgets what is queued, and which keys are watched.",
+        Verb::Discard,
+    ),
+];
