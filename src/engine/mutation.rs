@@ -30,11 +30,15 @@ pub enum Mutation {
     ReadPastPending,
     /// A shard that waits for its peers' logs rests as if it did not.
     SleepThroughWatermarks,
+    /// A shard lets go of the keys of a transaction over several shards once it has said what they hold.
+    ForgetKeyLocks,
+    /// Recovery does not remove the fields of hashes that were removed.
+    KeepRemovedFields,
 }
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 12] = [
+    pub const ALL: [(&str, Self); 14] = [
         ("skip-sync", Self::SkipSync),
         ("forget-abort", Self::ForgetAbort),
         ("lose-key", Self::LoseKey),
@@ -47,6 +51,8 @@ impl Mutation {
         ("cut-below-mark", Self::CutBelowMark),
         ("read-past-pending", Self::ReadPastPending),
         ("sleep-through-watermarks", Self::SleepThroughWatermarks),
+        ("forget-key-locks", Self::ForgetKeyLocks),
+        ("keep-removed-fields", Self::KeepRemovedFields),
     ];
 }
 

@@ -8,6 +8,7 @@ use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, Timestamp, TransactionId};
 use super::inventory::{StockChange, StockLine};
+use super::keyspace::are_effects;
 use super::orders::OrderChange;
 
 /// Largest encoded record, in bytes; what would be larger is refused with `TOOBIG`.
@@ -81,6 +82,33 @@ pub enum Record {
         /// The key it came with.
         key: Option<KeyRecord>,
     },
+    /// Keys of the keyspace changed.
+    KeysChanged {
+        /// When.
+        at: Timestamp,
+        /// How: see [`super::keyspace::effect`].
+        effects: Vec<u8>,
+    },
+    /// What a transaction over keys of several shards does here, once it is decided.
+    KeysPrepared {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// To keys of this shard.
+        effects: Vec<u8>,
+    },
+    /// The home shard's part of a transaction over keys, written last: committed if, and only if, this record and those
+    /// it names are on disk.
+    KeysDecided {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// Where the other shards' `KeysPrepared` are, and up to where the logs of those that were only read show what
+        /// was read.
+        prepared: Vec<(ShardId, LogPosition)>,
+        /// When.
+        at: Timestamp,
+        /// What it does to keys of this shard.
+        effects: Vec<u8>,
+    },
     /// The transaction is durable on all its participants: its effects are applied from here on.
     Committed {
         /// Which transaction.
@@ -129,9 +157,16 @@ impl Record {
 
     /// Checks and decodes one payload.
     pub fn decode(position: LogPosition, payload: &[u8]) -> Result<Self, RecordError> {
-        rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload).map_err(|error| RecordError::Undecodable {
-            position,
-            detail: error.to_string(),
-        })
+        let undecodable = |detail| RecordError::Undecodable { position, detail };
+        let record = rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload);
+        let record = record.map_err(|error| undecodable(error.to_string()))?;
+        if let Self::KeysChanged { effects, .. }
+        | Self::KeysPrepared { effects, .. }
+        | Self::KeysDecided { effects, .. } = &record
+            && !are_effects(effects)
+        {
+            return Err(undecodable("it does nothing to keys that is known".to_owned()));
+        }
+        Ok(record)
     }
 }

@@ -11,6 +11,7 @@ use super::hashing::table_hash;
 use super::idempotency::{KeyRecord, Scope};
 use super::ids::{LogPosition, Timestamp};
 use super::inventory::Item;
+use super::keyspace::KeyTable;
 use super::orders::Order;
 
 /// A customer's orders, ascending by id.
@@ -29,6 +30,10 @@ pub struct SlotState {
     orders: HashTable<Box<Order>>,
     customers: HashTable<CustomerOrders>,
     keys: HashTable<Box<KeyRecord>>,
+    /// Keys of the keyspace.
+    pub entries: KeyTable,
+    /// The last record that removed one of them.
+    pub entries_deleted_at: LogPosition,
     /// The largest order sequence number given out.
     pub order_sequence: u64,
     /// The last record that changed decided state here by itself; what a reply about this slot waits for.
@@ -115,7 +120,7 @@ impl SlotState {
 
     /// Whether there has never been anything here.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.keys.is_empty() && self.order_sequence == 0
+        self.items.is_empty() && self.keys.is_empty() && self.order_sequence == 0 && self.entries.is_empty()
     }
 
     /// Every order, in no order that may matter.

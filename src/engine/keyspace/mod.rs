@@ -1,17 +1,36 @@
 //! The keyspace: Redis's keys and values, beside the shop and apart from it.
 //!
 //! - [`request`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
-//! - [`keys`]: what a command sees while it runs
+//! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`], [`pattern`]: walks over keys
+//! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
+//! - [`effect`]: what commands do, as it is logged and applied
+//! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
 
 pub mod answer;
 pub mod bytes;
+mod collected;
+pub mod commands;
+pub mod effect;
+pub mod hash;
 pub mod keys;
+mod locks;
+pub mod pattern;
 pub mod request;
-pub mod run;
+mod run;
 pub mod scan;
+mod state;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod transaction;
+pub mod value;
 
 pub use answer::Answer;
 pub use bytes::ValueBytes;
+pub use effect::are_effects;
 pub use keys::Keys;
 pub use request::{Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Scope, Watched};
-pub use run::KeyMessage;
+pub use run::Keyspace;
+pub use state::{Expiry, entry_hash};
+pub use transaction::KeyMessage;
+pub use value::KeyTable;
