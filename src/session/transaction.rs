@@ -15,7 +15,10 @@ use super::queue::Request;
 use super::render::write_answer;
 use super::resp::Resolved;
 use super::settings::Number;
-use crate::engine::{Answer, Ask, Invocation, KeyRequest, LogPosition, OwnedArguments, Response, ValueBytes, Watched};
+use crate::engine::keyspace::commands::WATCH;
+use crate::engine::{
+    Answer, Ask, Invocation, KeyPlaces, KeyRequest, LogPosition, OwnedArguments, Response, ValueBytes, Watched,
+};
 
 /// The commands about transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +166,7 @@ pub(super) fn begin(
             ok()
         }
         Verb::Watch if connection.transaction.is_some() => error("ERR WATCH inside MULTI is not allowed"),
-        Verb::Watch => error("ERR WATCH is not there yet"),
+        Verb::Watch => watch(connection, arguments, context),
         Verb::Exec => {
             let watched = std::mem::take(&mut connection.watched);
             match connection.transaction.take() {
@@ -178,6 +181,28 @@ pub(super) fn begin(
             }
         }
     }
+}
+
+fn watch(connection: &Connection, arguments: Arguments<'_>, context: &SessionContext) -> Step {
+    let most = context.settings.size(Number::WatchedKeysMax);
+    let mut keys: Vec<Box<[u8]>> = arguments.from(1).iter().map(Into::into).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    // A key that is watched stays as it was first seen.
+    keys.retain(|key| !connection.watched.iter().any(|watched| *watched.key == **key));
+    if connection.watched.len() + keys.len() > most {
+        return error(format!(
+            "ERR a connection watches at most {most} keys; CONFIG SET watched-keys-max raises it"
+        ));
+    }
+    if keys.is_empty() {
+        return ok();
+    }
+    let mut words: Vec<&[u8]> = vec![b"watch"];
+    words.extend(keys.iter().map(|key| &**key));
+    let arguments = OwnedArguments::of(&words);
+    let places = KeyPlaces::of_row(1, -1, 1, words.len());
+    Step::Watch(KeyRequest::command(&WATCH, arguments.get(), places), keys)
 }
 
 impl Connection {

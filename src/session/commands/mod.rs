@@ -122,6 +122,14 @@ impl Group {
     }
 }
 
+/// The flags of commands on keys: what they do, whether memory may grow by it, and whether they are quick.
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = READ.and(Flags::FAST);
+const WRITE: Flags = Flags::WRITE;
+const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
+const WRITE_MORE: Flags = WRITE.and(Flags::DENYOOM);
+const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
+
 /// A row without keys and subcommands.
 const fn row(
     name: &'static str,

@@ -1,6 +1,9 @@
 //! The rows of the commands about the server.
 
-use super::{Command, Flags, Group, Handler, container, help};
+use super::{
+    Command, Flags, Group, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, help, keyed,
+};
+use crate::engine::keyspace::commands::{keys, objects};
 use crate::session::connection::Call;
 use crate::session::errand::Errand;
 use crate::session::{config, info, introspection, server, slow};
@@ -109,10 +112,55 @@ pub(super) static COMMANDS: &[Command] = &[
         server::waitaof,
     ),
     local("role", 1, TOLD.and(Flags::FAST), "", "Answers master.", server::role),
+    keyed(
+        "dbsize",
+        1,
+        READ_FAST,
+        KeyPositions::None,
+        GROUP,
+        "",
+        "Counts the keys.",
+        &keys::DBSIZE,
+    ),
+    keyed(
+        "flushdb",
+        -1,
+        WRITE,
+        KeyPositions::None,
+        GROUP,
+        "[ASYNC | SYNC]",
+        "Deletes all keys; the shop stays.",
+        &keys::FLUSHDB,
+    ),
+    keyed(
+        "flushall",
+        -1,
+        WRITE,
+        KeyPositions::None,
+        GROUP,
+        "[ASYNC | SYNC]",
+        "Deletes all keys; the shop stays.",
+        &keys::FLUSHALL,
+    ),
+    container("memory", GROUP, "About memory.", MEMORY),
     container("config", GROUP, "About the settings.", CONFIG),
     container("debug", GROUP, "For tests.", DEBUG),
     container("slowlog", GROUP, "About commands that took long.", SLOWLOG),
     container("latency", GROUP, "About events that took long.", LATENCY),
+];
+
+static MEMORY: &[Command] = &[
+    keyed(
+        "usage",
+        -3,
+        READ,
+        KEY_OF_SUBCOMMAND,
+        GROUP,
+        "key [SAMPLES count]",
+        "Gives the bytes that a key takes.",
+        &objects::MEMORY_USAGE,
+    ),
+    help(GROUP),
 ];
 
 static DEBUG: &[Command] = &[

@@ -1,6 +1,6 @@
 //! The rows of the commands about transactions.
 
-use super::{Command, Flags, Group, Handler, row};
+use super::{ALL_KEYS, Command, Flags, Group, Handler, row};
 use crate::session::transaction::Verb;
 
 const FLAGS: Flags = Flags::NOSCRIPT
@@ -44,4 +44,13 @@ pub(super) static COMMANDS: &[Command] = &[
         "Forgets what is queued, and which keys are watched.",
         Verb::Discard,
     ),
+    verb(
+        "watch",
+        -2,
+        "key [key ...]",
+        "Has the next EXEC run nothing if one of the keys changes before.",
+        Verb::Watch,
+    )
+    .with_keys(ALL_KEYS),
+    verb("unwatch", 1, "", "Watches nothing any more.", Verb::Unwatch),
 ];
