@@ -32,7 +32,7 @@ pub use checkpoint::{CheckpointCursor, Restore};
 pub use idempotency::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use inventory::{Allocation, Allocations, StockChange, StockLine};
-pub use keyspace::{Answer, KeyRequest};
+pub use keyspace::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
 pub use limits::EngineLimits;
 pub use message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
 pub use orders::{Order, OrderChange, OrderLine};

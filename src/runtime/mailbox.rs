@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::checkpointing::CheckpointMessage;
+use super::desk::DeskMail;
 use crate::engine::{Question, ReplyTo, Response, ShardId, ShardMessage};
 use crate::net::{Cause, Doorbell};
 
@@ -35,6 +36,8 @@ pub enum Mail {
     Message(ShardMessage),
     /// About a checkpoint; says something about the messages before it.
     Checkpoint(CheckpointMessage),
+    /// What sessions ask of all shards, and what those find.
+    Desk(DeskMail),
     /// A connection that was accepted and is now the addressee's.
     Connection(OwnedFd),
 }

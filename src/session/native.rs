@@ -10,8 +10,11 @@ use cartwright_protocol::native::{
 use cartwright_protocol::{Error, ErrorCode, Operation, Reply};
 
 use super::context::SessionContext;
-use super::queue::{Queue, Weight};
+use super::queue::{Queue, Request, Weight};
 use crate::engine::{Ask, Response};
+
+/// What a native client is told where clients have to say a password: its protocol has no word for it.
+const NO_PASSWORDS: &str = "NOAUTH this server asks for a password, which the native protocol cannot carry; use RESP";
 
 /// A request that has not been answered.
 struct Pending {
@@ -82,6 +85,13 @@ impl Native {
                 return Some(0);
             }
         };
+        if context.settings.has_password() {
+            self.closing = true;
+            context.statistics.borrow_mut().unauthorized += 1;
+            let error = Error::new(ErrorCode::Err, NO_PASSWORDS);
+            encode_reply(output, REQUEST_ID_CONNECTION, &Reply::Error(error));
+            return Some(0);
+        }
         let same_version = hello.version == PROTOCOL_VERSION;
         let answer = ServerHello {
             version: PROTOCOL_VERSION,
@@ -109,7 +119,7 @@ impl Native {
         });
         self.requests = self.requests.wrapping_add(1);
         let sequence = u64::from(self.requests) << 32 | u64::from(index);
-        let weight = self.queue.push(sequence, bytes, Ask::Shop(operation));
+        let weight = self.queue.push(sequence, bytes, Request::Engine(Ask::Shop(operation)));
         self.pending[index as usize] = Some(Pending {
             sequence,
             request_id,

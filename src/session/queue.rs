@@ -13,7 +13,44 @@ use std::collections::VecDeque;
 use cartwright_protocol::{CART_LINES_MAX, Operation, TEXT_LENGTH_MAX};
 
 use super::context::SessionLimits;
+use super::errand::{Inquiry, Task};
 use crate::engine::{Ask, KeyRequest};
+
+/// What a session asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Of the engine; completed with [`super::Session::complete`].
+    Engine(Ask),
+    /// Of the server around it; completed with [`super::Session::complete_task`].
+    Server(Task),
+}
+
+impl Request {
+    /// The shop's operation.
+    ///
+    /// # Panics
+    /// Where something else is asked for.
+    pub fn into_operation(self) -> Operation {
+        match self {
+            Self::Engine(Ask::Shop(operation)) => operation,
+            other => panic!("{other:?} is nothing that the shop does"),
+        }
+    }
+
+    const fn writes(&self) -> bool {
+        match self {
+            Self::Engine(Ask::Shop(operation)) => !matches!(
+                operation,
+                Operation::ItemGet { .. }
+                    | Operation::StockGet { .. }
+                    | Operation::OrderGet { .. }
+                    | Operation::OrderList { .. }
+                    | Operation::Audit
+            ),
+            Self::Engine(Ask::Keys(_)) | Self::Server(_) => true,
+        }
+    }
+}
 
 /// Commands that may be in flight together on one RESP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +69,20 @@ enum Class {
     Key,
     /// Commands on keys of several slots that only read.
     ReadKeys,
+    /// `PUBLISH`: messages leave for every shard in the order they were sent.
+    Publish,
     /// Everything else: alone.
     Alone,
 }
 
 impl Class {
-    fn of(ask: &Ask) -> Self {
-        match ask {
-            Ask::Shop(operation) => Self::of_operation(operation),
-            Ask::Keys(request) if request.is_in_one_slot() => Self::Key,
-            Ask::Keys(request) if !request.writes() => Self::ReadKeys,
-            Ask::Keys(_) => Self::Alone,
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Engine(Ask::Shop(operation)) => Self::of_operation(operation),
+            Request::Engine(Ask::Keys(request)) if request.is_in_one_slot() => Self::Key,
+            Request::Engine(Ask::Keys(request)) if !request.writes() => Self::ReadKeys,
+            Request::Server(Task::Everywhere(inquiry)) if matches!(**inquiry, Inquiry::Publish(_)) => Self::Publish,
+            Request::Engine(Ask::Keys(_)) | Request::Server(_) => Self::Alone,
         }
     }
 
@@ -94,7 +134,7 @@ struct Ready {
     sequence: u64,
     class: Class,
     reply_bytes: usize,
-    ask: Ask,
+    request: Request,
 }
 
 /// See the module.
@@ -132,24 +172,40 @@ impl Queue {
     }
 
     /// Takes a request in; the weight to give back to [`Queue::release`].
-    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, ask: Ask) -> Weight {
+    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, request: Request) -> Weight {
         let weight = Weight {
             request_bytes,
-            reply_bytes: match &ask {
-                Ask::Shop(operation) => reply_bytes_max(operation),
-                Ask::Keys(request) => key_reply_bytes(request),
+            reply_bytes: match &request {
+                Request::Engine(Ask::Shop(operation)) => reply_bytes_max(operation),
+                Request::Engine(Ask::Keys(request)) => key_reply_bytes(request),
+                Request::Server(_) => SMALL_REPLY_BYTES,
             },
         };
         self.unanswered += 1;
         self.request_bytes += request_bytes;
-        let class = Class::of(&ask);
+        let class = Class::of(&request);
         self.ready.push_back(Ready {
             sequence,
             class,
             reply_bytes: weight.reply_bytes,
-            ask,
+            request,
         });
         weight
+    }
+
+    /// Takes in what a request that was just answered wants besides; it goes before all others and adds no weight.
+    pub(super) fn push_again(&mut self, sequence: u64, request: Request) {
+        self.ready.push_front(Ready {
+            sequence,
+            class: Class::Alone,
+            reply_bytes: 0,
+            request,
+        });
+    }
+
+    /// Whether the next request for the engine changes something.
+    pub(super) fn next_writes(&self) -> bool {
+        self.ready.front().is_some_and(|ready| ready.request.writes())
     }
 
     /// Takes in a reply that has to wait for earlier ones.
@@ -164,7 +220,12 @@ impl Queue {
 
     /// The next request for the engine, or `None` while it must wait: for commands of another class (where `ordered`),
     /// or for room for its reply.
-    pub(super) fn next(&mut self, ordered: bool, limits: &SessionLimits, output_bytes: usize) -> Option<(u64, Ask)> {
+    pub(super) fn next(
+        &mut self,
+        ordered: bool,
+        limits: &SessionLimits,
+        output_bytes: usize,
+    ) -> Option<(u64, Request)> {
         let front = self.ready.front()?;
         if self.in_flight == 0 {
             // Everything before it is answered and written, so it may go as soon as the client reads.
@@ -183,7 +244,7 @@ impl Queue {
         self.class = front.class;
         self.in_flight += 1;
         self.reply_bytes += front.reply_bytes;
-        Some((front.sequence, front.ask))
+        Some((front.sequence, front.request))
     }
 
     /// The engine has answered one.

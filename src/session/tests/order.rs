@@ -6,10 +6,9 @@ use cartwright_protocol::native::{
 use cartwright_protocol::{Operation, Reply, Sku};
 
 use super::{answer, exchange, session};
-use crate::engine::Ask;
-use crate::session::Session;
+use crate::session::{Request, Session};
 
-fn requests(session: &mut Session) -> Vec<(u64, Ask)> {
+fn requests(session: &mut Session) -> Vec<(u64, Request)> {
     std::iter::from_fn(|| session.next_request()).collect()
 }
 
