@@ -38,7 +38,8 @@ impl<'a> Strings<'a> {
         }
     }
 
-    fn each(self, mut visit: impl FnMut(&'a [u8])) {
+    /// Calls `visit` for each.
+    pub fn each(self, mut visit: impl FnMut(&'a [u8])) {
         match self {
             Self::Arguments(arguments) => arguments.iter().for_each(visit),
             Self::Slices(slices) => slices.iter().for_each(|slice| visit(slice)),
