@@ -29,6 +29,7 @@ const NOTES: u64 = 4;
 const MARKS_KEPT: usize = 32;
 
 /// One wish.
+#[expect(missing_docs, reason = "the fields' names say what they are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyWish {
     /// `MSET` of every account.
