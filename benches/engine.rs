@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 
 use cartwright::engine::{
-    EngineLimits, Input, Journal, LogPosition, Output, ReplyTo, Request, Shard, ShardId, ShardMap, Timestamp, recovery,
+    EngineLimits, Input, Journal, LogPosition, Output, ReplyTo, Request, Response, Shard, ShardId, ShardMap, Timestamp,
+    recovery,
 };
 use cartwright_protocol::{
     Amount, CartLine, Checkout, Currency, Customer, ItemPut, Operation, Quantity, Reply, Sku, StockAdd, Text,
@@ -108,7 +109,10 @@ impl Cluster {
             }
             let replies = self.output.replies.len() as u64;
             for (_, reply, _) in self.output.replies.drain(..) {
-                assert!(!matches!(black_box(reply), Reply::Error(_)), "every request succeeds");
+                assert!(
+                    !matches!(black_box(reply), Response::Shop(Reply::Error(_))),
+                    "every request succeeds"
+                );
             }
             self.replies += replies;
             if replies > 0 && self.shards.iter().all(|shard| shard.transactions_in_flight() == 0) {

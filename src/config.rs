@@ -56,7 +56,7 @@ pub struct ServeConfig {
     #[arg(long, default_value_t = 6379, env = "CARTWRIGHT_PORT")]
     pub port: u16,
 
-    /// Address to listen on; 0.0.0.0 for all of this machine. There is no password yet: expose it to nobody
+    /// Address to listen on; 0.0.0.0 for all of this machine
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", env = "CARTWRIGHT_BIND")]
     pub bind: IpAddr,
 
@@ -83,6 +83,60 @@ pub struct ServeConfig {
     #[arg(long, value_name = "MIB", default_value_t = CHECKPOINT_MB_DEFAULT, env = "CARTWRIGHT_CHECKPOINT_MB",
           value_parser = clap::value_parser!(u64).range(1..=CHECKPOINT_MB_MAX))]
     pub checkpoint_mb: u64,
+
+    /// The password that clients have to say; every user of this machine can read it in the list of processes
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "CARTWRIGHT_REQUIREPASS",
+        hide_env_values = true,
+        conflicts_with = "requirepass_file"
+    )]
+    pub requirepass: Option<String>,
+
+    /// A file whose first line is the password
+    #[arg(long, value_name = "FILE", env = "CARTWRIGHT_REQUIREPASS_FILE")]
+    pub requirepass_file: Option<PathBuf>,
+
+    /// Whether without a password only clients of this machine are served
+    #[arg(
+        long,
+        value_enum,
+        value_name = "YES_NO",
+        default_value_t,
+        env = "CARTWRIGHT_PROTECTED_MODE"
+    )]
+    pub protected_mode: YesNo,
+
+    /// A setting of CONFIG SET to begin with; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", env = "CARTWRIGHT_SET", value_delimiter = ';')]
+    pub set: Vec<String>,
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum YesNo {
+    /// On.
+    #[default]
+    Yes,
+    /// Off.
+    No,
+}
+
+/// Why there is no password though one is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// The file cannot be read.
+    #[error("cannot read the password from {path}: {error}. Check --requirepass-file")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// An empty password would let everybody in.
+    #[error("the password is empty, which would let everybody in. Leave it out to mean that")]
+    Empty,
 }
 
 impl ServeConfig {
@@ -90,6 +144,26 @@ impl ServeConfig {
     pub fn shard_count(&self) -> u16 {
         self.shards
             .unwrap_or_else(|| (core_count().min(usize::from(SHARD_COUNT_MAX))) as u16)
+    }
+
+    /// The password that clients have to say, if one is set.
+    pub fn password(&self) -> Result<Option<Vec<u8>>, PasswordError> {
+        let password = match (&self.requirepass, &self.requirepass_file) {
+            (Some(password), _) => password.clone().into_bytes(),
+            (None, Some(path)) => {
+                let file = std::fs::read(path).map_err(|error| PasswordError::Unreadable {
+                    path: path.clone(),
+                    error,
+                })?;
+                let line = file.split(|&byte| byte == b'\n').next().unwrap_or_default();
+                line.strip_suffix(b"\r").unwrap_or(line).to_vec()
+            }
+            (None, None) => return Ok(None),
+        };
+        if password.is_empty() {
+            return Err(PasswordError::Empty);
+        }
+        Ok(Some(password))
     }
 
     /// Least bytes of a shard's log between two checkpoints.

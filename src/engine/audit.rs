@@ -14,6 +14,7 @@ use super::hashing::Fingerprint;
 use super::idempotency::{KeptReply, KeyRecord, Scope};
 use super::ids::{LogPosition, ShardId, Timestamp};
 use super::inventory::{Allocations, Item};
+use super::keyspace::entry_hash;
 use super::message::{ReplyTo, Request, ShardMessage};
 use super::packed_order::PackedOrder;
 use super::shard::Step;
@@ -160,6 +161,7 @@ impl Step<'_> {
                 for request in std::mem::take(&mut auditing.waiting) {
                     self.on_mutation(request);
                 }
+                self.resume_keys();
             }
         }
     }
@@ -167,12 +169,15 @@ impl Step<'_> {
     /// Goes on with whatever part of an audit can go on now.
     pub fn continue_audit(&mut self) {
         if let Some(coordinator) = self.shard.auditing.paused_for {
-            let quiet = self.shard.in_flight.is_empty() && self.shard.stock_queue.count() == 0;
+            let quiet = self.shard.in_flight.is_empty()
+                && self.shard.stock_queue.count() == 0
+                && self.shard.keyspace.is_quiet();
             if quiet && !self.shard.auditing.said_quiet {
                 self.shard.auditing.said_quiet = true;
                 self.tell(coordinator, AuditMessage::Quiet);
             }
-            if self.shard.auditing.scan_wanted && self.shard.participating.is_empty() {
+            let is_left_alone = self.shard.participating.is_empty() && self.shard.keyspace.is_left_alone();
+            if self.shard.auditing.scan_wanted && is_left_alone {
                 self.shard.auditing.scan_wanted = false;
                 self.shard.auditing.scan = Some(Scan::new(&self.shard.state));
                 self.count_on();
@@ -307,6 +312,7 @@ impl Scan {
                 things += u64::from(order.line_count());
                 self.count_order(order);
             }
+            things += slot.entries.len() as u64;
             let hash = slot_hash(&mut self.fingerprint, number, slot);
             self.report.state_hash = self.report.state_hash.wrapping_add(hash);
             if things >= THINGS_PER_PIECE {
@@ -392,7 +398,12 @@ fn slot_hash(fingerprint: &mut Fingerprint, number: Slot, slot: &SlotState) -> u
         .keys()
         .map(|key| kept_key_hash(fingerprint, key))
         .fold(0, u64::wrapping_add);
-    let sum = items.wrapping_add(orders).wrapping_add(keys);
+    let entries = slot
+        .entries
+        .iter()
+        .map(|entry| entry_hash(fingerprint, entry))
+        .fold(0, u64::wrapping_add);
+    let sum = items.wrapping_add(orders).wrapping_add(keys).wrapping_add(entries);
     if slot.order_sequence == 0 {
         return sum;
     }

@@ -13,12 +13,13 @@ use super::hashing::TableHasher;
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::{Item, Level};
+use super::keyspace::{EntriesCursor, EntryImage, Restored, are_effects, fields_of};
 use super::limits::EngineLimits;
 use super::packed_order::PackedOrder;
 use super::record::RecordError;
 use super::shard::Shard;
 use super::slots::{KeptKey, SlotState};
-use super::state::{Pending, State};
+use super::state::{KeysPending, Pending, State};
 
 /// How many orders one part holds at most: what bounds the pause of a slot in which one customer has very many.
 const ORDERS_PER_PART: u64 = 256;
@@ -105,6 +106,15 @@ pub enum Part {
         /// The orders.
         orders: Vec<PackedOrder>,
     },
+    /// Some keys of the slot whose part came last, as of the same position.
+    Entries {
+        /// Index of the slot.
+        slot: u16,
+        /// The keys.
+        entries: Vec<EntryImage>,
+    },
+    /// The second, where there are any: transactions over keys that pend where the checkpoint begins.
+    KeysPending(Vec<(TransactionId, LogPosition, KeysPending)>),
 }
 
 /// Where the parts of a restored checkpoint end, thing by thing.
@@ -136,6 +146,9 @@ pub struct CheckpointCursor {
     begins: LogPosition,
     ends: LogPosition,
     stage: Stage,
+    /// The keys of the slot before, if not all of them are written.
+    entries: Option<(u16, EntriesCursor)>,
+    keys_pending: Vec<(TransactionId, LogPosition, KeysPending)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +166,8 @@ impl CheckpointCursor {
             begins: shard.end,
             ends: shard.end,
             stage: Stage::Pending,
+            entries: None,
+            keys_pending: Vec::new(),
         }
     }
 
@@ -185,14 +200,28 @@ impl CheckpointCursor {
         let range = shard.map.slots_of(shard.id);
         let position = shard.end;
         loop {
+            if let Some(part) = self.part_left() {
+                self.ends = position;
+                encode(&part, buffer);
+                return true;
+            }
             let part = match self.stage {
                 Stage::Pending => {
                     assert_eq!(self.begins, position, "what pends is taken where the checkpoint begins");
                     self.stage = Stage::Slot(range.start);
-                    let mut pending: Vec<_> = shard
+                    let (of_keys, of_shop): (Vec<_>, Vec<_>) = shard
                         .state
                         .pending
                         .iter()
+                        .partition(|(_, pending)| pending.keys.is_some());
+                    let of_keys = of_keys.into_iter().filter_map(|(&id, pending)| {
+                        let keys = pending.keys.clone()?;
+                        Some((id, pending.position, keys))
+                    });
+                    self.keys_pending = of_keys.collect();
+                    self.keys_pending.sort_by_key(|&(_, position, _)| position);
+                    let mut pending: Vec<_> = of_shop
+                        .into_iter()
                         .map(|(&id, pending)| (id, pending.clone()))
                         .collect();
                     pending.sort_by_key(|(_, pending)| pending.position);
@@ -211,6 +240,9 @@ impl CheckpointCursor {
                     }
                     if state.is_empty() {
                         continue;
+                    }
+                    if !state.entries.is_empty() {
+                        self.entries = Some((index as u16, EntriesCursor::begin(&state.entries)));
                     }
                     slot_part(index, position, state)
                 }
@@ -236,13 +268,31 @@ impl CheckpointCursor {
                 Stage::Done => return false,
             };
             self.ends = position;
-            let mut taken = std::mem::take(buffer);
-            taken.clear();
-            *buffer = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(&part, taken)
-                .expect("encoding into growing memory does not fail");
+            encode(&part, buffer);
             return true;
         }
     }
+
+    /// What belongs to the part before and is not written.
+    fn part_left(&mut self) -> Option<Part> {
+        if !self.keys_pending.is_empty() {
+            return Some(Part::KeysPending(std::mem::take(&mut self.keys_pending)));
+        }
+        let (slot, entries) = self.entries.as_mut()?;
+        let slot = *slot;
+        let piece = entries.piece();
+        if piece.is_none() {
+            self.entries = None;
+        }
+        piece.map(|entries| Part::Entries { slot, entries })
+    }
+}
+
+fn encode(part: &Part, buffer: &mut Vec<u8>) {
+    let mut taken = std::mem::take(buffer);
+    taken.clear();
+    *buffer = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(part, taken)
+        .expect("encoding into growing memory does not fail");
 }
 
 fn slot_at(index: usize) -> Slot {
@@ -291,12 +341,10 @@ impl Restore {
 
     /// Takes the next part, in the order in which they were written.
     pub fn part(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
-        let refused = |detail| RecordError::Undecodable {
-            position: LogPosition(self.part_count),
-            detail,
-        };
+        let position = LogPosition(self.part_count);
+        let refused = |detail| RecordError::Undecodable { position, detail };
         let part = rkyv::from_bytes::<Part, rkyv::rancor::Error>(bytes).map_err(|error| refused(error.to_string()))?;
-        if let Part::Slot { slot, .. } | Part::Orders { slot, .. } = part {
+        if let Part::Slot { slot, .. } | Part::Orders { slot, .. } | Part::Entries { slot, .. } = part {
             let (shard, map) = self.state.owner();
             if Slot::new(slot).is_none_or(|slot| map.shard_of(slot) != shard) {
                 return Err(refused(format!("slot {slot} is not one of shard {shard}")));
@@ -332,6 +380,28 @@ impl Restore {
                     .push((sequence_last, position));
                 self.state.restore_orders(slot_at(slot.into()), orders);
             }
+            Part::Entries { slot, entries } => {
+                let slot = slot_at(slot.into());
+                for image in entries {
+                    let is_restored = match image.restore() {
+                        None => false,
+                        Some(Restored::Entry(entry)) if Slot::of(&entry.key) != slot => false,
+                        Some(Restored::Entry(entry)) => self.state.restore_entry(slot, entry),
+                        Some(Restored::Fields(key, image)) => self.state.restore_fields(slot, &key, fields_of(&image)),
+                    };
+                    if !is_restored {
+                        return Err(refused(format!("slot {} has a key that is none", slot.index())));
+                    }
+                }
+            }
+            Part::KeysPending(pending) => {
+                for (id, position, keys) in pending {
+                    if !are_effects(keys.effects()) {
+                        return Err(refused(format!("{id:?} does nothing to keys that is known")));
+                    }
+                    self.state.pending.insert(id, Pending::about(position, keys));
+                }
+            }
         }
         Ok(())
     }
@@ -343,7 +413,7 @@ impl Restore {
                 let mut made = pending.iter().filter_map(|(_, pending)| pending.order_made());
                 made.try_for_each(PackedOrder::check).map_err(ToOwned::to_owned)
             }
-            Part::Slot { .. } => Ok(()),
+            Part::Slot { .. } | Part::Entries { .. } | Part::KeysPending(_) => Ok(()),
             Part::Orders {
                 slot,
                 sequence_last,

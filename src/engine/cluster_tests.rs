@@ -23,26 +23,28 @@ impl Journal for MemoryLog {
 }
 
 /// A small generator of choices; the seed is what proptest draws and shrinks.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         ((mixed ^ (mixed >> 31)) % sides as u64) as usize
     }
 }
 
-struct Cluster {
-    map: ShardMap,
-    shards: Vec<Shard>,
+pub(super) struct Cluster {
+    pub(super) map: ShardMap,
+    pub(super) shards: Vec<Shard>,
     logs: Vec<MemoryLog>,
     /// Messages between each ordered pair of shards.
     mail: BTreeMap<(usize, usize), VecDeque<ShardMessage>>,
     /// Replies that wait for their shard's log.
-    gated: Vec<(usize, u64, Reply, LogPosition)>,
-    replies: BTreeMap<u64, Reply>,
-    now: u64,
+    gated: Vec<(usize, u64, Response, LogPosition)>,
+    pub(super) replies: BTreeMap<u64, Reply>,
+    /// Of the keyspace.
+    pub(super) answers: BTreeMap<u64, Answer>,
+    pub(super) now: u64,
     next_sequence: u64,
     incarnation: u32,
     /// The newest whole checkpoint of each shard: where it begins, and its parts.
@@ -51,7 +53,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(shard_count: u16) -> Self {
+    pub(super) fn new(shard_count: u16) -> Self {
         let map = ShardMap::new(shard_count);
         let shards = map
             .shards()
@@ -71,6 +73,7 @@ impl Cluster {
             mail: BTreeMap::new(),
             gated: Vec::new(),
             replies: BTreeMap::new(),
+            answers: BTreeMap::new(),
             now: 1_000_000,
             next_sequence: 0,
             incarnation: 0,
@@ -99,7 +102,7 @@ impl Cluster {
         }
     }
 
-    fn input(&mut self, shard: usize, input: Input) {
+    pub(super) fn input(&mut self, shard: usize, input: Input) {
         let mut output = Output::default();
         self.shards[shard].step(Timestamp(self.now), input, &mut self.logs[shard], &mut output);
         for (to, message) in output.messages {
@@ -123,7 +126,11 @@ impl Cluster {
             held
         });
         for (sequence, reply) in released {
-            assert!(self.replies.insert(sequence, reply).is_none(), "one reply a request");
+            let is_first = match reply {
+                Response::Shop(reply) => self.replies.insert(sequence, reply).is_none(),
+                Response::Keys(answer) => self.answers.insert(sequence, answer).is_none(),
+            };
+            assert!(is_first, "one reply a request");
         }
         self.input(
             shard,
@@ -160,15 +167,19 @@ impl Cluster {
     }
 
     fn send(&mut self, operation: Operation) -> u64 {
+        self.ask(Ask::Shop(operation))
+    }
+
+    pub(super) fn ask(&mut self, ask: Ask) -> u64 {
         self.next_sequence += 1;
-        let shard = operation.home().map_or(ShardId(0), |slot| self.map.shard_of(slot));
+        let shard = ask.home().map_or(ShardId(0), |slot| self.map.shard_of(slot));
         let reply_to = ReplyTo {
             shard,
             connection: 0,
             generation: 0,
             sequence: self.next_sequence,
         };
-        self.input(shard.index(), Input::Request(Request { reply_to, operation }));
+        self.input(shard.index(), Question { reply_to, ask }.into());
         self.next_sequence
     }
 
@@ -200,7 +211,7 @@ impl Cluster {
     }
 
     /// One random event.
-    fn happen(&mut self, dice: &mut Dice) {
+    pub(super) fn happen(&mut self, dice: &mut Dice) {
         let count = self.shards.len();
         match dice.roll(9) {
             8 => self.write_checkpoint(dice.roll(count), 1 + dice.roll(8)),
@@ -225,7 +236,7 @@ impl Cluster {
     }
 
     /// Every shard publishes a checkpoint, with nothing in flight.
-    fn checkpoint_all(&mut self) {
+    pub(super) fn checkpoint_all(&mut self) {
         self.drain();
         for shard in 0..self.shards.len() {
             self.write_checkpoint(shard, usize::MAX);
@@ -237,7 +248,7 @@ impl Cluster {
     }
 
     /// Everything in flight ends; panics where something is stuck.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         for _ in 0..200 {
             let pairs: Vec<_> = self.mail.keys().copied().collect();
             for pair in pairs {
@@ -269,7 +280,7 @@ impl Cluster {
     }
 
     /// Power is cut: each log keeps what was synced and a random part of the rest; what was in flight is gone.
-    fn crash(&mut self, dice: &mut Dice) {
+    pub(super) fn crash(&mut self, dice: &mut Dice) {
         for log in &mut self.logs {
             let kept = log.synced + dice.roll(log.records.len() - log.synced + 1);
             log.records.truncate(kept);
@@ -281,7 +292,7 @@ impl Cluster {
         self.start();
     }
 
-    fn replayed(&self) -> Vec<Shard> {
+    pub(super) fn replayed(&self) -> Vec<Shard> {
         let replayed = self.map.shards().zip(&self.logs).map(|(id, log)| {
             let mut begins = 0;
             let mut shard = Shard::new(id, self.map, EngineLimits::default());
@@ -303,11 +314,11 @@ impl Cluster {
         replayed.collect()
     }
 
-    fn state_hash(&self) -> u64 {
+    pub(super) fn state_hash(&self) -> u64 {
         self.shards.iter().map(Shard::state_hash).fold(0, u64::wrapping_add)
     }
 
-    fn check_books(&mut self) {
+    pub(super) fn check_books(&mut self) {
         self.drain();
         let Reply::Audit(report) = self.call(Operation::Audit) else {
             panic!("an audit reports")

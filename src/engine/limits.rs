@@ -9,6 +9,8 @@ pub struct EngineLimits {
     pub orders_max: u64,
     /// Idempotency keys.
     pub keys_max: u64,
+    /// Keys of the keyspace.
+    pub entries_max: u64,
     /// Transactions in flight that this shard coordinates.
     pub transactions_max: usize,
     /// Requests that wait: for stock, for an order, for the end of an audit, each.
@@ -22,6 +24,7 @@ impl Default for EngineLimits {
             items_max: 100_000_000,
             orders_max: 1_000_000_000,
             keys_max: 1_000_000_000,
+            entries_max: 1_000_000_000,
             transactions_max: 65_536,
             waiting_max: 65_536,
         }

@@ -1,9 +1,10 @@
 //! What goes into a step of the engine and what comes out of it.
 
-use cartwright_protocol::{Operation, Reply};
+use cartwright_protocol::{Operation, Reply, Slot};
 
 use super::audit::AuditMessage;
 use super::ids::{LogPosition, ShardId, TransactionId};
+use super::keyspace::{Answer, KeyMessage, KeyRequest};
 use super::transaction::Transaction;
 
 /// Where a reply goes: meaningless to the engine, which hands it back.
@@ -19,7 +20,87 @@ pub struct ReplyTo {
     pub sequence: u64,
 }
 
-/// A client's request, on its way to or at its home shard.
+/// What a client asks.
+#[derive(Debug)]
+pub enum Ask {
+    /// Something of the shop.
+    Shop(Operation),
+    /// Something of the keyspace.
+    Keys(Box<KeyRequest>),
+}
+
+impl Ask {
+    /// The slot whose shard it goes to. `None`: any shard, but always the same.
+    pub fn home(&self) -> Option<Slot> {
+        match self {
+            Self::Shop(operation) => operation.home(),
+            Self::Keys(request) => request.home(),
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// By the shop.
+    Shop(Reply),
+    /// By the keyspace.
+    Keys(Answer),
+}
+
+impl Response {
+    /// The shop's reply.
+    ///
+    /// # Panics
+    /// Where the keyspace was asked.
+    pub fn into_shop(self) -> Reply {
+        match self {
+            Self::Shop(reply) => reply,
+            Self::Keys(answer) => panic!("the shop was asked, and {answer:?} answered"),
+        }
+    }
+}
+
+impl From<Reply> for Response {
+    fn from(reply: Reply) -> Self {
+        Self::Shop(reply)
+    }
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        Self::Keys(answer)
+    }
+}
+
+/// A client's question on its way to its home shard.
+#[derive(Debug)]
+pub struct Question {
+    /// Where the answer goes.
+    pub reply_to: ReplyTo,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+impl From<Request> for Question {
+    fn from(Request { reply_to, operation }: Request) -> Self {
+        Self {
+            reply_to,
+            ask: Ask::Shop(operation),
+        }
+    }
+}
+
+impl From<Question> for Input {
+    fn from(Question { reply_to, ask }: Question) -> Self {
+        match ask {
+            Ask::Shop(operation) => Self::Request(Request { reply_to, operation }),
+            Ask::Keys(request) => Self::Keys(reply_to, request),
+        }
+    }
+}
+
+/// A request to the shop, at its home shard.
 #[derive(Debug)]
 pub struct Request {
     /// Where the answer goes.
@@ -33,6 +114,8 @@ pub struct Request {
 pub enum Input {
     /// A client's request whose home is this shard.
     Request(Request),
+    /// A client's request to the keyspace, whose home is this shard.
+    Keys(ReplyTo, Box<KeyRequest>),
     /// From another shard; messages of one pair of shards arrive in the order they were sent.
     Message {
         /// Who sent it.
@@ -73,6 +156,8 @@ pub enum ShardMessage {
     },
     /// A step of an audit.
     Audit(AuditMessage),
+    /// About a request to keys on several shards.
+    Keys(Box<KeyMessage>),
 }
 
 /// Where a step's records go, at once and in order. The driver has made sure of the room (see [`Input::LogSpace`]).
@@ -87,5 +172,5 @@ pub struct Output {
     /// Messages to other shards.
     pub messages: Vec<(ShardId, ShardMessage)>,
     /// Answers to clients; each may leave once this shard's log is safe up to the given position.
-    pub replies: Vec<(ReplyTo, Reply, LogPosition)>,
+    pub replies: Vec<(ReplyTo, Response, LogPosition)>,
 }

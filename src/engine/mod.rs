@@ -14,6 +14,7 @@ mod idempotency;
 mod ids;
 mod inventory;
 mod item_table;
+pub mod keyspace;
 mod limits;
 mod message;
 #[doc(hidden)]
@@ -33,8 +34,9 @@ pub use checkpoint::{CheckpointCursor, Restore};
 pub use idempotency::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
 pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use inventory::{Allocation, Allocations, StockChange, StockLine};
+pub use keyspace::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
 pub use limits::EngineLimits;
-pub use message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
+pub use message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
 pub use orders::OrderChange;
 pub use packed_order::{PackedLine, PackedOrder};
 pub use record::{RECORD_BYTES_MAX, Record, RecordError};

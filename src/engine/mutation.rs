@@ -32,11 +32,15 @@ pub enum Mutation {
     SleepThroughWatermarks,
     /// The mark of a log's last sync does not reach the disk.
     ForgetLastMark,
+    /// A shard lets go of the keys of a transaction over several shards once it has said what they hold.
+    ForgetKeyLocks,
+    /// Recovery does not remove the fields of hashes that were removed.
+    KeepRemovedFields,
 }
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 13] = [
+    pub const ALL: [(&str, Self); 15] = [
         ("skip-sync", Self::SkipSync),
         ("forget-abort", Self::ForgetAbort),
         ("lose-key", Self::LoseKey),
@@ -50,6 +54,8 @@ impl Mutation {
         ("read-past-pending", Self::ReadPastPending),
         ("sleep-through-watermarks", Self::SleepThroughWatermarks),
         ("forget-last-mark", Self::ForgetLastMark),
+        ("forget-key-locks", Self::ForgetKeyLocks),
+        ("keep-removed-fields", Self::KeepRemovedFields),
     ];
 }
 

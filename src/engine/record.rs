@@ -8,6 +8,7 @@ use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, Timestamp, TransactionId};
 use super::inventory::{StockChange, StockLine};
+use super::keyspace::are_effects;
 use super::orders::OrderChange;
 use super::packed_order::PackedOrder;
 
@@ -104,6 +105,33 @@ pub enum Record {
         /// From when on keys are kept.
         before: Timestamp,
     },
+    /// Keys of the keyspace changed.
+    KeysChanged {
+        /// When.
+        at: Timestamp,
+        /// How: see [`super::keyspace::effect`].
+        effects: Vec<u8>,
+    },
+    /// What a transaction over keys of several shards does here, once it is decided.
+    KeysPrepared {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// To keys of this shard.
+        effects: Vec<u8>,
+    },
+    /// The home shard's part of a transaction over keys, written last: committed if, and only if, this record and those
+    /// it names are on disk.
+    KeysDecided {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// Where the other shards' `KeysPrepared` are, and up to where the logs of those that were only read show what
+        /// was read.
+        prepared: Vec<(ShardId, LogPosition)>,
+        /// When.
+        at: Timestamp,
+        /// What it does to keys of this shard.
+        effects: Vec<u8>,
+    },
 }
 
 /// Why a payload is no record.
@@ -131,18 +159,26 @@ impl Record {
     /// Checks and decodes one payload.
     pub fn decode(position: LogPosition, payload: &[u8]) -> Result<Self, RecordError> {
         let undecodable = |detail| RecordError::Undecodable { position, detail };
-        let record =
-            rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload).map_err(|error| undecodable(error.to_string()))?;
-        match record.order_made().map_or(Ok(()), PackedOrder::check) {
-            Ok(()) => Ok(record),
-            Err(fault) => Err(undecodable(fault.to_owned())),
-        }
+        let record = rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload);
+        let record = record.map_err(|error| undecodable(error.to_string()))?;
+        record.check().map_err(|fault| undecodable(fault.to_owned()))?;
+        Ok(record)
     }
 
-    fn order_made(&self) -> Option<&PackedOrder> {
+    /// Checks the parts that are packed bytes. The error says what is wrong with them.
+    fn check(&self) -> Result<(), &'static str> {
         match self {
-            Self::OrderChanged { change, .. } | Self::Decided { change, .. } => change.order_made(),
-            _ => None,
+            Self::OrderChanged { change, .. } | Self::Decided { change, .. } => {
+                change.order_made().map_or(Ok(()), PackedOrder::check)
+            }
+            Self::KeysChanged { effects, .. }
+            | Self::KeysPrepared { effects, .. }
+            | Self::KeysDecided { effects, .. }
+                if !are_effects(effects) =>
+            {
+                Err("it does nothing to keys that is known")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -76,20 +76,14 @@ fn outcomes(shards: &[Shard]) -> BTreeMap<TransactionId, bool> {
         for &transaction in shard.state.pending.keys() {
             let home = &shards[transaction.home.index()];
             let committed = match home.state.pending.get(&transaction) {
-                Some(pending) => {
-                    let decision = pending
-                        .decision
-                        .as_ref()
-                        .expect("the home's own record is the decision");
-                    decision.prepared.iter().all(|&(participant, position)| {
-                        let participant = &shards[participant.index()];
-                        is_on(Mutation::CommitWithoutParts)
-                            || position
-                                <= participant
-                                    .replay_notes
-                                    .end_of(transaction.incarnation, participant.end)
-                    })
-                }
+                Some(pending) => pending.named().iter().all(|&(participant, position)| {
+                    let participant = &shards[participant.index()];
+                    is_on(Mutation::CommitWithoutParts)
+                        || position
+                            <= participant
+                                .replay_notes
+                                .end_of(transaction.incarnation, participant.end)
+                }),
                 None => home.replay_notes.is_committed(transaction),
             };
             outcomes.insert(transaction, committed);

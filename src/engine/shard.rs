@@ -14,6 +14,7 @@ use super::hashing::{Fingerprint, TableHasher};
 use super::idempotency::{KEY_RETENTION_MS, KeptReply, KeyUse, KeysInFlight};
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::StockLine;
+use super::keyspace::Keyspace;
 use super::limits::EngineLimits;
 use super::message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
 use super::packed_order::OrderPacker;
@@ -70,6 +71,8 @@ pub struct Shard {
     /// Reads that wait for the transactions before their ticket.
     pub(super) reads: VecDeque<(u64, Request)>,
     pub(super) auditing: Auditing,
+    /// Requests to keys that are not over.
+    pub(super) keyspace: Keyspace,
     /// Expiries found no room: none is tried before.
     pub(super) expiry_retry_at: Timestamp,
     next_key_sweep: Timestamp,
@@ -118,6 +121,7 @@ impl Shard {
             tickets: Tickets::default(),
             reads: VecDeque::new(),
             auditing: Auditing::default(),
+            keyspace: Keyspace::new(u64::from(id.0)),
             expiry_retry_at: Timestamp::default(),
             next_key_sweep: Timestamp::default(),
             key_sweep_slot: 0,
@@ -141,6 +145,11 @@ impl Shard {
         };
         match input {
             Input::Request(request) => step.on_request(request),
+            Input::Keys(reply_to, request) => step.on_keys(reply_to, request),
+            Input::Message {
+                from,
+                message: ShardMessage::Keys(message),
+            } => step.on_key_message(from, *message),
             Input::Message {
                 message: ShardMessage::Transaction(transaction),
                 ..
@@ -160,6 +169,7 @@ impl Shard {
                 assert!(*safe <= position, "a safe position never goes back");
                 *safe = position;
                 step.resolve_awaiting();
+                step.resolve_awaiting_keys();
                 step.continue_audit();
             }
             Input::Tick => step.on_tick(),
@@ -180,7 +190,10 @@ impl Shard {
             .map(|&(at, _)| at.max(self.expiry_retry_at));
         let sweep = (self.state.counts.keys > 0).then_some(self.next_key_sweep);
         let count = self.auditing.is_counting().then_some(self.now);
-        let earliest = [expiry, sweep, count].into_iter().flatten().min()?;
+        let earliest = [expiry, sweep, count, self.next_entry_expiry()]
+            .into_iter()
+            .flatten()
+            .min()?;
         // An expired order that is locked stays first; it is looked at again a moment later, not in a loop.
         Some(earliest.max(self.now.plus_ms(1)))
     }
@@ -192,7 +205,7 @@ impl Shard {
 
     /// Transactions that this shard coordinates or takes part in.
     pub fn transactions_in_flight(&self) -> usize {
-        self.in_flight.len() + self.participating.len()
+        self.in_flight.len() + self.participating.len() + self.keyspace.transactions()
     }
 
     /// Whether nothing is in flight that this shard coordinates or takes part in.
@@ -203,6 +216,7 @@ impl Shard {
             && self.stock_queue.count() == 0
             && self.reads.is_empty()
             && !self.auditing.is_running()
+            && self.keyspace.is_idle()
     }
 
     /// Whether an audit's count goes on with the next tick.
@@ -242,6 +256,25 @@ impl Shard {
     pub(super) fn begin_incarnation(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
         self.next_transaction = 0;
+    }
+
+    /// Log bytes that a record may not use: its own frame, and what the end of everything in flight takes.
+    fn reserved_bytes(&self) -> u64 {
+        (self.transactions_in_flight() as u64 + 1) * SETTLEMENT_BYTES + FRAME_BYTES_MAX
+    }
+
+    /// Bytes of effects that a record can log now: what an archive takes around them is left out.
+    pub(super) fn room_bytes(&self) -> u64 {
+        self.log_space_bytes
+            .saturating_sub(self.reserved_bytes() + SETTLEMENT_BYTES)
+    }
+
+    /// Why a record finds no room.
+    pub(super) fn no_room(&self) -> Error {
+        match self.log_blocked {
+            Some(why) => Error::new(ErrorCode::ReadOnly, format_compact!("writes are refused: {why}")),
+            None => Error::new(ErrorCode::Busy, "the log is being extended; try again in a moment"),
+        }
     }
 
     pub(super) fn busy(&self, what: &str, limit: usize) -> Error {
@@ -325,7 +358,7 @@ impl Step<'_> {
     }
 
     pub(super) fn answer(&mut self, reply_to: ReplyTo, reply: Reply, after: LogPosition) {
-        self.output.replies.push((reply_to, reply, after));
+        self.output.replies.push((reply_to, reply.into(), after));
     }
 
     /// Answers who asked and everybody who joined with the same key.
@@ -388,24 +421,31 @@ impl Step<'_> {
             let text = format_compact!("the change takes {bytes} bytes of log, the limit is {RECORD_BYTES_MAX}");
             return Err(Error::new(ErrorCode::TooBig, text));
         }
-        let settlements = (self.shard.transactions_in_flight() as u64 + 1) * SETTLEMENT_BYTES;
-        if self.shard.log_space_bytes < bytes as u64 + FRAME_BYTES_MAX + settlements {
-            return Err(match self.shard.log_blocked {
-                Some(why) => Error::new(ErrorCode::ReadOnly, format_compact!("writes are refused: {why}")),
-                None => Error::new(ErrorCode::Busy, "the log is being extended; try again in a moment"),
-            });
+        if self.shard.log_space_bytes < bytes as u64 + self.shard.reserved_bytes() {
+            return Err(self.shard.no_room());
         }
         Ok(self.append_encoded(record))
     }
 
+    /// Appends a record that does fit, and whose effects have been applied as they were made.
+    pub(super) fn append_applied(&mut self, record: &Record) -> LogPosition {
+        record.encode(&mut self.shard.record_buffer);
+        self.append_payload()
+    }
+
     fn append_encoded(&mut self, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
+        let position = self.append_payload();
+        (position, self.shard.state.apply(position, record))
+    }
+
+    fn append_payload(&mut self) -> LogPosition {
         let payload = &self.shard.record_buffer;
         let cost = payload.len() as u64 + FRAME_BYTES_MAX;
         self.shard.log_space_bytes = self.shard.log_space_bytes.saturating_sub(cost);
         let position = self.journal.append(payload);
         assert_eq!(position, self.shard.end.next(), "the log and the shard count alike");
         self.shard.end = position;
-        (position, self.shard.state.apply(position, record))
+        position
     }
 
     /// Pending transactions on these items are over: those who wait for them are looked at before the step ends.
@@ -440,6 +480,7 @@ impl Step<'_> {
                 break;
             }
         }
+        self.settle_keys();
         self.continue_audit();
     }
 
@@ -491,6 +532,7 @@ impl Step<'_> {
                 }
             }
         }
+        self.expire_keys();
         if self.shard.next_key_sweep <= now && self.shard.state.counts.keys > 0 {
             self.shard.next_key_sweep = now.plus_ms(KEY_SWEEP_INTERVAL_MS);
             self.sweep_keys();

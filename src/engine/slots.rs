@@ -13,6 +13,7 @@ use super::idempotency::{KeyRecord, Scope};
 use super::ids::{LogPosition, Timestamp};
 use super::inventory::Item;
 use super::item_table::{ItemTable, item_hash};
+use super::keyspace::KeyTable;
 use super::packed_order::PackedOrder;
 
 /// Largest sequence number of an order within a slot.
@@ -83,6 +84,10 @@ pub struct SlotState {
     orders: Vec<Option<PackedOrder>>,
     customers: HashTable<CustomerEntry>,
     keys: HashTable<KeyEntry>,
+    /// Keys of the keyspace.
+    pub entries: KeyTable,
+    /// The last record that removed one of them.
+    pub entries_deleted_at: LogPosition,
     /// The largest order sequence number given out.
     pub order_sequence: u64,
     /// The last record that changed decided state here by itself; what a reply about this slot waits for.
@@ -238,9 +243,14 @@ impl SlotState {
         self.order_at_mut(next).set_previous(Some(sequence));
     }
 
-    /// Whether there has never been anything here.
+    /// Whether there has never been anything here: keys can go, and a checkpoint that leaves the slot out would show them
+    /// as they were when it began.
     pub fn is_empty(&self) -> bool {
-        self.items.len() == 0 && self.keys.is_empty() && self.order_sequence == 0
+        self.items.len() == 0 && self.keys.is_empty() && self.order_sequence == 0 && self.has_had_no_entry()
+    }
+
+    fn has_had_no_entry(&self) -> bool {
+        self.entries.is_empty() && self.entries_deleted_at == LogPosition::ZERO
     }
 
     /// Every order, ascending.

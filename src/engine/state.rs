@@ -14,6 +14,7 @@ use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use super::inventory::StockLine;
 use super::inventory::{Allocations, Item, StockChange};
+use super::keyspace::Expiry;
 use super::mutation::{Mutation, is_on};
 use super::orders::OrderChange;
 use super::packed_order::PackedOrder;
@@ -33,6 +34,8 @@ pub struct Counts {
     pub keys: u64,
     /// Orders held.
     pub held: u64,
+    /// Keys of the keyspace.
+    pub entries: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -42,6 +45,7 @@ impl std::ops::AddAssign for Counts {
         self.lines += other.lines;
         self.keys += other.keys;
         self.held += other.held;
+        self.entries += other.entries;
     }
 }
 
@@ -64,9 +68,49 @@ pub struct Pending {
     pub lines: Vec<StockLine>,
     /// On the home shard only.
     pub decision: Option<Decision>,
+    /// What it does to keys of the keyspace, where it is about those. In parts of its own in a checkpoint.
+    #[rkyv(with = rkyv::with::Skip)]
+    pub keys: Option<KeysPending>,
+}
+
+/// A transaction over keys: this shard's part.
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct KeysPending {
+    /// On the home shard: what it names of other logs.
+    prepared: Option<Vec<(ShardId, LogPosition)>>,
+    effects: Vec<u8>,
+}
+
+impl KeysPending {
+    /// What it does to keys of this shard.
+    pub fn effects(&self) -> &[u8] {
+        &self.effects
+    }
 }
 
 impl Pending {
+    /// The positions in other logs on which it depends; on its home shard.
+    pub fn named(&self) -> &[(ShardId, LogPosition)] {
+        let of_keys = self.keys.as_ref().and_then(|keys| keys.prepared.as_ref());
+        let of_shop = self.decision.as_ref().map(|decision| &decision.prepared);
+        of_keys.or(of_shop).expect("the home's own record is the decision")
+    }
+
+    fn of_keys(position: LogPosition, prepared: Option<Vec<(ShardId, LogPosition)>>, effects: Vec<u8>) -> Self {
+        Self::about(position, KeysPending { prepared, effects })
+    }
+
+    /// A transaction over keys whose record is at `position`.
+    pub fn about(position: LogPosition, keys: KeysPending) -> Self {
+        Self {
+            position,
+            stock: StockChange::Commit,
+            lines: Vec::new(),
+            decision: None,
+            keys: Some(keys),
+        }
+    }
+
     /// The order that this transaction makes, on its home shard.
     pub fn order_made(&self) -> Option<&PackedOrder> {
         self.decision.as_ref()?.change.order_made()
@@ -84,6 +128,10 @@ pub struct State {
     pub pending: HashMap<TransactionId, Pending, TableHasher>,
     /// Held orders by when they expire.
     pub expirations: BTreeSet<(Timestamp, OrderId)>,
+    /// Keys that expire, by when.
+    pub entry_expirations: BTreeSet<Expiry>,
+    /// The last record that changed any key.
+    pub entries_changed_at: LogPosition,
     /// How much there is of everything.
     pub counts: Counts,
     /// The latest time in any record.
@@ -105,6 +153,8 @@ impl State {
             slots: range.map(|_| SlotState::default()).collect(),
             pending: HashMap::default(),
             expirations: BTreeSet::new(),
+            entry_expirations: BTreeSet::new(),
+            entries_changed_at: LogPosition::ZERO,
             counts: Counts::default(),
             latest: Timestamp::default(),
             replaying: true,
@@ -137,6 +187,7 @@ impl State {
         for slot in &mut state.slots {
             slot.changed_at = LogPosition::ZERO;
         }
+        state.adopt_entries();
         state
     }
 
@@ -352,8 +403,25 @@ impl State {
                         stock,
                         lines,
                         decision: None,
+                        keys: None,
                     },
                 );
+            }
+            Record::KeysChanged { at, effects } => {
+                self.latest = self.latest.max(at);
+                self.apply_effects(position, &effects);
+            }
+            Record::KeysPrepared { transaction, effects } => {
+                self.insert_pending(transaction, Pending::of_keys(position, None, effects));
+            }
+            Record::KeysDecided {
+                transaction,
+                prepared,
+                at,
+                effects,
+            } => {
+                self.latest = self.latest.max(at);
+                self.insert_pending(transaction, Pending::of_keys(position, Some(prepared), effects));
             }
             Record::Decided {
                 transaction,
@@ -375,6 +443,7 @@ impl State {
                         stock,
                         lines,
                         decision,
+                        keys: None,
                     },
                 );
             }
@@ -438,6 +507,11 @@ impl State {
         assert!(before.is_none(), "a shard takes part in {transaction:?} once");
     }
 
+    /// Whether records are replayed.
+    pub const fn is_replaying(&self) -> bool {
+        self.replaying
+    }
+
     /// Ends replaying: what still pends reserves its units, as it did before the crash.
     pub fn finish_replay(&mut self) {
         if std::mem::replace(&mut self.replaying, false) {
@@ -468,6 +542,11 @@ impl State {
                 }
             }
         }
+        if let Some(keys) = &pending.keys
+            && committed
+        {
+            self.apply_effects(position, &keys.effects);
+        }
         if let Some(decision) = pending.decision
             && committed
         {
@@ -482,7 +561,8 @@ impl State {
         pending.lines
     }
 
-    fn is_new_to(&self, slot: Slot, position: LogPosition) -> bool {
+    /// Whether `slot` has yet to see the record at `position`.
+    pub(super) fn is_new_to(&self, slot: Slot, position: LogPosition) -> bool {
         self.replayed_images
             .as_ref()
             .is_none_or(|images| images.slot(slot) < position)

@@ -25,7 +25,7 @@ use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, shard_path, sync_d
 use crate::engine::LogPosition;
 
 /// Version of the layout above.
-pub const CHECKPOINT_FORMAT_VERSION: u32 = 1;
+pub const CHECKPOINT_FORMAT_VERSION: u32 = 2;
 
 /// Largest part, in bytes: a slot's items and keys, or 256 orders of the largest cart.
 pub const PART_BYTES_MAX: u32 = 1 << 30;

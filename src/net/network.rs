@@ -27,6 +27,8 @@ pub struct Events {
     pub closed: usize,
     /// Accepting ended with this error number; it is to be begun again after a while.
     pub accept_failed: Option<i32>,
+    /// Bytes that the kernel took for clients.
+    pub sent_bytes: u64,
     /// The timer ran out.
     pub timer: bool,
     /// Whether anything at all happened.
@@ -39,6 +41,7 @@ impl Events {
         self.stirred.clear();
         self.synced.clear();
         (self.closed, self.accept_failed, self.timer, self.any) = (0, None, false, false);
+        self.sent_bytes = 0;
     }
 }
 
@@ -132,6 +135,25 @@ impl<E: Endpoint> Network<E> {
             .filter_map(|place| Some(&mut place.connection.as_mut()?.endpoint))
     }
 
+    /// The same, with their names.
+    pub fn identified(&mut self) -> impl Iterator<Item = (ConnectionId, &mut E)> {
+        self.places.iter_mut().enumerate().filter_map(|(index, place)| {
+            let id = ConnectionId {
+                index: index as u32,
+                generation: place.generation,
+            };
+            Some((id, &mut place.connection.as_mut()?.endpoint))
+        })
+    }
+
+    /// Closes a connection, output or not.
+    pub fn abandon(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connection(id) {
+            connection.end();
+            self.touch(id);
+        }
+    }
+
     /// Something about the endpoint changed: it has output, or wants input again, or is to close.
     pub fn touch(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
@@ -148,10 +170,7 @@ impl<E: Endpoint> Network<E> {
                 index,
                 generation: self.places[index as usize].generation,
             };
-            if let Some(connection) = self.connection(id) {
-                connection.end();
-                self.touch(id);
-            }
+            self.abandon(id);
         }
     }
 
@@ -223,6 +242,7 @@ impl<E: Endpoint> Network<E> {
             }
             Token::Receive(id) => self.received(id, &completion, events),
             Token::Send(id) => {
+                events.sent_bytes += u64::from(completion.result.unwrap_or(0));
                 self.sent(id, completion.result);
                 events.stirred.push(id);
             }

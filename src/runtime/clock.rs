@@ -30,6 +30,11 @@ impl Clock {
         self.at(Instant::now())
     }
 
+    /// The time now, in microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.started_at.unix_ms() * 1000 + self.started.elapsed().as_micros() as u64
+    }
+
     /// How long the server has been running.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()

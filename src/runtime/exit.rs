@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
+    /// A mistake on the command line that only the server itself can see.
+    Usage = 2,
     /// Kernel, limits or memory of this machine do not allow it.
     Machine = 10,
     /// The address cannot be listened on.

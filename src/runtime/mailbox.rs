@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cartwright_protocol::Reply;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::checkpointing::CheckpointMessage;
-use crate::engine::{ReplyTo, Request, ShardId, ShardMessage};
+use super::desk::DeskMail;
+use crate::engine::{Question, ReplyTo, Response, ShardId, ShardMessage};
 use crate::net::{Cause, Doorbell};
 
 /// Pieces of mail that all queues to one shard hold together: 64 Ki of about 100 bytes.
@@ -29,13 +29,15 @@ const WAITING_MAX: usize = 16_384;
 #[derive(Debug)]
 pub enum Mail {
     /// A client's request, to its home.
-    Request(Request),
+    Request(Question),
     /// A released answer, to the shard of the client's connection.
-    Reply(ReplyTo, Reply),
+    Reply(ReplyTo, Response),
     /// From engine to engine.
     Message(ShardMessage),
     /// About a checkpoint; says something about the messages before it.
     Checkpoint(CheckpointMessage),
+    /// What sessions ask of all shards, and what those find.
+    Desk(DeskMail),
     /// A connection that was accepted and is now the addressee's.
     Connection(OwnedFd),
 }
@@ -142,6 +144,8 @@ impl Mailboxes {
 
 #[cfg(test)]
 mod tests {
+    use cartwright_protocol::Reply;
+
     use super::*;
     use crate::net::Parked;
 
@@ -169,7 +173,7 @@ mod tests {
         let (mut all, _doorbells) = mailboxes(2);
         let total = QUEUE_MAX as u64 * 2 + 7;
         for sequence in 0..total {
-            all[0].post(ShardId(1), Mail::Reply(reply_to(sequence), Reply::Ok));
+            all[0].post(ShardId(1), Mail::Reply(reply_to(sequence), Response::Shop(Reply::Ok)));
         }
         let mut got = Vec::new();
         while got.len() < total as usize {
@@ -204,7 +208,7 @@ mod tests {
                 let mut mail = Vec::new();
                 let mut next = u64::from(own.0);
                 if own == ShardId(0) {
-                    mailboxes.post(peer, Mail::Reply(reply_to(0), Reply::Ok));
+                    mailboxes.post(peer, Mail::Reply(reply_to(0), Response::Shop(Reply::Ok)));
                     mailboxes.deliver();
                     next = 1;
                 }
@@ -226,7 +230,7 @@ mod tests {
                         let Mail::Reply(got, _) = mail else {
                             panic!("only replies are sent here")
                         };
-                        mailboxes.post(peer, Mail::Reply(reply_to(got.sequence + 1), Reply::Ok));
+                        mailboxes.post(peer, Mail::Reply(reply_to(got.sequence + 1), Response::Shop(Reply::Ok)));
                         next = got.sequence + 2;
                     }
                     mailboxes.deliver();

@@ -7,6 +7,7 @@ pub mod checkpointing;
 pub mod client;
 pub mod clock;
 pub mod cores;
+pub mod desk;
 pub mod exit;
 pub mod mailbox;
 pub mod partition;

@@ -6,13 +6,11 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::Reply;
-
 use crate::config::SyncMode;
 use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{
-    FRAME_BYTES_MAX, Input, LogPosition, Output, RECORD_BYTES_MAX, ReplyTo, Request, Shard, ShardId, ShardMessage,
-    Timestamp,
+    FRAME_BYTES_MAX, Input, LogPosition, Output, Question, RECORD_BYTES_MAX, ReplyTo, Response, Shard, ShardId,
+    ShardMessage, Timestamp,
 };
 use crate::log::{
     LogWriter, MappedSegment, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError,
@@ -56,9 +54,9 @@ pub struct Partition<M> {
     mode: SyncMode,
     output: Output,
     gate: ReplyGate,
-    released: Vec<(ReplyTo, Reply)>,
+    released: Vec<(ReplyTo, Response)>,
     /// Requests that wait for a segment.
-    held: VecDeque<Request>,
+    held: VecDeque<Question>,
     told_safe: LogPosition,
     told_space: Space,
     blocked: Option<&'static str>,
@@ -104,7 +102,8 @@ impl<M: SegmentMemory> Partition<M> {
     }
 
     /// Takes a client's request whose home is this shard.
-    pub fn request(&mut self, now: Timestamp, request: Request) {
+    pub fn request(&mut self, now: Timestamp, request: impl Into<Question>) {
+        let request = request.into();
         if self.accepts_requests() {
             self.take(now, request);
         } else {
@@ -173,7 +172,7 @@ impl<M: SegmentMemory> Partition<M> {
     }
 
     /// Answers that may leave now.
-    pub fn released(&mut self) -> impl Iterator<Item = (ReplyTo, Reply)> + '_ {
+    pub fn released(&mut self) -> impl Iterator<Item = (ReplyTo, Response)> + '_ {
         self.released.drain(..)
     }
 
@@ -277,9 +276,9 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Tells the shard of the room first, since its own count is the more cautious one: it would refuse with a segment
     /// to spare.
-    fn take(&mut self, now: Timestamp, request: Request) {
+    fn take(&mut self, now: Timestamp, question: Question) {
         self.tell_space(now);
-        self.step(now, Input::Request(request));
+        self.step(now, question.into());
     }
 
     fn tell_space(&mut self, now: Timestamp) {
@@ -321,11 +320,11 @@ impl Partition<MappedSegment> {
 
 #[cfg(test)]
 mod tests {
-    use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Sku, Text};
+    use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Reply, Sku, Text};
 
     use super::*;
     use crate::engine::recovery::start;
-    use crate::engine::{EngineLimits, ShardMap};
+    use crate::engine::{EngineLimits, Request, ShardMap};
     use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
 
     const SEGMENT_BYTES: u64 = 16 << 10;
@@ -398,7 +397,10 @@ mod tests {
 
     fn released(partition: &mut Partition<Vec<u8>>) -> Vec<(u64, Reply)> {
         partition.settle(NOW);
-        partition.released().map(|(to, reply)| (to.sequence, reply)).collect()
+        partition
+            .released()
+            .map(|(to, reply)| (to.sequence, reply.into_shop()))
+            .collect()
     }
 
     #[test]

@@ -4,24 +4,22 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::Reply;
-
-use crate::engine::{LogPosition, ReplyTo};
+use crate::engine::{LogPosition, ReplyTo, Response};
 
 /// The gate of one shard. Holds at most one answer for each request that was let in.
 #[derive(Debug, Default)]
 pub struct ReplyGate {
-    waiting: VecDeque<(LogPosition, ReplyTo, Reply)>,
+    waiting: VecDeque<(LogPosition, ReplyTo, Response)>,
 }
 
 impl ReplyGate {
     /// An answer that may leave once the log is safe up to `after`.
-    pub fn hold(&mut self, after: LogPosition, reply_to: ReplyTo, reply: Reply) {
+    pub fn hold(&mut self, after: LogPosition, reply_to: ReplyTo, reply: Response) {
         self.waiting.push_back((after, reply_to, reply));
     }
 
     /// Lets out what a log that is safe up to `safe` allows.
-    pub fn open(&mut self, safe: LogPosition, released: &mut Vec<(ReplyTo, Reply)>) {
+    pub fn open(&mut self, safe: LogPosition, released: &mut Vec<(ReplyTo, Response)>) {
         while let Some((_, reply_to, reply)) = self.waiting.pop_front_if(|(after, ..)| *after <= safe) {
             released.push((reply_to, reply));
         }
@@ -35,6 +33,8 @@ impl ReplyGate {
 
 #[cfg(test)]
 mod tests {
+    use cartwright_protocol::Reply;
+
     use super::*;
     use crate::engine::ShardId;
 
@@ -48,7 +48,7 @@ mod tests {
         };
         let mut gate = ReplyGate::default();
         for position in 1..=3 {
-            gate.hold(LogPosition(position), reply_to(position), Reply::Ok);
+            gate.hold(LogPosition(position), reply_to(position), Reply::Ok.into());
         }
         let mut released = Vec::new();
         gate.open(LogPosition(0), &mut released);

@@ -6,30 +6,33 @@
 //! What is in flight is bounded: each connection by its session, all of a shard's connections together by
 //! [`REQUESTS_IN_FLIGHT_MAX`]; mail, answers at the gate and requests held back are parts of that.
 
+mod desk_work;
+
 use std::collections::VecDeque;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cartwright_protocol::{Operation, Reply};
-
 use super::checkpoint_maker::{CheckpointNews, CheckpointOrders};
 use super::checkpointing::Checkpointing;
 use super::client::Client;
+use super::desk::{self, Desk, DeskMail};
 use super::exit::ExitCode;
 use super::mailbox::{Mail, Mailboxes};
 use super::partition::Partition;
 use super::segment_maker::SegmentOrders;
 use super::shared::{Shared, Tally};
 use super::watermark::WatermarkView;
-use crate::engine::{ReplyTo, Request, ShardId, ShardMap, Timestamp};
+use crate::engine::{Ask, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp};
 use crate::log::{LogWriter, MappedSegment, SyncPlan};
 use crate::net::{Cause, ConnectionId, Events, Network, Parked, Rest, RingError};
-use crate::session::{Session, SessionContext};
+use crate::session::report::Durations;
+use crate::session::settings::Number;
+use crate::session::{Request, Session, SessionContext};
 
 /// Requests of one shard's connections that may be in flight at a time. Above it, connections wait.
 const REQUESTS_IN_FLIGHT_MAX: usize = 65_536;
@@ -74,7 +77,7 @@ pub struct ShardParts {
     pub shared: Arc<Shared>,
     /// On shard 0: where clients come in.
     pub listener: Option<TcpListener>,
-    /// Most connections over all shards.
+    /// Most connections over all shards that the limit on open files allows.
     pub connections_max: usize,
 }
 
@@ -115,10 +118,18 @@ pub struct ShardLoop {
     ready: VecDeque<ConnectionId>,
     /// Requests of this shard's connections that are not answered.
     in_flight: usize,
+    /// What sessions ask of all shards.
+    desk: Desk,
+    /// When connections are next looked through for silent ones.
+    next_idle_look: Timestamp,
+    /// When the sync under way began.
+    sync_began: Instant,
+    /// How long syncs took.
+    syncs: Durations,
     /// The sync under way, and how many of its parts are not done.
     sync: Option<(SyncPlan, usize)>,
     mail: Vec<(ShardId, Mail)>,
-    answers: Vec<(ReplyTo, Reply)>,
+    answers: Vec<(ReplyTo, Response)>,
     timer: Option<Timestamp>,
     segment_retry_at: Option<Timestamp>,
     accept_retry_at: Option<Timestamp>,
@@ -163,6 +174,10 @@ impl ShardLoop {
             connections_adopted: 0,
             ready: VecDeque::new(),
             in_flight: 0,
+            desk: Desk::default(),
+            next_idle_look: Timestamp::default(),
+            sync_began: Instant::now(),
+            syncs: Durations::default(),
             sync: None,
             mail: Vec::new(),
             answers: Vec::new(),
@@ -216,6 +231,7 @@ impl ShardLoop {
     }
 
     fn enter(&mut self, force: bool) {
+        self.context.turn_us.set(self.shared.clock.now_us());
         if let Err(error) = self.network.turn(&mut self.events, force) {
             ExitCode::Ring.die(error);
         }
@@ -225,6 +241,7 @@ impl ShardLoop {
     fn work(&mut self) -> Timestamp {
         let now = self.shared.clock.now();
         let turn_began = Instant::now();
+        self.context.turn_us.set(self.shared.clock.now_us());
         self.take_events(now);
         self.take_mail(now);
         let partition = &mut self.partition;
@@ -237,13 +254,24 @@ impl ShardLoop {
         self.look_after_segments(now);
         self.take_checkpoint_news(now);
         self.watch_for_stop(now);
+        self.look_after_pause();
+        self.look_after_silent(now);
         self.take_requests(now);
         self.partition.settle(now);
+        self.look_after_desk(now);
         self.take_checkpoint_parts(now, turn_began);
         self.begin_sync(now);
         self.send_out();
         self.publish();
+        self.note_turn(turn_began);
         now
+    }
+
+    /// A turn that took long made everybody on this shard wait.
+    fn note_turn(&self, began: Instant) {
+        let microseconds = began.elapsed().as_micros() as u64;
+        let mut statistics = self.context.statistics.borrow_mut();
+        statistics.event("turn", self.context.now_us(), microseconds, &self.context.settings);
     }
 
     fn take_events(&mut self, now: Timestamp) {
@@ -261,6 +289,7 @@ impl ShardLoop {
                 .connections
                 .fetch_sub(self.events.closed, Ordering::Relaxed);
         }
+        self.context.statistics.borrow_mut().sent_bytes += self.events.sent_bytes;
         if self.events.timer {
             self.timer = None;
         }
@@ -280,7 +309,10 @@ impl ShardLoop {
     /// Gives a new connection to the shard with the fewest.
     fn deal(&mut self, socket: OwnedFd) {
         self.shared.connections_received.fetch_add(1, Ordering::Relaxed);
-        if self.shared.connections() >= self.connections_max {
+        let most = self
+            .connections_max
+            .min(self.context.settings.size(Number::ConnectionsMax));
+        if self.shared.connections() >= most {
             let mut socket = TcpStream::from(socket);
             // A new socket's buffer has room for one line; if not, the end of the connection says enough.
             let _ = socket
@@ -306,10 +338,16 @@ impl ShardLoop {
             (self.connections_adopted - 1) * u64::from(self.map.shard_count()) + u64::from(self.id.0) + 1;
         let socket = TcpStream::from(socket);
         let mut session = Session::new(connection_id, Rc::clone(&self.context));
-        if let Ok(peer) = socket.peer_addr() {
-            session = session.with_peer(peer);
+        if let Ok(local) = socket.local_addr() {
+            session = session.with_local(local);
         }
-        self.network.adopt(socket.into(), |_| Client { session, ready: false });
+        // Who cannot be told where it comes from is served only if everybody is.
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        session = session.with_peer(socket.peer_addr().unwrap_or(unknown));
+        self.network.adopt(socket.into(), |id| Client {
+            session: session.at(desk::address_of(id)),
+            ready: false,
+        });
     }
 
     fn sync_ended(&mut self, part: u32, result: Result<(), i32>) {
@@ -327,6 +365,11 @@ impl ShardLoop {
         if parts_left > 1 {
             self.sync = Some((plan, parts_left - 1));
         } else {
+            let took_us = self.sync_began.elapsed().as_micros() as u64;
+            self.syncs.note(took_us);
+            let mut statistics = self.context.statistics.borrow_mut();
+            statistics.event("log-sync", self.context.now_us(), took_us, &self.context.settings);
+            drop(statistics);
             self.partition.sync_done(plan);
             self.segments.unmap(self.partition.take_retired());
         }
@@ -341,6 +384,8 @@ impl ShardLoop {
                 Mail::Message(message) => self.partition.message(now, from, message),
                 Mail::Checkpoint(message) => self.checkpointing.receive(from, message, &mut self.partition),
                 Mail::Reply(reply_to, reply) => self.answer(reply_to, reply),
+                Mail::Desk(DeskMail::Inquiry(ticket, inquiry)) => self.inquire(from, ticket, &inquiry),
+                Mail::Desk(DeskMail::Finding(ticket, finding)) => self.found(self.id, ticket, *finding),
                 Mail::Connection(socket) => self.adopt(socket),
             }
         }
@@ -466,7 +511,7 @@ impl ShardLoop {
                     self.ready.push_back(id);
                     break;
                 }
-                let Some((sequence, operation)) = client.session.next_request() else {
+                let Some((sequence, request)) = client.session.next_request() else {
                     client.ready = false;
                     break;
                 };
@@ -477,28 +522,28 @@ impl ShardLoop {
                     sequence,
                 };
                 self.in_flight += 1;
-                self.route(now, Request { reply_to, operation });
+                match request {
+                    Request::Engine(ask) => self.route(now, Question { reply_to, ask }),
+                    Request::Server(task) => self.begin_task(reply_to, task),
+                }
             }
             self.network.touch(id);
         }
     }
 
-    fn route(&mut self, now: Timestamp, request: Request) {
-        let home = home_of(self.map, &request.operation);
+    fn route(&mut self, now: Timestamp, question: Question) {
+        let home = home_of(self.map, &question.ask);
         if home == self.id {
-            self.partition.request(now, request);
+            self.partition.request(now, question);
         } else {
-            self.mailboxes.post(home, Mail::Request(request));
+            self.mailboxes.post(home, Mail::Request(question));
         }
     }
 
     /// Hands an answer to the connection that asked, if it is still there.
-    fn answer(&mut self, reply_to: ReplyTo, reply: Reply) {
+    fn answer(&mut self, reply_to: ReplyTo, reply: Response) {
         self.in_flight -= 1;
-        let id = ConnectionId {
-            index: reply_to.connection,
-            generation: reply_to.generation,
-        };
+        let id = connection_of(reply_to);
         if let Some(client) = self.network.endpoint(id) {
             client.session.complete(reply_to.sequence, reply);
             self.network.touch(id);
@@ -518,6 +563,7 @@ impl ShardLoop {
             self.network.sync(part as u32, file, offset, length);
         }
         let count = plan.ranges.len();
+        self.sync_began = Instant::now();
         self.sync = Some((plan, count));
     }
 
@@ -550,6 +596,10 @@ impl ShardLoop {
                     doorbell.ring(Cause::Watermark);
                 }
             }
+        }
+        let has_subscribers = !self.context.subscriptions.borrow().is_empty();
+        if has_subscribers != self.tally().has_subscribers.load(Ordering::Relaxed) {
+            self.tally().has_subscribers.store(has_subscribers, Ordering::SeqCst);
         }
         let commands = self.context.commands.get();
         if commands != self.tally().commands.load(Ordering::Relaxed) {
@@ -586,11 +636,16 @@ impl ShardLoop {
             Stage::Serving | Stage::LastCheckpoint => None,
             Stage::Draining(until) | Stage::Farewell(until) => Some(until),
         };
+        let looks_for_idle = self.context.settings.number(Number::IdleSecondsMax) > 0 && self.network.open() > 0;
+        let idle_look = looks_for_idle.then_some(self.next_idle_look);
         let wanted = [
             self.partition.next_timer(),
             self.segment_retry_at,
             self.accept_retry_at,
             self.checkpointing.next_timer(),
+            self.desk.next_timer(),
+            self.context.paused.get().map(|pause| Timestamp(pause.until_ms)),
+            idle_look,
             stop,
         ];
         let Some(wanted) = wanted.into_iter().flatten().min() else {
@@ -688,9 +743,17 @@ impl ShardLoop {
     }
 }
 
+/// The connection that an answer goes to.
+const fn connection_of(reply_to: ReplyTo) -> ConnectionId {
+    ConnectionId {
+        index: reply_to.connection,
+        generation: reply_to.generation,
+    }
+}
+
 /// The shard that a request is dispatched to.
-fn home_of(map: ShardMap, operation: &Operation) -> ShardId {
-    operation.home().map_or(ShardId(0), |slot| map.shard_of(slot))
+fn home_of(map: ShardMap, ask: &Ask) -> ShardId {
+    ask.home().map_or(ShardId(0), |slot| map.shard_of(slot))
 }
 
 /// Descriptor, offset and length of each range of `plan`.

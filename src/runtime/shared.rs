@@ -20,6 +20,8 @@ pub struct Tally {
     pub connections: AtomicUsize,
     /// Commands that its sessions have parsed.
     pub commands: AtomicU64,
+    /// Somebody here subscribes to something, so that messages are to be sent here.
+    pub has_subscribers: AtomicBool,
     /// While stopping: nothing is in flight here.
     pub quiet: AtomicBool,
     /// While stopping: the last checkpoint stands, or is not needed.
@@ -162,6 +164,7 @@ pub struct Facts(pub Arc<Shared>);
 impl ServerFacts for Facts {
     fn counters(&self) -> ServerCounters {
         let shared = &self.0;
+        let (cpu_user_us, cpu_system_us) = processor_us();
         ServerCounters {
             uptime_seconds: shared.clock.uptime().as_secs(),
             unix_time_ms: shared.clock.now().unix_ms(),
@@ -173,6 +176,8 @@ impl ServerFacts for Facts {
                 .map(|tally| tally.commands.load(Ordering::Relaxed))
                 .sum(),
             used_memory_bytes: resident_bytes().unwrap_or(0),
+            cpu_user_us,
+            cpu_system_us,
             persistence: shared.persistence(),
         }
     }
@@ -180,6 +185,23 @@ impl ServerFacts for Facts {
     fn request_checkpoint(&self, or_later: bool) -> bool {
         self.0.request_checkpoint(or_later)
     }
+
+    fn stop(&self) {
+        tracing::info!("stopping: a client said SHUTDOWN");
+        self.0.stop();
+    }
+}
+
+/// Processor time of this process, in microseconds: its own, and the kernel's for it.
+fn processor_us() -> (u64, u64) {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a structure that lives through the call.
+    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) } != 0 {
+        return (0, 0);
+    }
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    (us(usage.ru_utime), us(usage.ru_stime))
 }
 
 /// Physical memory of this process, the mapped log included.

@@ -19,7 +19,7 @@ use super::segment_maker::SegmentMaker;
 use super::shard_loop::{ShardLoop, ShardParts};
 use super::shared::{Facts, Shared};
 use super::stop::stop_on_signals;
-use crate::config::{ServeConfig, core_count};
+use crate::config::{PasswordError, ServeConfig, SyncMode, YesNo, core_count};
 use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
 use crate::engine::{Counts, EngineLimits, LogPosition, RecordError, Shard, ShardId, ShardMap, Timestamp};
 use crate::log::{
@@ -29,7 +29,8 @@ use crate::log::{
 use crate::net::diagnosis::{MachineError, check_machine};
 use crate::net::open_files::raise_open_files_limit;
 use crate::net::{ListenError, RingError, listen};
-use crate::session::{SessionContext, SessionLimits};
+use crate::session::settings::{Number, SettingError};
+use crate::session::{FixedSettings, SessionContext, Settings};
 
 /// Memory of each executor's reactor for file I/O, which shards do not do through it.
 const EXECUTOR_IO_BYTES: usize = 64 << 10;
@@ -62,6 +63,12 @@ pub enum StartError {
     /// The ring's doorbells cannot be made.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// A setting on the command line is none, or not like that.
+    #[error("{0}; `cartwright serve --help` names the flags, and the README the settings")]
+    Setting(#[from] SettingError),
+    /// The password cannot be had.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// A thread cannot be had.
     #[error("cannot start a thread: {0}. Check limits on processes (ulimit -u) and memory")]
     Thread(std::io::Error),
@@ -81,6 +88,7 @@ impl StartError {
         match self {
             Self::Machine(_) | Self::Ring(_) | Self::Thread(_) | Self::Executor { .. } => ExitCode::Machine,
             Self::Listen(_) => ExitCode::Address,
+            Self::Setting(_) | Self::Password(_) => ExitCode::Usage,
             Self::Data(
                 DataError::Manifest {
                     fault: ManifestFault::Damaged,
@@ -102,6 +110,7 @@ impl StartError {
 pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     let started = Instant::now();
     ExitCode::install_panic_hook();
+    let settings = settings(config)?;
     check_machine()?;
     let shard_count = config.shard_count();
     let cores = core_count();
@@ -151,7 +160,7 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
             listener: listener.take(),
             connections_max,
         });
-    let threads = spawn_shards(parts, shard_count, address.port())?;
+    let threads = spawn_shards(parts, shard_count, address.port(), &settings, &fixed_settings(config))?;
 
     let found = if was_new {
         "a new data directory".into()
@@ -317,6 +326,33 @@ fn in_parallel<T: Send, E: Send>(items: &mut [T], work: impl Fn(&mut T) -> Resul
     })
 }
 
+/// The settings that can change, as the command line wants them at first.
+fn settings(config: &ServeConfig) -> Result<Arc<Settings>, StartError> {
+    let settings = Settings::default();
+    settings.set_number(Number::ConnectionsMax, i64::from(config.max_connections));
+    settings.set_number(Number::ProtectedMode, i64::from(config.protected_mode == YesNo::Yes));
+    for setting in &config.set {
+        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+        settings.apply(&Settings::check(name.as_bytes(), value.as_bytes())?);
+    }
+    if let Some(password) = config.password()? {
+        settings.set_password(&password)?;
+    }
+    Ok(Arc::new(settings))
+}
+
+fn fixed_settings(config: &ServeConfig) -> FixedSettings {
+    FixedSettings {
+        appendfsync: match config.sync {
+            SyncMode::Always => "always",
+            SyncMode::EverySecond => "everysec",
+            SyncMode::No => "no",
+        },
+        bind: config.bind.to_string(),
+        directory: config.data.display().to_string(),
+    }
+}
+
 /// `--max-connections`, or as many as the limit on open files leaves.
 fn connections_max(config: &ServeConfig) -> usize {
     let kept = FILES_KEPT + FILES_KEPT_PER_SHARD * u64::from(config.shard_count());
@@ -338,6 +374,8 @@ fn spawn_shards(
     parts: impl Iterator<Item = ShardParts>,
     shard_count: u16,
     port: u16,
+    settings: &Arc<Settings>,
+    fixed: &FixedSettings,
 ) -> Result<Vec<ShardThread>, StartError> {
     let cores = allowed_cores();
     let run_id = run_id();
@@ -349,6 +387,8 @@ fn spawn_shards(
             shard_count,
             port,
             run_id: run_id.clone(),
+            settings: Arc::clone(settings),
+            fixed: fixed.clone(),
         };
         let ready: Sender<()> = ready.clone();
         let thread = LocalExecutorBuilder::new(Placement::Fixed(cores[shard.index() % cores.len()]))
@@ -391,19 +431,17 @@ struct SessionFacts {
     shard_count: u16,
     port: u16,
     run_id: String,
+    settings: Arc<Settings>,
+    fixed: FixedSettings,
 }
 
 impl SessionFacts {
     fn context(self, shard: ShardId, shared: &Arc<Shared>) -> SessionContext {
+        let facts = Box::new(Facts(Arc::clone(shared)));
         SessionContext {
-            shard: shard.0,
-            shard_count: self.shard_count,
-            port: self.port,
-            process_id: std::process::id(),
-            run_id: self.run_id,
-            limits: SessionLimits::DEFAULT,
-            facts: Box::new(Facts(Arc::clone(shared))),
-            commands: std::cell::Cell::new(0),
+            settings: self.settings,
+            fixed: self.fixed,
+            ..SessionContext::new(shard.0, self.shard_count, self.port, self.run_id, facts)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A RESP connection's own state, and the commands about it: `HELLO`, `PING`, `CLIENT` and their like.
+//! A RESP connection's own state, and the commands that change it: `HELLO`, `AUTH`, `PING`, `RESET` and their like.
 //!
 //! Called through the command table. These answer at once and never reach the engine.
 
@@ -6,34 +6,125 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 
 use cartwright_protocol::resp::{Arguments, RespVersion, Writer, parse_i64};
+use hashbrown::HashSet;
 
-use super::command::Command;
+use super::commands::Command;
 use super::context::{REDIS_VERSION, SessionContext};
+use super::report::Started;
+use super::subscriptions::{Address, Kind};
+use super::transaction::Transaction;
+use crate::engine::Watched;
 
 /// Longest name of a connection or of a client library, in bytes.
 pub const CLIENT_NAME_BYTES_MAX: usize = 1024;
 
+/// Whether replies are written; `CLIENT REPLY` changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// Not that of the next command.
+    SkipNext,
+}
+
+/// Names that a connection subscribes to, by kind.
+type Names = HashSet<Box<[u8]>, ahash::RandomState>;
+
 /// What a RESP connection has said about itself.
 pub(super) struct Connection {
-    id: u64,
-    peer: Option<SocketAddr>,
+    pub(super) id: u64,
+    pub(super) address: Address,
+    pub(super) peer: Option<SocketAddr>,
     pub(super) version: RespVersion,
-    name: String,
-    library_name: String,
-    library_version: String,
+    pub(super) name: String,
+    pub(super) library_name: String,
+    pub(super) library_version: String,
     pub(super) closing: bool,
+    pub(super) authenticated: bool,
+    pub(super) reply_mode: ReplyMode,
+    pub(super) no_evict: bool,
+    pub(super) no_touch: bool,
+    /// The latest command, and the container that it is a subcommand of.
+    pub(super) latest: Option<(Option<&'static Command>, &'static Command)>,
+    /// What `MULTI` began.
+    pub(super) transaction: Option<Box<Transaction>>,
+    pub(super) watched: Vec<Watched>,
+    /// `WATCH`es that are not answered.
+    pub(super) watches_awaited: usize,
+    subscriptions: [Names; 3],
 }
 
 impl Connection {
-    pub(super) const fn new(id: u64, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn new(id: u64, address: Address, peer: Option<SocketAddr>, context: &SessionContext) -> Self {
         Self {
             id,
+            address,
             peer,
             version: RespVersion::Two,
             name: String::new(),
             library_name: String::new(),
             library_version: String::new(),
             closing: false,
+            authenticated: !context.settings.has_password(),
+            reply_mode: ReplyMode::On,
+            no_evict: false,
+            no_touch: false,
+            latest: None,
+            transaction: None,
+            watched: Vec::new(),
+            watches_awaited: 0,
+            subscriptions: Default::default(),
+        }
+    }
+
+    /// Counts a command that was answered.
+    pub(super) fn count(&self, context: &SessionContext, started: &Started, failed: bool) {
+        let who = || {
+            let peer = self.peer.map_or_else(String::new, |peer| peer.to_string());
+            (peer.into(), self.name.as_str().into())
+        };
+        let mut statistics = context.statistics.borrow_mut();
+        statistics.answered(started, context.now_us(), failed, &context.settings, who);
+    }
+
+    /// Names of one kind that it subscribes to.
+    pub(super) const fn subscribed(&self, kind: Kind) -> &Names {
+        &self.subscriptions[kind as usize]
+    }
+
+    /// Everything that it subscribes to.
+    pub(super) fn subscription_count(&self) -> usize {
+        self.subscriptions.iter().map(Names::len).sum()
+    }
+
+    /// Whether RESP2 leaves it nothing but commands about subscriptions.
+    pub(super) fn is_subscriber_only(&self) -> bool {
+        self.version == RespVersion::Two && self.subscription_count() > 0
+    }
+
+    /// Subscribes; whether it is new.
+    pub(super) fn subscribe(&mut self, kind: Kind, name: &[u8], context: &SessionContext) -> bool {
+        let is_new = self.subscriptions[kind as usize].insert(name.into());
+        if is_new {
+            context.subscriptions.borrow_mut().enter(kind, name, self.address);
+        }
+        is_new
+    }
+
+    /// Ends a subscription, if it is there.
+    pub(super) fn unsubscribe(&mut self, kind: Kind, name: &[u8], context: &SessionContext) {
+        if self.subscriptions[kind as usize].remove(name) {
+            context.subscriptions.borrow_mut().leave(kind, name, self.address);
+        }
+    }
+
+    /// Ends all subscriptions, as `RESET` and the connection's end do.
+    pub(super) fn unsubscribe_all(&mut self, context: &SessionContext) {
+        for kind in Kind::ALL {
+            for name in std::mem::take(&mut self.subscriptions[kind as usize]) {
+                context.subscriptions.borrow_mut().leave(kind, &name, self.address);
+            }
         }
     }
 }
@@ -47,24 +138,40 @@ pub(super) struct Call<'a> {
     pub(super) connection: &'a mut Connection,
     pub(super) context: &'a SessionContext,
     pub(super) output: &'a mut Vec<u8>,
+    /// An error was written.
+    pub(super) failed: bool,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     pub(super) fn writer(&mut self) -> Writer<'_> {
         Writer::new(self.output, self.connection.version)
     }
 
+    /// The argument at `index`, which the table's arity says is there.
+    pub(super) fn argument(&self, index: usize) -> &'a [u8] {
+        self.arguments
+            .get(index)
+            .expect("the command table has checked the count of arguments")
+    }
+
     pub(super) fn error(&mut self, text: impl Display) {
+        let text = text.to_string();
+        self.context.statistics.borrow_mut().error(&text);
+        self.failed = true;
         self.writer().error(text);
     }
 
-    fn ok(&mut self) {
+    pub(super) fn ok(&mut self) {
         self.writer().simple("OK");
     }
 
     /// The texts that commands of Redis have in common.
     pub(super) fn syntax_error(&mut self) {
         self.error("ERR syntax error");
+    }
+
+    pub(super) fn not_an_integer(&mut self) {
+        self.error("ERR value is not an integer or out of range");
     }
 
     pub(super) fn wrong_arity(&mut self) {
@@ -82,15 +189,25 @@ impl Call<'_> {
 }
 
 pub(super) fn ping(call: &mut Call<'_>) {
-    match (call.arguments.len(), call.arguments.get(1)) {
-        (1, _) => call.writer().simple("PONG"),
-        (2, Some(message)) => call.writer().bulk(message),
-        _ => call.wrong_arity(),
+    if call.arguments.len() > 2 {
+        return call.wrong_arity();
+    }
+    let message = call.arguments.get(1);
+    if call.connection.is_subscriber_only() {
+        let mut writer = call.writer();
+        writer.array(2);
+        writer.text("pong");
+        writer.bulk(message.unwrap_or_default());
+        return;
+    }
+    match message {
+        None => call.writer().simple("PONG"),
+        Some(message) => call.writer().bulk(message),
     }
 }
 
 pub(super) fn echo(call: &mut Call<'_>) {
-    let message = call.arguments.get(1).unwrap_or_default();
+    let message = call.argument(1);
     call.writer().bulk(message);
 }
 
@@ -100,59 +217,75 @@ pub(super) fn quit(call: &mut Call<'_>) {
 }
 
 pub(super) fn reset(call: &mut Call<'_>) {
-    call.connection.version = RespVersion::Two;
-    call.connection.name.clear();
+    let connection = &mut *call.connection;
+    connection.unsubscribe_all(call.context);
+    connection.transaction = None;
+    connection.watched.clear();
+    connection.version = RespVersion::Two;
+    connection.name.clear();
+    connection.authenticated = !call.context.settings.has_password();
+    connection.reply_mode = ReplyMode::On;
+    (connection.no_evict, connection.no_touch) = (false, false);
     call.writer().simple("RESET");
 }
 
 pub(super) fn select(call: &mut Call<'_>) {
-    match call
-        .arguments
-        .get(1)
-        .and_then(parse_i64)
-        .and_then(|index| i32::try_from(index).ok())
-    {
+    match parse_i64(call.argument(1)).and_then(|index| i32::try_from(index).ok()) {
         Some(0) => call.ok(),
         Some(_) => call.error("ERR DB index is out of range"),
-        None => call.error("ERR value is not an integer or out of range"),
+        None => call.not_an_integer(),
     }
 }
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
-/// There are no users but Redis's default one, and it has no password.
-fn is_default_user(user: &[u8]) -> bool {
-    user == b"default"
+/// There is no user but Redis's default one. Without a password set, it takes any.
+fn is_right(context: &SessionContext, user: &[u8], password: &[u8]) -> bool {
+    let is_password = !context.settings.has_password() || context.settings.is_password(password);
+    is_password && user == b"default"
 }
 
 pub(super) fn auth(call: &mut Call<'_>) {
-    match (call.arguments.len(), call.arguments.get(1)) {
-        (3, Some(user)) if is_default_user(user) => call.ok(),
-        (3, _) => call.error(WRONG_PASSWORD),
-        (2, _) => call.error(
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        ),
-        _ => call.syntax_error(),
+    let (user, password) = match call.arguments.len() {
+        2 if !call.context.settings.has_password() => {
+            return call.error(
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            );
+        }
+        2 => (&b"default"[..], call.argument(1)),
+        3 => (call.argument(1), call.argument(2)),
+        _ => return call.syntax_error(),
+    };
+    if is_right(call.context, user, password) {
+        call.connection.authenticated = true;
+        call.ok();
+    } else {
+        call.error(WRONG_PASSWORD);
     }
 }
 
 pub(super) fn hello(call: &mut Call<'_>) {
-    let version = match call.arguments.get(1).map(parse_i64) {
-        None => call.connection.version,
-        Some(Some(2)) => RespVersion::Two,
-        Some(Some(3)) => RespVersion::Three,
-        Some(Some(_)) => return call.error("NOPROTO unsupported protocol version"),
-        Some(None) => return call.error("ERR Protocol version is not an integer or out of range"),
-    };
-    let options = call.arguments.from(2);
-    let (mut index, mut name) = (0, None);
-    while let Some(word) = options.get(index) {
-        match (options.get(index + 1), options.get(index + 2)) {
-            (Some(user), Some(_)) if word.eq_ignore_ascii_case(b"AUTH") => {
-                if !is_default_user(user) {
+    let arguments = call.arguments;
+    let mut version = call.connection.version;
+    if let Some(wanted) = arguments.get(1) {
+        version = match parse_i64(wanted) {
+            Some(2) => RespVersion::Two,
+            Some(3) => RespVersion::Three,
+            Some(_) => return call.error("NOPROTO unsupported protocol version"),
+            None => return call.error("ERR Protocol version is not an integer or out of range"),
+        };
+    }
+    let mut name = None;
+    let mut authenticated = call.connection.authenticated;
+    let mut index = 2;
+    while let Some(word) = arguments.get(index) {
+        match (arguments.get(index + 1), arguments.get(index + 2)) {
+            (Some(user), Some(password)) if word.eq_ignore_ascii_case(b"AUTH") => {
+                if !is_right(call.context, user, password) {
                     return call.error(WRONG_PASSWORD);
                 }
+                authenticated = true;
                 index += 3;
             }
             (Some(value), _) if word.eq_ignore_ascii_case(b"SETNAME") => {
@@ -165,12 +298,20 @@ pub(super) fn hello(call: &mut Call<'_>) {
             }
         }
     }
+    if !authenticated {
+        return call.error(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+             the same time",
+        );
+    }
     if let Some(name) = name {
         match label("Client names", name) {
             Ok(name) => call.connection.name = name,
             Err(error) => return call.error(error),
         }
     }
+    call.connection.authenticated = true;
     call.connection.version = version;
     let id = call.connection.id;
     let mut writer = call.writer();
@@ -198,7 +339,7 @@ pub(super) fn shortened(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 /// A name that stands in a line of `CLIENT LIST`: no spaces, nothing that is not visible.
-fn label(what: &str, bytes: &[u8]) -> Result<String, String> {
+pub(super) fn label(what: &str, bytes: &[u8]) -> Result<String, String> {
     if bytes.len() > CLIENT_NAME_BYTES_MAX {
         return Err(format!(
             "ERR {what} cannot be longer than {CLIENT_NAME_BYTES_MAX} bytes."
@@ -209,115 +350,5 @@ fn label(what: &str, bytes: &[u8]) -> Result<String, String> {
         _ => Err(format!(
             "ERR {what} cannot contain spaces, newlines or special characters."
         )),
-    }
-}
-
-pub(super) fn client_id(call: &mut Call<'_>) {
-    let id = call.connection.id;
-    call.writer().count(id);
-}
-
-fn description(call: &Call<'_>) -> String {
-    let connection = &call.connection;
-    let peer = connection.peer.map_or_else(String::new, |peer| peer.to_string());
-    let (container, name) = (call.container.map_or("", |container| container.name), call.command.name);
-    format!(
-        "id={} addr={peer} laddr= fd=-1 name={} age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 \
-         cmd={container}|{name} user=default lib-name={} lib-ver={} resp={} shard={}\n",
-        connection.id,
-        connection.name,
-        connection.library_name,
-        connection.library_version,
-        connection.version as u8,
-        call.context.shard,
-    )
-}
-
-pub(super) fn client_info(call: &mut Call<'_>) {
-    let description = description(call);
-    call.writer().verbatim(&description);
-}
-
-pub(super) fn client_list(call: &mut Call<'_>) {
-    let (arguments, id) = (call.arguments, call.connection.id);
-    let is_listed = match (arguments.get(2), arguments.get(3)) {
-        (None, _) => true,
-        (Some(word), Some(kind)) if word.eq_ignore_ascii_case(b"TYPE") && arguments.len() == 4 => {
-            let others: [&[u8]; 4] = [b"master", b"replica", b"slave", b"pubsub"];
-            if others.iter().any(|other| kind.eq_ignore_ascii_case(other)) {
-                false
-            } else if kind.eq_ignore_ascii_case(b"normal") {
-                true
-            } else {
-                let kind = shortened(kind);
-                return call.error(format_args!("ERR Unknown client type '{kind}'"));
-            }
-        }
-        (Some(word), Some(_)) if word.eq_ignore_ascii_case(b"ID") => {
-            let mut listed = false;
-            for wanted in arguments.from(3).iter() {
-                match parse_i64(wanted).filter(|&wanted| wanted > 0) {
-                    Some(wanted) => listed |= wanted as u64 == id,
-                    None => return call.error("ERR Invalid client ID"),
-                }
-            }
-            listed
-        }
-        _ => return call.syntax_error(),
-    };
-    let description = if is_listed { description(call) } else { String::new() };
-    call.writer().verbatim(&description);
-}
-
-pub(super) fn client_setname(call: &mut Call<'_>) {
-    match label("Client names", call.arguments.get(2).unwrap_or_default()) {
-        Ok(name) => {
-            call.connection.name = name;
-            call.ok();
-        }
-        Err(error) => call.error(error),
-    }
-}
-
-pub(super) fn client_getname(call: &mut Call<'_>) {
-    let mut writer = Writer::new(call.output, call.connection.version);
-    if call.connection.name.is_empty() {
-        writer.null();
-    } else {
-        writer.text(&call.connection.name);
-    }
-}
-
-pub(super) fn client_setinfo(call: &mut Call<'_>) {
-    let option = call.arguments.get(2).unwrap_or_default();
-    let (what, is_name) = match option {
-        option if option.eq_ignore_ascii_case(b"LIB-NAME") => ("lib-name", true),
-        option if option.eq_ignore_ascii_case(b"LIB-VER") => ("lib-ver", false),
-        option => {
-            let option = shortened(option);
-            return call.error(format_args!("ERR Unrecognized option '{option}'"));
-        }
-    };
-    match label(what, call.arguments.get(3).unwrap_or_default()) {
-        Ok(value) => {
-            let connection = &mut *call.connection;
-            *(if is_name {
-                &mut connection.library_name
-            } else {
-                &mut connection.library_version
-            }) = value;
-            call.ok();
-        }
-        Err(error) => call.error(error),
-    }
-}
-
-/// `NO-EVICT` and `NO-TOUCH`: nothing here is evicted, and nothing ages, so either answer holds already.
-pub(super) fn client_switch(call: &mut Call<'_>) {
-    let value = call.arguments.get(2).unwrap_or_default();
-    if value.eq_ignore_ascii_case(b"ON") || value.eq_ignore_ascii_case(b"OFF") {
-        call.ok();
-    } else {
-        call.syntax_error();
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! Made once per shard by the runtime; sessions only read it, apart from one counter.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use cartwright_protocol::resp::ParserLimits;
+
+use super::report::Statistics;
+use super::settings::{Number, Settings};
+use super::subscriptions::Subscriptions;
 
 /// The Redis whose replies, types and texts the RESP side follows; some libraries refuse to work with less.
 pub const REDIS_VERSION: &str = "7.2.5";
@@ -22,22 +27,17 @@ pub struct SessionLimits {
     /// Most bytes of replies written and promised. One reply may go beyond it, so a buffer holds this and the longest
     /// reply at most.
     pub output_bytes_max: usize,
-    /// What the RESP parser takes. Its `command_bytes_max` bounds the input buffer.
-    pub resp: ParserLimits,
+    /// Most arguments of one RESP command, its name included.
+    pub arguments_max: usize,
 }
 
 impl SessionLimits {
-    /// Unless told. No command so far takes an argument of more than a kilobyte, or more than half a megabyte in all,
-    /// so the bounds on those are far below Redis's 512 MB.
+    /// Unless told. How long an argument and a command may be are settings.
     pub const DEFAULT: Self = Self {
         in_flight_max: 1024,
         in_flight_bytes_max: 4 << 20,
         output_bytes_max: 32 << 20,
-        resp: ParserLimits {
-            arguments_max: 1_048_576,
-            bulk_bytes_max: 32 << 20,
-            command_bytes_max: 64 << 20,
-        },
+        arguments_max: ParserLimits::REDIS.arguments_max,
     };
 }
 
@@ -62,6 +62,10 @@ pub struct ServerCounters {
     pub commands_processed: u64,
     /// Memory in use, in bytes; 0 where it is not measured.
     pub used_memory_bytes: u64,
+    /// Processor time of this process, in microseconds.
+    pub cpu_user_us: u64,
+    /// The same, within the kernel.
+    pub cpu_system_us: u64,
     /// Checkpoints.
     pub persistence: PersistenceCounters,
 }
@@ -91,6 +95,9 @@ pub trait ServerFacts {
     /// Has every shard take a checkpoint in the background; `false` where one is being taken, and then another follows
     /// only if `or_later`.
     fn request_checkpoint(&self, or_later: bool) -> bool;
+
+    /// Ends the server in order, as SIGTERM does.
+    fn stop(&self);
 }
 
 /// Counters that do not move, for a session without a server around it.
@@ -102,6 +109,28 @@ impl ServerFacts for ServerCounters {
     fn request_checkpoint(&self, _or_later: bool) -> bool {
         !self.persistence.is_saving
     }
+
+    fn stop(&self) {}
+}
+
+/// What `CLIENT PAUSE` set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Until when, in Unix milliseconds.
+    pub until_ms: u64,
+    /// Only commands that write are held back.
+    pub writes_only: bool,
+}
+
+/// What does not change while the server runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixedSettings {
+    /// `--sync`, in the word of Redis.
+    pub appendfsync: &'static str,
+    /// `--bind`.
+    pub bind: String,
+    /// `--data`.
+    pub directory: String,
 }
 
 /// Facts about the server and the shard, shared by the sessions of the shard.
@@ -122,6 +151,70 @@ pub struct SessionContext {
     pub facts: Box<dyn ServerFacts>,
     /// Commands that this shard's sessions have parsed.
     pub commands: Cell<u64>,
+    /// Settings that may change, of all shards.
+    pub settings: Arc<Settings>,
+    /// Settings that do not.
+    pub fixed: FixedSettings,
+    /// Who on this shard subscribes to what.
+    pub subscriptions: RefCell<Subscriptions>,
+    /// What this shard's sessions count.
+    pub statistics: RefCell<Statistics>,
+    /// The time of the turn, in Unix microseconds; the driver sets it.
+    pub turn_us: Cell<u64>,
+    /// What `CLIENT PAUSE` set; it may be over.
+    pub paused: Cell<Option<Pause>>,
+}
+
+impl SessionContext {
+    /// For a shard's sessions; everything that is counted begins at zero.
+    pub fn new(shard: u16, shard_count: u16, port: u16, run_id: String, facts: Box<dyn ServerFacts>) -> Self {
+        Self {
+            shard,
+            shard_count,
+            port,
+            process_id: std::process::id(),
+            run_id,
+            limits: SessionLimits::DEFAULT,
+            facts,
+            commands: Cell::new(0),
+            settings: Arc::default(),
+            fixed: FixedSettings::default(),
+            subscriptions: RefCell::default(),
+            statistics: RefCell::default(),
+            turn_us: Cell::new(0),
+            paused: Cell::new(None),
+        }
+    }
+
+    /// The time of the turn, in Unix microseconds.
+    #[inline]
+    pub fn now_us(&self) -> u64 {
+        self.turn_us.get()
+    }
+
+    /// The time of the turn, in Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.turn_us.get() / 1000
+    }
+
+    /// The pause that holds now, if one does.
+    #[inline]
+    pub fn pause(&self) -> Option<Pause> {
+        self.paused.get().filter(|pause| self.now_ms() < pause.until_ms)
+    }
+
+    pub(super) fn count_command(&self) {
+        self.commands.set(self.commands.get() + 1);
+    }
+
+    /// What a new connection's parser takes.
+    pub(super) fn parser_limits(&self) -> ParserLimits {
+        ParserLimits {
+            arguments_max: self.limits.arguments_max,
+            bulk_bytes_max: self.settings.size(Number::ArgumentBytesMax),
+            command_bytes_max: self.settings.size(Number::CommandBytesMax),
+        }
+    }
 }
 
 impl std::fmt::Debug for SessionContext {

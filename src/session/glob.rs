@@ -1,10 +1,20 @@
-//! Redis's glob patterns over names, without regard to case: `*`, `?`, `[a-z]`, `[^a]`, `\` before a literal.
+//! Redis's glob patterns: `*`, `?`, `[a-z]`, `[^a]`, `\` before a literal.
 //!
-//! Called by the commands that filter by a pattern. Takes time in proportion to pattern × name at worst, whatever the
+//! Called by the commands that filter by a pattern: over names of settings and commands without regard to case, over
+//! channels to the letter. Takes time in proportion to pattern × name at worst, whatever the
 //! pattern: a star goes back only to itself.
 
-/// Whether `pattern` matches all of `name`.
+/// Whether `pattern` matches all of `name`, in any case.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    matches_in::<false>(pattern, name)
+}
+
+/// Whether `pattern` matches all of `name`, to the letter.
+pub(super) fn matches_exactly(pattern: &[u8], name: &[u8]) -> bool {
+    matches_in::<true>(pattern, name)
+}
+
+fn matches_in<const EXACT: bool>(pattern: &[u8], name: &[u8]) -> bool {
     let (mut rest, mut at) = (pattern, 0);
     // The pattern behind the latest star, and from where in the name it is tried.
     let mut star: Option<(&[u8], usize)> = None;
@@ -17,7 +27,7 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
         if at == name.len() && rest.is_empty() {
             return true;
         }
-        if let Some(after) = name.get(at).and_then(|&byte| one(rest, byte)) {
+        if let Some(after) = name.get(at).and_then(|&byte| one::<EXACT>(rest, byte)) {
             rest = after;
             at += 1;
             continue;
@@ -32,18 +42,22 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
+const fn folded<const EXACT: bool>(byte: u8) -> u8 {
+    if EXACT { byte } else { byte.to_ascii_lowercase() }
+}
+
 /// The pattern behind its first element, where that matches `byte`.
-fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
-    let same = |literal: u8| literal.eq_ignore_ascii_case(&byte);
+fn one<const EXACT: bool>(pattern: &[u8], byte: u8) -> Option<&[u8]> {
+    let same = |literal: u8| folded::<EXACT>(literal) == folded::<EXACT>(byte);
     match pattern {
         [] => None,
         [b'?', after @ ..] => Some(after),
-        [b'[', class @ ..] => one_of(class, byte.to_ascii_lowercase()),
+        [b'[', class @ ..] => one_of::<EXACT>(class, folded::<EXACT>(byte)),
         [b'\\', literal, after @ ..] | [literal, after @ ..] => same(*literal).then_some(after),
     }
 }
 
-fn one_of(class: &[u8], byte: u8) -> Option<&[u8]> {
+fn one_of<const EXACT: bool>(class: &[u8], byte: u8) -> Option<&[u8]> {
     let (negated, mut class) = match class {
         [b'^', rest @ ..] => (true, rest),
         rest => (false, rest),
@@ -54,16 +68,16 @@ fn one_of(class: &[u8], byte: u8) -> Option<&[u8]> {
             [] => return (found != negated).then_some(class),
             [b']', after @ ..] => return (found != negated).then_some(after),
             [b'\\', literal, after @ ..] => {
-                found |= literal.to_ascii_lowercase() == byte;
+                found |= folded::<EXACT>(*literal) == byte;
                 after
             }
             [first, b'-', last, after @ ..] => {
-                let (first, last) = (first.to_ascii_lowercase(), last.to_ascii_lowercase());
+                let (first, last) = (folded::<EXACT>(*first), folded::<EXACT>(*last));
                 found |= (first.min(last)..=first.max(last)).contains(&byte);
                 after
             }
             [literal, after @ ..] => {
-                found |= literal.to_ascii_lowercase() == byte;
+                found |= folded::<EXACT>(*literal) == byte;
                 after
             }
         };
@@ -98,6 +112,14 @@ mod tests {
             ("\\*", "x"),
         ] {
             assert!(!matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn case_counts_where_it_should() {
+        assert!(matches_exactly(b"News.[A-C]*", b"News.Beta"));
+        for pattern in [&b"news.*"[..], b"News.[a-c]*"] {
+            assert!(matches(pattern, b"News.Beta") && !matches_exactly(pattern, b"News.Beta"));
         }
     }
 

@@ -4,21 +4,21 @@
 
 use cartwright_protocol::resp::{Arguments, Writer};
 
-use super::command::{COMMANDS, Command, find};
+use super::commands::{Command, Flags, all, count, find};
 use super::connection::Call;
 use super::context::CARTWRIGHT_VERSION;
 use super::glob::matches;
 
 pub(super) fn command(call: &mut Call<'_>) {
     let mut writer = call.writer();
-    writer.array(COMMANDS.len());
-    for command in COMMANDS {
+    writer.array(count());
+    for command in all() {
         write_info(&mut writer, None, command);
     }
 }
 
 pub(super) fn command_count(call: &mut Call<'_>) {
-    call.writer().count(COMMANDS.len() as u64);
+    call.writer().count(count() as u64);
 }
 
 pub(super) fn command_info(call: &mut Call<'_>) {
@@ -39,7 +39,7 @@ pub(super) fn command_info(call: &mut Call<'_>) {
 pub(super) fn command_docs(call: &mut Call<'_>) {
     let names = call.arguments.from(2);
     let found: Vec<_> = if names.is_empty() {
-        COMMANDS.iter().map(|command| (None, command)).collect()
+        all().map(|command| (None, command)).collect()
     } else {
         names.iter().filter_map(named).collect()
     };
@@ -55,11 +55,10 @@ pub(super) fn command_list(call: &mut Call<'_>) {
     let words = (arguments.get(2), arguments.get(3), arguments.get(4));
     let is_filter = |word: &[u8]| word.eq_ignore_ascii_case(b"FILTERBY");
     let names: Vec<_> = match words {
-        (None, ..) => COMMANDS.iter().collect(),
+        (None, ..) => all().collect(),
         (Some(filter), Some(kind), Some(value)) if is_filter(filter) && arguments.len() == 5 => {
             if kind.eq_ignore_ascii_case(b"PATTERN") {
-                COMMANDS
-                    .iter()
+                all()
                     .filter(|command| matches(value, command.name.as_bytes()))
                     .collect()
             } else if kind.eq_ignore_ascii_case(b"ACLCAT") {
@@ -68,7 +67,7 @@ pub(super) fn command_list(call: &mut Call<'_>) {
                         .iter()
                         .any(|category| category.as_bytes()[1..].eq_ignore_ascii_case(value))
                 };
-                COMMANDS.iter().filter(is_in).collect()
+                all().filter(is_in).collect()
             } else if kind.eq_ignore_ascii_case(b"MODULE") {
                 Vec::new()
             } else {
@@ -89,16 +88,22 @@ pub(super) fn command_getkeys(call: &mut Call<'_>) {
     let Some(command) = inner.get(0).and_then(find) else {
         return call.error("ERR Invalid command specified");
     };
+    let subcommand = inner.get(1).and_then(|word| command.subcommand(word));
+    let command = subcommand.unwrap_or(command);
     if !command.takes(inner.len()) {
         return call.error("ERR Invalid number of arguments specified for command");
     }
-    match inner.get(1) {
-        Some(key) if command.first_key => {
-            let mut writer = call.writer();
-            writer.array(1);
-            writer.bulk(key);
-        }
-        _ => call.error("ERR The command has no key arguments"),
+    let Some(places) = command.keys.of(inner) else {
+        return call.error("ERR Invalid arguments specified for command");
+    };
+    let keys: Vec<_> = places.indices().filter_map(|place| inner.get(place)).collect();
+    if keys.is_empty() {
+        return call.error("ERR The command has no key arguments");
+    }
+    let mut writer = call.writer();
+    writer.array(keys.len());
+    for key in keys {
+        writer.bulk(key);
     }
 }
 
@@ -144,17 +149,26 @@ fn full_name(container: Option<&Command>, command: &Command) -> String {
 }
 
 fn categories(command: &Command) -> Vec<&'static str> {
-    let has = |flag| command.flags.contains(&flag);
     let mut categories = Vec::new();
-    for (flag, category) in [("write", "@write"), ("readonly", "@read"), ("admin", "@admin")] {
-        if has(flag) {
+    for (flag, category) in [
+        (Flags::WRITE, "@write"),
+        (Flags::READONLY, "@read"),
+        (Flags::ADMIN, "@admin"),
+        (Flags::BLOCKING, "@blocking"),
+    ] {
+        if command.flags.has(flag) {
             categories.push(category);
         }
     }
-    categories.push(if has("fast") { "@fast" } else { "@slow" });
-    if command.group == "connection" {
-        categories.push("@connection");
+    if command.flags.has(Flags::ADMIN) {
+        categories.push("@dangerous");
     }
+    categories.push(if command.flags.has(Flags::FAST) {
+        "@fast"
+    } else {
+        "@slow"
+    });
+    categories.extend(command.group.category());
     categories
 }
 
@@ -170,10 +184,10 @@ fn write_info(writer: &mut Writer<'_>, container: Option<&Command>, command: &Co
     writer.array(10);
     writer.text(&full_name(container, command));
     writer.integer(i64::from(command.arity));
-    write_words(writer, command.flags);
-    // First key, last key, step.
-    for _ in 0..3 {
-        writer.integer(i64::from(command.first_key));
+    write_words(writer, &command.flags.words());
+    let (first, last, step) = command.keys.told();
+    for place in [first, last, step] {
+        writer.integer(place);
     }
     write_words(writer, &categories(command));
     // Tips and key specifications.
@@ -199,7 +213,7 @@ fn write_docs(writer: &mut Writer<'_>, container: Option<&Command>, command: &Co
     for (field, value) in [
         ("summary", command.summary),
         ("since", CARTWRIGHT_VERSION),
-        ("group", command.group),
+        ("group", command.group.name()),
     ] {
         writer.text(field);
         writer.text(value);

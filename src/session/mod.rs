@@ -3,36 +3,58 @@
 //! [`Session`] is driven by the network loop: bytes in, requests out, replies in, bytes out. It does no I/O, reads no
 //! clock and knows nothing of shards; which of the two protocols a client speaks, its first byte tells.
 //!
-//! - [`context`]: what the sessions of a shard share; limits
+//! - [`context`]: what the sessions of a shard share; limits; [`settings`]: what can change while the server runs
+//! - [`errand`]: what a session asks of all shards' connections; [`subscriptions`]: who subscribes to what;
+//!   [`report`]: what is counted
 //! - `queue`: what may be in flight at once
 //! - `native`, `resp`: the two front ends
-//! - `command`: the table of RESP commands; `shop`, `connection`, `server`, `introspection` are what its rows call
-//! - `render`: the shop's replies in RESP; `glob`: patterns
+//! - `commands`: the table of RESP commands; `shop`, `connection`, `clients`, `server`, `info`, `config`, `slow`,
+//!   `pubsub`, `transaction`, `introspection` are what its rows call
+//! - `render`: the engine's replies in RESP; `glob`: patterns
 
-mod command;
+mod clients;
+mod commands;
+mod config;
 mod connection;
 pub mod context;
+pub mod errand;
 mod glob;
+mod info;
 mod introspection;
 mod native;
+mod pubsub;
 mod queue;
 mod render;
+pub mod report;
 mod resp;
 mod server;
+pub mod settings;
 mod shop;
+mod slow;
+pub mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use cartwright_protocol::native::FIRST_BYTE;
-use cartwright_protocol::{Operation, Reply};
 
+use crate::engine::Response;
 pub use connection::CLIENT_NAME_BYTES_MAX;
 pub use context::{
-    CARTWRIGHT_VERSION, PersistenceCounters, REDIS_VERSION, ServerCounters, ServerFacts, SessionContext, SessionLimits,
+    CARTWRIGHT_VERSION, FixedSettings, Pause, PersistenceCounters, REDIS_VERSION, ServerCounters, ServerFacts,
+    SessionContext, SessionLimits,
 };
+pub use queue::Request;
+pub use settings::Settings;
+
+use cartwright_protocol::resp::Writer;
+use clients::{ClientFacts, ClientFilter};
+use errand::{Finding, Message};
+use settings::Number;
+use subscriptions::Address;
 
 use native::Native;
 use resp::Resp;
@@ -45,6 +67,16 @@ enum Front {
     Undecided,
     Native(Native),
     Resp(Box<Resp>),
+    /// The client may not be served; the output says why.
+    Refused,
+}
+
+/// Why a client of another machine is not served; clients look at how it begins.
+const DENIED: &str = "-DENIED Cartwright runs in protected mode: no password is set, so that only clients on this                       machine are served. Start the server with --requirepass-file (or --requirepass), or, where                       everybody who can reach the port may use the shop, with --protected-mode no\r\n";
+
+/// Whether an address is this machine's own, also where IPv6 wraps it.
+fn is_loopback(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
 }
 
 /// One client's connection.
@@ -54,7 +86,13 @@ enum Front {
 /// [`Session::is_closing`] and the output is sent.
 pub struct Session {
     connection_id: u64,
+    address: Address,
     peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    since_ms: u64,
+    latest_ms: u64,
+    /// Since when more messages than the soft limit allows wait for it.
+    over_soft_limit_since_ms: Option<u64>,
     context: Rc<SessionContext>,
     front: Front,
     /// Received and not yet parsed, from `start`: the beginning of a request that is not whole, or requests that a
@@ -68,10 +106,16 @@ pub struct Session {
 
 impl Session {
     /// A session for a connection that has just been accepted.
-    pub const fn new(connection_id: u64, context: Rc<SessionContext>) -> Self {
+    pub fn new(connection_id: u64, context: Rc<SessionContext>) -> Self {
+        let now_ms = context.now_ms();
         Self {
             connection_id,
+            address: connection_id,
             peer: None,
+            local: None,
+            since_ms: now_ms,
+            latest_ms: now_ms,
+            over_soft_limit_since_ms: None,
             context,
             front: Front::Undecided,
             input: Vec::new(),
@@ -81,10 +125,30 @@ impl Session {
         }
     }
 
-    /// The same, with the client's address for `CLIENT INFO`.
+    /// The same, with the client's address. One of another machine is refused in protected mode.
     #[must_use]
-    pub const fn with_peer(mut self, peer: SocketAddr) -> Self {
+    pub fn with_peer(mut self, peer: SocketAddr) -> Self {
         self.peer = Some(peer);
+        let settings = &self.context.settings;
+        if !is_loopback(peer) && !settings.has_password() && settings.number(Number::ProtectedMode) != 0 {
+            self.front = Front::Refused;
+            self.output.extend_from_slice(DENIED.as_bytes());
+            self.context.statistics.borrow_mut().unauthorized += 1;
+        }
+        self
+    }
+
+    /// The same, with the server's own address, for `CLIENT LIST`.
+    #[must_use]
+    pub const fn with_local(mut self, local: SocketAddr) -> Self {
+        self.local = Some(local);
+        self
+    }
+
+    /// The same, to be found by this address when a message is for it. Unless told, it is the connection's number.
+    #[must_use]
+    pub const fn at(mut self, address: Address) -> Self {
+        self.address = address;
         self
     }
 
@@ -96,6 +160,8 @@ impl Session {
         if bytes.is_empty() || self.front_is_closing() {
             return;
         }
+        self.latest_ms = self.context.now_ms();
+        self.context.statistics.borrow_mut().received_bytes += bytes.len() as u64;
         if self.start == self.input.len() {
             let consumed = self.parse(bytes);
             if !self.front_is_closing() {
@@ -111,26 +177,117 @@ impl Session {
 
     /// The next request for the engine, with the sequence to complete it under. `None`: there is none, or it waits for
     /// others in flight, or for the output to be taken.
-    pub fn next_request(&mut self) -> Option<(u64, Operation)> {
+    pub fn next_request(&mut self) -> Option<(u64, Request)> {
         if self.held_back {
             self.parse_input();
         }
         let (limits, output_bytes) = (&self.context.limits, self.output.len());
         match &mut self.front {
-            Front::Undecided => None,
-            Front::Native(native) => native.queue.next(false, limits, output_bytes),
-            Front::Resp(resp) => resp.queue.next(true, limits, output_bytes),
+            Front::Undecided | Front::Refused => None,
+            Front::Native(native) => {
+                let paused = self.context.pause();
+                if paused.is_some_and(|pause| !pause.writes_only || native.queue.next_writes()) {
+                    return None;
+                }
+                native.queue.next(false, limits, output_bytes)
+            }
+            Front::Resp(resp) => resp.dialogue.queue.next(true, limits, output_bytes),
         }
     }
 
     /// Takes the reply to a request that [`Session::next_request`] gave. Each is completed exactly once; anything else
     /// is a broken driver, and panics before a client gets another's reply.
-    pub fn complete(&mut self, sequence: u64, reply: Reply) {
+    pub fn complete(&mut self, sequence: u64, reply: impl Into<Response>) {
+        let reply = reply.into();
         match &mut self.front {
-            Front::Undecided => panic!("a session that has received nothing has given no request"),
-            Front::Native(native) => native.complete(sequence, &reply, &mut self.output),
-            Front::Resp(resp) => resp.complete(sequence, reply, &mut self.output),
+            Front::Undecided | Front::Refused => panic!("a session that has received nothing has given no request"),
+            Front::Native(native) => native.complete(sequence, reply, &mut self.output),
+            Front::Resp(resp) => resp.dialogue.complete(sequence, reply, &mut self.output, &self.context),
         }
+    }
+
+    /// Takes what the shards found for a task that [`Session::next_request`] gave; each once, likewise.
+    pub fn complete_task(&mut self, sequence: u64, findings: Vec<Finding>) {
+        match &mut self.front {
+            Front::Resp(resp) => {
+                resp.dialogue
+                    .complete_task(sequence, findings, &mut self.output, &self.context);
+            }
+            _ => panic!("a session that does not speak RESP has given no task"),
+        }
+    }
+
+    /// Writes a message to a subscriber. `false`: so much waits for it already that it is to be cut off.
+    pub fn deliver(&mut self, message: &Message, pattern: Option<&[u8]>) -> bool {
+        let Front::Resp(resp) = &self.front else {
+            panic!("only who speaks RESP subscribes")
+        };
+        let version = resp.dialogue.connection.version;
+        let settings = &self.context.settings;
+        let waiting = self.output.len();
+        if waiting > settings.size(Number::PubSubSoftBytesMax) {
+            let now_ms = self.context.now_ms();
+            let since_ms = *self.over_soft_limit_since_ms.get_or_insert(now_ms);
+            let allowed_ms = settings.number(Number::PubSubSoftSeconds).unsigned_abs() * 1000;
+            if waiting > settings.size(Number::PubSubBytesMax) || now_ms - since_ms > allowed_ms {
+                return false;
+            }
+        } else {
+            self.over_soft_limit_since_ms = None;
+        }
+        pubsub::write_message(&mut Writer::new(&mut self.output, version), message, pattern);
+        true
+    }
+
+    /// Closes the connection once what was asked is answered, as a client that ends itself expects.
+    pub fn close(&mut self) {
+        match &mut self.front {
+            Front::Native(native) => native.closing = true,
+            Front::Resp(resp) => resp.dialogue.connection.closing = true,
+            Front::Undecided => self.front = Front::Refused,
+            Front::Refused => {}
+        }
+    }
+
+    /// `CLIENT ID`.
+    pub const fn id(&self) -> u64 {
+        self.connection_id
+    }
+
+    /// When it last received something, in Unix milliseconds.
+    pub const fn latest_ms(&self) -> u64 {
+        self.latest_ms
+    }
+
+    /// Whether silence is what it is there for: a subscriber waits for messages.
+    pub fn is_subscriber(&self) -> bool {
+        matches!(&self.front, Front::Resp(resp) if resp.dialogue.connection.subscription_count() > 0)
+    }
+
+    /// Whether it watches keys.
+    pub fn is_watcher(&self) -> bool {
+        matches!(&self.front, Front::Resp(resp) if !resp.dialogue.connection.watched.is_empty())
+    }
+
+    /// Bytes that wait in its buffers, either way.
+    pub fn buffered_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+
+    /// Whether the filter lets it through.
+    pub fn is_meant_by(&self, filter: &ClientFilter) -> bool {
+        filter.lets_through(&ClientFacts {
+            id: self.connection_id,
+            peer: self.peer,
+            local: self.local,
+            is_subscriber: self.is_subscriber(),
+            since_ms: self.since_ms,
+        })
+    }
+
+    /// Its line in `CLIENT LIST`.
+    pub fn describe(&self) -> String {
+        clients::describe(self)
     }
 
     /// Bytes for the client. The driver takes them, all or from the front, and then asks for
@@ -153,9 +310,9 @@ impl Session {
     /// Requests given to the engine and not yet completed.
     pub const fn in_flight(&self) -> usize {
         match &self.front {
-            Front::Undecided => 0,
+            Front::Undecided | Front::Refused => 0,
             Front::Native(native) => native.queue.in_flight(),
-            Front::Resp(resp) => resp.queue.in_flight(),
+            Front::Resp(resp) => resp.dialogue.queue.in_flight(),
         }
     }
 
@@ -163,17 +320,18 @@ impl Session {
     /// While it is above 0 after the client has ended its side, there is still something to send.
     pub const fn unanswered(&self) -> usize {
         match &self.front {
-            Front::Undecided => 0,
+            Front::Undecided | Front::Refused => 0,
             Front::Native(native) => native.queue.unanswered(),
-            Front::Resp(resp) => resp.queue.unanswered(),
+            Front::Resp(resp) => resp.dialogue.queue.unanswered(),
         }
     }
 
     const fn front_is_closing(&self) -> bool {
         match &self.front {
             Front::Undecided => false,
+            Front::Refused => true,
             Front::Native(native) => native.closing,
-            Front::Resp(resp) => resp.is_closing(),
+            Front::Resp(resp) => resp.dialogue.is_closing(),
         }
     }
 
@@ -202,22 +360,37 @@ impl Session {
             self.front = if first == FIRST_BYTE {
                 Front::Native(Native::new(self.connection_id))
             } else {
-                Front::Resp(Box::new(Resp::new(self.connection_id, self.peer, &self.context)))
+                Front::Resp(Box::new(Resp::new(
+                    self.connection_id,
+                    self.address,
+                    self.peer,
+                    &self.context,
+                )))
             };
         }
         let (consumed, full) = match &mut self.front {
-            Front::Undecided => return 0,
+            Front::Undecided | Front::Refused => return 0,
             Front::Native(native) => {
                 let consumed = native.parse(bytes, &mut self.output, &self.context);
                 (consumed, native.queue.is_full(&self.context.limits, self.output.len()))
             }
             Front::Resp(resp) => {
                 let consumed = resp.parse(bytes, &mut self.output, &self.context);
-                (consumed, resp.queue.is_full(&self.context.limits, self.output.len()))
+                let dialogue = &resp.dialogue;
+                let full = dialogue.queue.is_full(&self.context.limits, self.output.len());
+                (consumed, full || dialogue.is_barred())
             }
         };
         self.held_back = full && !self.front_is_closing();
         consumed
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Front::Resp(resp) = &mut self.front {
+            resp.dialogue.connection.unsubscribe_all(&self.context);
+        }
     }
 }
 

@@ -10,7 +10,11 @@ use cartwright_protocol::native::{
 use cartwright_protocol::{Error, ErrorCode, Operation, Reply};
 
 use super::context::SessionContext;
-use super::queue::{Queue, Weight};
+use super::queue::{Queue, Request, Weight};
+use crate::engine::{Ask, Response};
+
+/// What a native client is told where clients have to say a password: its protocol has no word for it.
+const NO_PASSWORDS: &str = "NOAUTH this server asks for a password, which the native protocol cannot carry; use RESP";
 
 /// A request that has not been answered.
 struct Pending {
@@ -81,6 +85,13 @@ impl Native {
                 return Some(0);
             }
         };
+        if context.settings.has_password() {
+            self.closing = true;
+            context.statistics.borrow_mut().unauthorized += 1;
+            let error = Error::new(ErrorCode::Err, NO_PASSWORDS);
+            encode_reply(output, REQUEST_ID_CONNECTION, &Reply::Error(error));
+            return Some(0);
+        }
         let same_version = hello.version == PROTOCOL_VERSION;
         let answer = ServerHello {
             version: PROTOCOL_VERSION,
@@ -108,7 +119,7 @@ impl Native {
         });
         self.requests = self.requests.wrapping_add(1);
         let sequence = u64::from(self.requests) << 32 | u64::from(index);
-        let weight = self.queue.push(sequence, bytes, operation);
+        let weight = self.queue.push(sequence, bytes, Request::Engine(Ask::Shop(operation)));
         self.pending[index as usize] = Some(Pending {
             sequence,
             request_id,
@@ -126,7 +137,7 @@ impl Native {
     }
 
     /// Writes the answer to a request that was handed out.
-    pub(super) fn complete(&mut self, sequence: u64, reply: &Reply, output: &mut Vec<u8>) {
+    pub(super) fn complete(&mut self, sequence: u64, reply: Response, output: &mut Vec<u8>) {
         let index = sequence as u32;
         let pending = self.pending.get_mut(index as usize).and_then(Option::take);
         let pending = pending.filter(|pending| pending.sequence == sequence);
@@ -134,6 +145,9 @@ impl Native {
         self.free.push(index);
         self.queue.answered();
         self.queue.release(pending.weight);
-        encode_reply(output, pending.request_id, reply);
+        let Response::Shop(reply) = reply else {
+            unreachable!("the native protocol asks the shop alone")
+        };
+        encode_reply(output, pending.request_id, &reply);
     }
 }

@@ -13,6 +13,44 @@ use std::collections::VecDeque;
 use cartwright_protocol::{CART_LINES_MAX, Operation, TEXT_LENGTH_MAX};
 
 use super::context::SessionLimits;
+use super::errand::{Inquiry, Task};
+use crate::engine::{Ask, KeyRequest};
+
+/// What a session asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Of the engine; completed with [`super::Session::complete`].
+    Engine(Ask),
+    /// Of the server around it; completed with [`super::Session::complete_task`].
+    Server(Task),
+}
+
+impl Request {
+    /// The shop's operation.
+    ///
+    /// # Panics
+    /// Where something else is asked for.
+    pub fn into_operation(self) -> Operation {
+        match self {
+            Self::Engine(Ask::Shop(operation)) => operation,
+            other => panic!("{other:?} is nothing that the shop does"),
+        }
+    }
+
+    const fn writes(&self) -> bool {
+        match self {
+            Self::Engine(Ask::Shop(operation)) => !matches!(
+                operation,
+                Operation::ItemGet { .. }
+                    | Operation::StockGet { .. }
+                    | Operation::OrderGet { .. }
+                    | Operation::OrderList { .. }
+                    | Operation::Audit
+            ),
+            Self::Engine(Ask::Keys(_)) | Self::Server(_) => true,
+        }
+    }
+}
 
 /// Commands that may be in flight together on one RESP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +65,28 @@ enum Class {
     ChangeOrder,
     /// `ORDER.GET`, `ORDER.LIST`.
     ReadOrder,
+    /// Commands on keys of one slot each: the slot's shard runs those on one key in the order they were sent.
+    Key,
+    /// Commands on keys of several slots that only read.
+    ReadKeys,
+    /// `PUBLISH`: messages leave for every shard in the order they were sent.
+    Publish,
     /// Everything else: alone.
     Alone,
 }
 
 impl Class {
-    const fn of(operation: &Operation) -> Self {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Engine(Ask::Shop(operation)) => Self::of_operation(operation),
+            Request::Engine(Ask::Keys(request)) if request.is_in_one_slot() => Self::Key,
+            Request::Engine(Ask::Keys(request)) if !request.writes() => Self::ReadKeys,
+            Request::Server(Task::Everywhere(inquiry)) if matches!(**inquiry, Inquiry::Publish(_)) => Self::Publish,
+            Request::Engine(Ask::Keys(_)) | Request::Server(_) => Self::Alone,
+        }
+    }
+
+    const fn of_operation(operation: &Operation) -> Self {
         match operation {
             Operation::ItemPut(_) | Operation::StockAdd(_) => Self::WriteStock,
             Operation::ItemGet { .. } | Operation::StockGet { .. } => Self::ReadStock,
@@ -50,6 +104,11 @@ const ORDER_LINE_REPLY_BYTES: usize = 220;
 const SUMMARY_REPLY_BYTES: usize = 180;
 /// Longest RESP form of any reply without lines, texts and lists.
 const SMALL_REPLY_BYTES: usize = 512;
+
+/// How much is set aside for the reply to a request to the keyspace. It can be longer: how long, only the engine knows.
+fn key_reply_bytes(request: &KeyRequest) -> usize {
+    SMALL_REPLY_BYTES * request.invocations.len()
+}
 
 /// How long the reply to `operation` can become, on either protocol, in bytes.
 const fn reply_bytes_max(operation: &Operation) -> usize {
@@ -75,7 +134,7 @@ struct Ready {
     sequence: u64,
     class: Class,
     reply_bytes: usize,
-    operation: Operation,
+    request: Request,
 }
 
 /// See the module.
@@ -113,21 +172,40 @@ impl Queue {
     }
 
     /// Takes a request in; the weight to give back to [`Queue::release`].
-    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, operation: Operation) -> Weight {
+    pub(super) fn push(&mut self, sequence: u64, request_bytes: usize, request: Request) -> Weight {
         let weight = Weight {
             request_bytes,
-            reply_bytes: reply_bytes_max(&operation),
+            reply_bytes: match &request {
+                Request::Engine(Ask::Shop(operation)) => reply_bytes_max(operation),
+                Request::Engine(Ask::Keys(request)) => key_reply_bytes(request),
+                Request::Server(_) => SMALL_REPLY_BYTES,
+            },
         };
         self.unanswered += 1;
         self.request_bytes += request_bytes;
-        let class = Class::of(&operation);
+        let class = Class::of(&request);
         self.ready.push_back(Ready {
             sequence,
             class,
             reply_bytes: weight.reply_bytes,
-            operation,
+            request,
         });
         weight
+    }
+
+    /// Takes in what a request that was just answered wants besides; it goes before all others and adds no weight.
+    pub(super) fn push_again(&mut self, sequence: u64, request: Request) {
+        self.ready.push_front(Ready {
+            sequence,
+            class: Class::Alone,
+            reply_bytes: 0,
+            request,
+        });
+    }
+
+    /// Whether the next request for the engine changes something.
+    pub(super) fn next_writes(&self) -> bool {
+        self.ready.front().is_some_and(|ready| ready.request.writes())
     }
 
     /// Takes in a reply that has to wait for earlier ones.
@@ -147,7 +225,7 @@ impl Queue {
         ordered: bool,
         limits: &SessionLimits,
         output_bytes: usize,
-    ) -> Option<(u64, Operation)> {
+    ) -> Option<(u64, Request)> {
         let front = self.ready.front()?;
         if self.in_flight == 0 {
             // Everything before it is answered and written, so it may go as soon as the client reads.
@@ -166,7 +244,7 @@ impl Queue {
         self.class = front.class;
         self.in_flight += 1;
         self.reply_bytes += front.reply_bytes;
-        Some((front.sequence, front.operation))
+        Some((front.sequence, front.request))
     }
 
     /// The engine has answered one.

@@ -2,10 +2,64 @@
 //!
 //! Called by the RESP front end; the one place that knows the field names of the maps.
 
-use cartwright_protocol::resp::Writer;
+use cartwright_protocol::resp::{RespVersion, Writer};
 use cartwright_protocol::{
     AuditReport, ItemView, LineView, OrderId, OrderSummary, OrderView, Receipt, Reply, StockView,
 };
+
+use crate::engine::{Answer, Response};
+
+/// Writes what the engine answered.
+pub(super) fn write_response(writer: &mut Writer<'_>, response: &Response) {
+    match response {
+        Response::Shop(reply) => write_reply(writer, reply),
+        Response::Keys(answer) => write_answer(writer, answer),
+    }
+}
+
+/// Writes what a command of the keyspace answered.
+pub(super) fn write_answer(writer: &mut Writer<'_>, answer: &Answer) {
+    match answer {
+        Answer::Ok => writer.simple("OK"),
+        Answer::Simple(text) => writer.simple(text),
+        Answer::Error(text) => writer.error(text),
+        Answer::Integer(integer) => writer.integer(*integer),
+        Answer::Bulk(bytes) => writer.bulk(bytes),
+        Answer::Nil => writer.null(),
+        Answer::NilArray => writer.null_array(),
+        Answer::Array(answers) => {
+            writer.array(answers.len());
+            for answer in answers {
+                write_answer(writer, answer);
+            }
+        }
+        Answer::Set(answers) => {
+            writer.set(answers.len());
+            for answer in answers {
+                write_answer(writer, answer);
+            }
+        }
+        Answer::Map(pairs) => {
+            writer.map(pairs.len());
+            for (field, value) in pairs {
+                write_answer(writer, field);
+                write_answer(writer, value);
+            }
+        }
+        Answer::Pairs(pairs) => {
+            let is_flat = writer.version() == RespVersion::Two;
+            writer.array(if is_flat { pairs.len() * 2 } else { pairs.len() });
+            for (first, second) in pairs {
+                if !is_flat {
+                    writer.array(2);
+                }
+                write_answer(writer, first);
+                write_answer(writer, second);
+            }
+        }
+        Answer::Double(number) => writer.double(*number),
+    }
+}
 
 /// Writes `reply`.
 pub(super) fn write_reply(writer: &mut Writer<'_>, reply: &Reply) {

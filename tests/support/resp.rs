@@ -32,6 +32,21 @@ impl Value {
     }
 }
 
+/// A bulk or simple string.
+pub fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+/// `OK`.
+pub fn ok() -> Value {
+    text("OK")
+}
+
+/// An array of strings.
+pub fn texts(words: &[&str]) -> Value {
+    Value::Array(words.iter().map(|word| text(word)).collect())
+}
+
 /// A connection.
 pub struct Resp {
     stream: BufReader<TcpStream>,
@@ -40,7 +55,12 @@ pub struct Resp {
 impl Resp {
     /// Connects to a server on this machine.
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        Self::connect_to(&format!("127.0.0.1:{port}"))
+    }
+
+    /// Connects to a server at an address.
+    pub fn connect_to(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .expect("a socket takes a timeout");
@@ -56,6 +76,35 @@ impl Resp {
             bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
         }
         bytes
+    }
+
+    /// Says commands without waiting for replies between them, and gives all replies.
+    pub fn pipeline(&mut self, commands: &[&[&str]]) -> Vec<Value> {
+        let bytes: Vec<u8> = commands.iter().flat_map(|words| Self::encode(words)).collect();
+        self.send(&bytes);
+        commands.iter().map(|_| self.receive()).collect()
+    }
+
+    /// Whether the server closes the connection, and says nothing before.
+    pub fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+            ),
+        }
+    }
+
+    /// The client's address, as the server sees it.
+    pub fn local_address(&self) -> String {
+        self.stream
+            .get_ref()
+            .local_addr()
+            .expect("a connected socket has an address")
+            .to_string()
     }
 
     /// Sends bytes as they are.
@@ -84,7 +133,12 @@ impl Resp {
             "_" => Value::Null,
             "$" => self.bulk(number()),
             "*" | "%" if number() < 0 => Value::Null,
-            "*" => Value::Array((0..number()).map(|_| self.receive()).collect()),
+            "#" => Value::Integer(i64::from(rest == "t")),
+            "=" => match self.bulk(number()) {
+                Value::Text(text) => Value::Text(text[4..].to_owned()),
+                other => other,
+            },
+            "*" | "~" | ">" => Value::Array((0..number()).map(|_| self.receive()).collect()),
             "%" => Value::Array((0..2 * number()).map(|_| self.receive()).collect()),
             _ => panic!("{line:?} is no reply"),
         }

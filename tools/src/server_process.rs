@@ -121,6 +121,8 @@ pub struct ServerOptions {
     pub checkpoint_mb: Option<u32>,
     /// When it syncs.
     pub sync: SyncMode,
+    /// Further arguments of `serve`.
+    pub arguments: Vec<String>,
 }
 
 impl ServerOptions {
@@ -134,7 +136,23 @@ impl ServerOptions {
             segment_mb: None,
             checkpoint_mb: None,
             sync: SyncMode::Always,
+            arguments: Vec::new(),
         }
+    }
+
+    /// The same with further arguments of `serve`.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Whether it asks for a password, which the native protocol cannot say.
+    fn asks_for_password(&self) -> bool {
+        self.arguments
+            .iter()
+            .any(|argument| argument.starts_with("--requirepass"))
     }
 
     /// The same with so many shards.
@@ -190,6 +208,7 @@ impl ServerOptions {
         if let Some(checkpoint_mb) = self.checkpoint_mb {
             command.args(["--checkpoint-mb", &checkpoint_mb.to_string()]);
         }
+        command.args(&self.arguments);
         // Settings meant for the caller's own server are not for this one.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CARTWRIGHT_") {
@@ -285,11 +304,11 @@ impl ServerProcess {
             output,
             readers,
         };
-        server.wait_until_it_answers()?;
+        server.wait_until_it_answers(options.asks_for_password())?;
         Ok(server)
     }
 
-    fn wait_until_it_answers(&mut self) -> Result<(), ServerProcessError> {
+    fn wait_until_it_answers(&mut self, asks_for_password: bool) -> Result<(), ServerProcessError> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.try_wait()? {
@@ -300,7 +319,7 @@ impl ServerProcess {
                 });
             }
             // It serves a moment before it says so, and callers read what a start says.
-            if self.has_said_that_it_serves() && self.answers() {
+            if self.has_said_that_it_serves() && (asks_for_password || self.answers()) {
                 return Ok(());
             }
             if Instant::now() > deadline {

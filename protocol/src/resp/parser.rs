@@ -91,6 +91,12 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
+    /// The arguments that stand at `ranges`, start and end, in `bytes`.
+    #[inline]
+    pub const fn new(bytes: &'a [u8], ranges: &'a [(u32, u32)]) -> Self {
+        Self { bytes, ranges }
+    }
+
     /// How many there are, the name included.
     #[inline]
     pub const fn len(&self) -> usize {

@@ -9,7 +9,8 @@ use cartwright_protocol::{ErrorCode, Reply, Sku};
 use proptest::prelude::*;
 
 use super::{command, context_with, count, session, settle};
-use crate::session::{Session, SessionLimits};
+use crate::engine::Ask;
+use crate::session::{Request, Session, SessionLimits};
 
 /// What a client reads that sends `stream` in pieces of these lengths, again and again.
 fn in_pieces(stream: &[u8], pieces: &[usize], limits: SessionLimits) -> (Vec<u8>, bool) {
@@ -209,7 +210,7 @@ fn a_large_cart_a_byte_at_a_time_costs_no_more_than_its_length() {
     for byte in &stream {
         session.receive(std::slice::from_ref(byte));
     }
-    let Some((_, Operation::Checkout(checkout))) = session.next_request() else {
+    let Some((_, Request::Engine(Ask::Shop(Operation::Checkout(checkout))))) = session.next_request() else {
         panic!("a checkout")
     };
     assert_eq!(checkout.lines.len(), 4096);

@@ -1,16 +1,14 @@
 //! What a connection may take up: requests, input, output.
 
-use cartwright_protocol::Operation;
-use cartwright_protocol::resp::ParserLimits;
-
 use super::{answer, command, context_with, count, settle};
-use crate::session::{Session, SessionLimits};
+use crate::session::settings::Number;
+use crate::session::{Request, Session, SessionLimits};
 
 fn with(limits: SessionLimits) -> Session {
     Session::new(1, context_with(limits))
 }
 
-fn handed_out(session: &mut Session) -> Vec<(u64, Operation)> {
+fn handed_out(session: &mut Session) -> Vec<(u64, Request)> {
     std::iter::from_fn(|| session.next_request()).collect()
 }
 
@@ -118,22 +116,17 @@ fn large_requests_count_by_their_bytes() {
 
 #[test]
 fn a_command_over_the_buffer_limit_costs_one_reply_and_the_connection() {
-    let resp = ParserLimits {
-        arguments_max: 100,
-        bulk_bytes_max: 1000,
-        command_bytes_max: 5000,
-    };
-    let mut session = with(SessionLimits {
-        resp,
-        ..SessionLimits::DEFAULT
-    });
+    let context = context_with(SessionLimits::DEFAULT);
+    context.settings.set_number(Number::ArgumentBytesMax, 1 << 20);
+    context.settings.set_number(Number::CommandBytesMax, 5 << 20);
+    let mut session = Session::new(1, context);
     session.receive(b"*99\r\n");
     for _ in 0..10 {
-        session.receive(&[b"$1000\r\n", "x".repeat(1000).as_bytes(), b"\r\n"].concat());
+        session.receive(&[b"$1000000\r\n", "x".repeat(1_000_000).as_bytes(), b"\r\n"].concat());
     }
     assert_eq!(
         settle(&mut session),
-        b"-ERR Protocol error: command exceeds the query buffer limit of 5000 bytes\r\n"
+        b"-ERR Protocol error: command exceeds the query buffer limit of 5242880 bytes\r\n"
     );
     assert!(session.is_closing());
 }

@@ -4,9 +4,9 @@ mod any_bytes;
 mod limits;
 mod order;
 mod over_tcp;
+mod subscribing;
 mod words;
 
-use std::cell::Cell;
 use std::io::Write as _;
 use std::rc::Rc;
 
@@ -15,23 +15,24 @@ use cartwright_protocol::{
     OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
 };
 
-use super::{ServerCounters, Session, SessionContext, SessionLimits};
+use crate::engine::Ask;
+
+use super::errand::{Finding, Inquiry, Task};
+use super::settings::Number;
+use super::{Request, ServerCounters, Session, SessionContext, SessionLimits};
 
 fn context_with(limits: SessionLimits) -> Rc<SessionContext> {
-    Rc::new(SessionContext {
-        shard: 1,
-        shard_count: 2,
-        port: 6379,
-        process_id: 4711,
-        run_id: "0".repeat(40),
-        limits,
-        facts: Box::new(ServerCounters {
-            uptime_seconds: 90,
-            connected_clients: 3,
-            ..ServerCounters::default()
-        }),
-        commands: Cell::new(0),
-    })
+    let facts = Box::new(ServerCounters {
+        uptime_seconds: 90,
+        connected_clients: 3,
+        ..ServerCounters::default()
+    });
+    let context = SessionContext::new(1, 2, 6379, "0".repeat(40), facts);
+    context.turn_us.set(1_700_000_000_123_456);
+    // Half a gigabyte for a command is more than a test has to try.
+    context.settings.set_number(Number::ArgumentBytesMax, 32 << 20);
+    context.settings.set_number(Number::CommandBytesMax, 64 << 20);
+    Rc::new(SessionContext { limits, ..context })
 }
 
 fn session() -> Session {
@@ -47,7 +48,14 @@ fn pounds() -> Currency {
 }
 
 /// A reply of the right kind, made of the operation alone, so that a mixed-up reply shows.
-fn answer(operation: &Operation) -> Reply {
+fn answer(request: &Request) -> Reply {
+    let Request::Engine(Ask::Shop(operation)) = request else {
+        panic!("only the shop is asked here")
+    };
+    answer_of_shop(operation)
+}
+
+fn answer_of_shop(operation: &Operation) -> Reply {
     let total = Amount::new(1250).unwrap();
     match operation {
         Operation::ItemPut(_) => Reply::Ok,
@@ -125,11 +133,45 @@ fn settle(session: &mut Session) -> Vec<u8> {
     loop {
         sent.append(session.output());
         match session.next_request() {
-            Some((sequence, operation)) => session.complete(sequence, answer(&operation)),
+            Some((sequence, Request::Server(task))) => {
+                let findings = found(session, &task);
+                session.complete_task(sequence, findings);
+            }
+            Some((sequence, request)) => session.complete(sequence, answer(&request)),
             // Taking the output may have made room for more.
             None if session.output().is_empty() => return sent,
             None => (),
         }
+    }
+}
+
+/// What a shard finds whose only connection this is, and another that has none.
+fn found(session: &mut Session, task: &Task) -> Vec<Finding> {
+    let Task::Everywhere(inquiry) = task else {
+        return Vec::new();
+    };
+    match &**inquiry {
+        Inquiry::Clients(filter) => {
+            let lines = session.is_meant_by(filter).then(|| (session.id(), session.describe()));
+            vec![Finding::Lines(Vec::new()), Finding::Lines(lines.into_iter().collect())]
+        }
+        Inquiry::Publish(messages) => {
+            let context = Rc::clone(&session.context);
+            let counts = messages.iter().map(|message| {
+                let mut count = 0;
+                context.subscriptions.borrow().each_receiver(message, |_, pattern| {
+                    assert!(session.deliver(message, pattern));
+                    count += 1;
+                });
+                count
+            });
+            vec![
+                Finding::Counts(counts.collect()),
+                Finding::Counts(vec![0; messages.len()]),
+            ]
+        }
+        Inquiry::Report => vec![Finding::Report(Box::new(session.context.statistics.borrow().report()))],
+        _ => vec![Finding::Nothing; 2],
     }
 }
 

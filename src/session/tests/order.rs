@@ -6,9 +6,9 @@ use cartwright_protocol::native::{
 use cartwright_protocol::{Operation, Reply, Sku};
 
 use super::{answer, exchange, session};
-use crate::session::Session;
+use crate::session::{Request, Session};
 
-fn requests(session: &mut Session) -> Vec<(u64, Operation)> {
+fn requests(session: &mut Session) -> Vec<(u64, Request)> {
     std::iter::from_fn(|| session.next_request()).collect()
 }
 

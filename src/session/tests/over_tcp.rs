@@ -8,7 +8,7 @@ use std::time::Duration;
 use cartwright_protocol::client::{Client, ClientError};
 use cartwright_protocol::{Operation, Reply, Sku};
 
-use super::{answer, session};
+use super::{answer, answer_of_shop, session};
 
 /// Serves one connection until the client leaves it; how many bytes it read.
 fn serve_one() -> (SocketAddr, JoinHandle<usize>) {
@@ -61,12 +61,12 @@ fn a_call_gets_its_own_reply_also_amid_pipelined_ones() {
         .collect();
     assert_eq!(
         client.call(&Operation::Audit).expect("answered"),
-        answer(&Operation::Audit)
+        answer_of_shop(&Operation::Audit)
     );
     for _ in 0..50 {
         let (id, reply) = client.receive().expect("answered");
         let (_, sku) = sent.iter().find(|(sent, _)| *sent == id).expect("an id that was sent");
-        assert_eq!(reply, answer(&get(sku)));
+        assert_eq!(reply, answer_of_shop(&get(sku)));
     }
     assert!(matches!(client.call(&get("none")), Ok(Reply::Null)));
     drop(client);
@@ -123,7 +123,7 @@ fn a_timeout_loses_nothing() {
     assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
     go.send(()).expect("the server waits");
     client.set_timeout(None).expect("set");
-    assert_eq!(client.receive().expect("the rest").1, answer(&get("22423")));
+    assert_eq!(client.receive().expect("the rest").1, answer_of_shop(&get("22423")));
     assert!(matches!(client.receive(), Err(ClientError::Closed)));
     serving.join().expect("served");
 }

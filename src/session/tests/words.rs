@@ -1,7 +1,7 @@
 //! What RESP commands answer, to the letter.
 
 use super::{command, exchange, order_id, session};
-use crate::session::command::COMMANDS;
+use crate::session::commands;
 
 #[track_caller]
 fn answers(input: &str, expected: &str) {
@@ -50,6 +50,60 @@ fn redis_commands_answer_in_the_words_of_redis() {
             "-ERR wrong number of arguments for 'config|get' command\r\n",
         ),
         ("CONFIG GET save\r\n", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n"),
+        (
+            "CONFIG SET port 1\r\n",
+            "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
+        ),
+        (
+            "CONFIG SET save \"\" timeout 5\r\nCONFIG GET timeout\r\n",
+            "+OK\r\n*2\r\n$7\r\ntimeout\r\n$1\r\n5\r\n",
+        ),
+        (
+            "CONFIG SET timeout 6 nosuch 1\r\nCONFIG GET timeout\r\n",
+            "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'\r\n*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n",
+        ),
+        ("TIME\r\n", "*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n"),
+        ("WAIT 1 100\r\n", ":0\r\n"),
+        ("WAIT x 100\r\n", "-ERR value is not an integer or out of range\r\n"),
+        (
+            "CLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY ON\r\nPING\r\n",
+            "+OK\r\n+PONG\r\n",
+        ),
+        ("CLIENT REPLY SKIP\r\nPING\r\nPING\r\n", "+PONG\r\n"),
+        ("EXEC\r\n", "-ERR EXEC without MULTI\r\n"),
+        ("DISCARD\r\n", "-ERR DISCARD without MULTI\r\n"),
+        (
+            "MULTI\r\nMULTI\r\nEXEC\r\n",
+            "+OK\r\n-ERR MULTI calls can not be nested\r\n*0\r\n",
+        ),
+        (
+            "MULTI\r\nPING\r\nPUBLISH a b\r\nECHO x\r\nEXEC\r\nPING\r\n",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+PONG\r\n:0\r\n$1\r\nx\r\n+PONG\r\n",
+        ),
+        (
+            "MULTI\r\nPING\r\nDISCARD\r\nPING\r\n",
+            "+OK\r\n+QUEUED\r\n+OK\r\n+PONG\r\n",
+        ),
+        (
+            "MULTI\r\nPING a b c\r\nEXEC\r\n",
+            "+OK\r\n+QUEUED\r\n*1\r\n-ERR wrong number of arguments for 'ping' command\r\n",
+        ),
+        (
+            "MULTI\r\nECHO\r\nEXEC\r\nPING\r\n",
+            "+OK\r\n-ERR wrong number of arguments for 'echo' command\r\n\
+             -EXECABORT Transaction discarded because of previous errors.\r\n+PONG\r\n",
+        ),
+        (
+            "MULTI\r\nSUBSCRIBE a\r\nEXEC\r\n",
+            "+OK\r\n-ERR Command not allowed inside a transaction\r\n\
+             -EXECABORT Transaction discarded because of previous errors.\r\n",
+        ),
+        (
+            "MULTI\r\nSTOCK.GET a\r\nEXEC\r\n",
+            "+OK\r\n-ERR 'stock.get' cannot be part of a MULTI: every command of the shop is a transaction of its own. \
+             Send it before MULTI or after EXEC\r\n-EXECABORT Transaction discarded because of previous errors.\r\n",
+        ),
+        ("PUBLISH a hello\r\n", ":0\r\n"),
         ("CLIENT GETNAME\r\n", "$-1\r\n"),
         ("CLIENT SETNAME ab\r\nCLIENT GETNAME\r\n", "+OK\r\n$2\r\nab\r\n"),
         (
@@ -291,7 +345,7 @@ fn a_refused_argument_is_named() {
 #[test]
 fn every_row_of_the_table_is_described() {
     let mut session = session();
-    let count = COMMANDS.len();
+    let count = commands::count();
     assert_eq!(exchange(&mut session, b"COMMAND COUNT\r\n"), format!(":{count}\r\n"));
     let bare = exchange(&mut session, b"COMMAND\r\n");
     assert_eq!(exchange(&mut session, b"COMMAND INFO\r\n"), bare);
@@ -301,7 +355,7 @@ fn every_row_of_the_table_is_described() {
     exchange(&mut session, b"HELLO 3\r\n");
     let docs = exchange(&mut session, b"COMMAND DOCS\r\n");
     assert!(docs.starts_with(&format!("%{count}\r\n")));
-    for row in COMMANDS {
+    for row in commands::all() {
         assert!(bare.contains(row.name) && docs.contains(row.summary), "{}", row.name);
         if !row.subcommands.is_empty() {
             let help = exchange(&mut session, &command(&[row.name, "HELP"]));

@@ -1,0 +1,230 @@
+//! Commands on the bits of strings. The first bit is the highest of the first byte.
+
+use cartwright_protocol::resp::{Arguments, parse_i64};
+
+use super::{argument, check_length, either, first, integer, range, reads, too_long, writes};
+use crate::engine::ids::Timestamp;
+use crate::engine::keyspace::answer::Answer;
+use crate::engine::keyspace::bytes::ValueBytes;
+use crate::engine::keyspace::effect::Effect;
+use crate::engine::keyspace::keys::Keys;
+use crate::engine::keyspace::request::KeyCommand;
+
+/// Bits of the longest string of Redis: offsets from there on are no offsets.
+pub const BITS_MAX: i64 = 512 << 23;
+
+/// `GETBIT`
+pub static GETBIT: KeyCommand = reads("getbit", |keys, arguments| either(get_bit(keys, arguments)));
+
+/// `SETBIT`
+pub static SETBIT: KeyCommand = writes("setbit", |keys, arguments| either(set_bit(keys, arguments)));
+
+/// `BITCOUNT`
+pub static BITCOUNT: KeyCommand = reads("bitcount", |keys, arguments| either(count(keys, arguments)));
+
+/// `BITPOS`
+pub static BITPOS: KeyCommand = reads("bitpos", |keys, arguments| either(position(keys, arguments)));
+
+/// `BITOP`
+pub static BITOP: KeyCommand = writes("bitop", |keys, arguments| either(combine(keys, arguments)));
+
+fn offset(arguments: Arguments<'_>) -> Result<u64, Answer> {
+    let offset = parse_i64(argument(arguments, 2)).filter(|offset| (0..BITS_MAX).contains(offset));
+    let offset = offset.ok_or_else(|| Answer::error("ERR bit offset is not an integer or out of range"))?;
+    Ok(offset as u64)
+}
+
+fn bit_of(bytes: &[u8], offset: u64) -> bool {
+    let byte = bytes.get((offset / 8) as usize).copied().unwrap_or(0);
+    byte >> (7 - offset % 8) & 1 == 1
+}
+
+fn get_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let offset = offset(arguments)?;
+    let name = first(keys, arguments);
+    let value = keys.string(name)?;
+    Ok(Answer::truth(value.is_some_and(|value| bit_of(&value, offset))))
+}
+
+fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let offset = offset(arguments)?;
+    let bit = match argument(arguments, 3) {
+        b"0" => 0,
+        b"1" => 1,
+        _ => return Err(Answer::error("ERR bit is not an integer or out of range")),
+    };
+    check_length(offset / 8 + 1)?;
+    let name = first(keys, arguments);
+    let value = keys.string(name)?.unwrap_or(ValueBytes::new(&[]));
+    let before = bit_of(&value, offset);
+    let byte = value.get((offset / 8) as usize).copied().unwrap_or(0);
+    let shift = 7 - offset % 8;
+    drop(value);
+    let effect = Effect::SetRange {
+        key: name.bytes,
+        offset: offset / 8,
+        bytes: &[byte & !(1 << shift) | bit << shift],
+    };
+    keys.write(name, &effect);
+    Ok(Answer::truth(before))
+}
+
+/// Whether `BYTE` or `BIT` is said: whether positions count bits.
+fn counts_bits(word: Option<&[u8]>) -> Result<bool, Answer> {
+    match word {
+        None => Ok(false),
+        Some(word) if word.eq_ignore_ascii_case(b"BYTE") => Ok(false),
+        Some(word) if word.eq_ignore_ascii_case(b"BIT") => Ok(true),
+        Some(_) => Err(Answer::syntax_error()),
+    }
+}
+
+fn ones(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let words = words
+        .iter()
+        .map(|word| u64::from(u64::from_le_bytes(*word).count_ones()));
+    words.sum::<u64>() + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+}
+
+/// The number of ones in a range of bits.
+fn ones_in(bytes: &[u8], bits: std::ops::Range<usize>) -> u64 {
+    let (first, last) = (bits.start / 8, (bits.end - 1) / 8);
+    let all = ones(&bytes[first..=last]);
+    let before = bytes[first] as u16 >> (8 - bits.start % 8);
+    let behind = if bits.end % 8 == 0 {
+        0
+    } else {
+        bytes[last] << (bits.end % 8)
+    };
+    all - u64::from(before.count_ones()) - u64::from(behind.count_ones())
+}
+
+fn count(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let limits = match arguments.len() {
+        2 => None,
+        4 | 5 => {
+            let (start, end) = (integer(arguments, 2)?, integer(arguments, 3)?);
+            Some((start, end, counts_bits(arguments.get(4))?))
+        }
+        _ => return Err(Answer::syntax_error()),
+    };
+    let name = first(keys, arguments);
+    let Some(value) = keys.string(name)? else {
+        return Ok(Answer::Integer(0));
+    };
+    let bits = match limits {
+        None => (!value.is_empty()).then_some(0..value.len() * 8),
+        Some((start, end, true)) => range(start, end, value.len() * 8),
+        Some((start, end, false)) => range(start, end, value.len()).map(|bytes| bytes.start * 8..bytes.end * 8),
+    };
+    Ok(Answer::Integer(bits.map_or(0, |bits| ones_in(&value, bits)) as i64))
+}
+
+fn position(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let bit = match integer(arguments, 2)? {
+        0 => false,
+        1 => true,
+        _ => return Err(Answer::error("ERR The bit argument must be 1 or 0.")),
+    };
+    if arguments.len() > 6 {
+        return Err(Answer::syntax_error());
+    }
+    let start = arguments.get(3).map(|_| integer(arguments, 3)).transpose()?;
+    let end = arguments.get(4).map(|_| integer(arguments, 4)).transpose()?;
+    let in_bits = counts_bits(arguments.get(5))?;
+    let name = first(keys, arguments);
+    let Some(value) = keys.string(name)? else {
+        return Ok(Answer::Integer(if bit { -1 } else { 0 }));
+    };
+    let unit = if in_bits { 1 } else { 8 };
+    let found = range(start.unwrap_or(0), end.unwrap_or(-1), value.len() * 8 / unit);
+    let Some(found) = found else {
+        return Ok(Answer::Integer(-1));
+    };
+    let bits = found.start * unit..found.end * unit;
+    let skip = if bit { 0x00 } else { 0xff };
+    let mut at = bits.start;
+    while at < bits.end {
+        if at.is_multiple_of(8) && value[at / 8] == skip {
+            at += 8;
+        } else if bit_of(&value, at as u64) == bit {
+            return Ok(Answer::count(at));
+        } else {
+            at += 1;
+        }
+    }
+    // A string without an end given goes on in zeros.
+    Ok(if !bit && end.is_none() {
+        Answer::count(bits.end)
+    } else {
+        Answer::Integer(-1)
+    })
+}
+
+fn combine(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let operation: fn(u8, u8) -> u8 = match argument(arguments, 1).to_ascii_uppercase().as_slice() {
+        b"AND" => |one, other| one & other,
+        b"OR" => |one, other| one | other,
+        b"XOR" => |one, other| one ^ other,
+        b"NOT" => |one, _| !one,
+        _ => return Err(Answer::syntax_error()),
+    };
+    let is_not = argument(arguments, 1).eq_ignore_ascii_case(b"NOT");
+    if is_not && arguments.len() != 4 {
+        return Err(Answer::error("ERR BITOP NOT must be called with a single source key."));
+    }
+    let mut names = keys.names(arguments);
+    let target = names.next().ok_or_else(Answer::syntax_error)?;
+    let mut sources = Vec::new();
+    for name in names {
+        sources.push(keys.string(name)?.unwrap_or(ValueBytes::new(&[])));
+    }
+    let length = sources.iter().map(|source| source.len()).max().unwrap_or(0);
+    if length == 0 {
+        keys.delete(target);
+        return Ok(Answer::Integer(0));
+    }
+    check_length(length as u64)?;
+    let byte = |source: &ValueBytes, index: usize| source.get(index).copied().unwrap_or(0);
+    let combined: Vec<u8> = (0..length)
+        .map(|index| {
+            let first = byte(&sources[0], index);
+            if is_not {
+                return operation(first, 0);
+            }
+            sources[1..]
+                .iter()
+                .fold(first, |combined, source| operation(combined, byte(source, index)))
+        })
+        .collect();
+    keys.fits(combined.len())?;
+    let effect = Effect::Set {
+        key: target.bytes,
+        value: &combined,
+        expires_at: Timestamp::default(),
+    };
+    keys.write(target, &effect);
+    Ok(Answer::count(length))
+}
+
+/// For commands that write whole bytes: whether they may stand up to `end`.
+pub fn check_bits_end(end: u64) -> Result<(), Answer> {
+    check_length(end.div_ceil(8)).map_err(|_| too_long())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_in_any_range_are_counted() {
+        let bytes: Vec<u8> = (0..40u8).map(|byte| byte.wrapping_mul(37)).collect();
+        for start in 0..60 {
+            for end in start + 1..=320 {
+                let counted = (start..end).filter(|&bit| bit_of(&bytes, bit as u64)).count() as u64;
+                assert_eq!(ones_in(&bytes, start..end), counted, "{start}..{end}");
+            }
+        }
+    }
+}

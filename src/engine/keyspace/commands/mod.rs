@@ -1,0 +1,111 @@
+//! The commands of the keyspace, group by group. The command table of the sessions names them.
+//!
+//! A command is a plain function of its keys and arguments. It answers as Redis 7.2 does, error texts included.
+
+pub mod bitfield;
+pub mod bits;
+mod decimal;
+pub mod expiry;
+pub mod hashes;
+pub mod keys;
+pub mod lcs;
+pub mod objects;
+pub mod strings;
+
+use cartwright_protocol::resp::{Arguments, parse_i64};
+
+use super::answer::Answer;
+use super::keys::{Keys, Name, STRING_BYTES_MAX};
+use super::request::{KeyCommand, Scope};
+
+/// How a command runs.
+type Run = fn(&mut Keys<'_>, Arguments<'_>) -> Answer;
+
+const fn reads(name: &'static str, run: Run) -> KeyCommand {
+    KeyCommand {
+        name,
+        writes: false,
+        scope: Scope::Keys,
+        run,
+    }
+}
+
+const fn writes(name: &'static str, run: Run) -> KeyCommand {
+    KeyCommand {
+        writes: true,
+        ..reads(name, run)
+    }
+}
+
+/// An argument that the table says is there.
+fn argument(arguments: Arguments<'_>, index: usize) -> &[u8] {
+    arguments.get(index).unwrap_or_default()
+}
+
+fn integer(arguments: Arguments<'_>, index: usize) -> Result<i64, Answer> {
+    parse_i64(argument(arguments, index)).ok_or_else(Answer::not_an_integer)
+}
+
+/// Makes an answer of either side.
+fn either(result: Result<Answer, Answer>) -> Answer {
+    result.unwrap_or_else(|error| error)
+}
+
+fn no_such_key() -> Answer {
+    Answer::error("ERR no such key")
+}
+
+fn too_long() -> Answer {
+    Answer::error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+}
+
+fn check_length(bytes: u64) -> Result<(), Answer> {
+    if bytes > STRING_BYTES_MAX as u64 {
+        return Err(too_long());
+    }
+    Ok(())
+}
+
+/// The first key of nearly every command.
+fn first<'a>(keys: &Keys<'_>, arguments: Arguments<'a>) -> Name<'a> {
+    keys.name(arguments, 1)
+}
+
+/// The part of `length` elements that Redis's `start` and `end` mean, each counted from the end where negative; `None`
+/// where it is empty.
+fn range(start: i64, end: i64, length: usize) -> Option<std::ops::Range<usize>> {
+    let length = length as i64;
+    if start < 0 && end < 0 && start > end {
+        return None;
+    }
+    let from_end = |index: i64| if index < 0 { (length + index).max(0) } else { index };
+    let (start, end) = (from_end(start), from_end(end).min(length - 1));
+    if start > end || length == 0 {
+        return None;
+    }
+    Some(start as usize..end as usize + 1)
+}
+
+/// `WATCH`: what to compare for each key.
+pub static WATCH: KeyCommand = reads("watch", |keys, arguments| {
+    let versions = keys.names(arguments).collect::<Vec<_>>();
+    let versions = versions.into_iter().map(|name| keys.version(name));
+    Answer::Array(versions.map(|version| Answer::Integer(version.0 as i64)).collect())
+});
+
+#[cfg(test)]
+mod tests {
+    use super::range;
+
+    #[test]
+    fn ranges_are_those_of_redis() {
+        assert_eq!(range(0, -1, 5), Some(0..5));
+        assert_eq!(range(-3, -1, 5), Some(2..5));
+        assert_eq!(range(-100, 100, 5), Some(0..5));
+        assert_eq!(range(3, 2, 5), None);
+        assert_eq!(range(-1, -3, 5), None);
+        assert_eq!(range(5, 9, 5), None);
+        assert_eq!(range(0, 0, 0), None);
+        assert_eq!(range(0, -100, 5), Some(0..1));
+    }
+}

@@ -1,0 +1,39 @@
+//! The keyspace: Redis's keys and values, beside the shop and apart from it.
+//!
+//! - [`request`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
+//! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`], [`pattern`]: walks over keys
+//! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
+//! - [`effect`]: what commands do, as it is logged and applied
+//! - `checkpoint`: keys in a checkpoint
+//! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
+
+pub mod answer;
+pub mod bytes;
+mod checkpoint;
+mod collected;
+pub mod commands;
+pub mod effect;
+pub mod hash;
+pub mod keys;
+mod locks;
+pub mod pattern;
+pub mod request;
+mod run;
+pub mod scan;
+mod state;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod transaction;
+pub mod value;
+
+pub use answer::Answer;
+pub use bytes::ValueBytes;
+pub use checkpoint::{EntriesCursor, EntryImage, Restored, fields_of};
+pub use effect::are_effects;
+pub use keys::Keys;
+pub use request::{Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Scope, Watched};
+pub use run::Keyspace;
+pub use state::{Expiry, entry_hash};
+pub use transaction::KeyMessage;
+pub use value::KeyTable;

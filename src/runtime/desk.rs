@@ -1,0 +1,327 @@
+//! What sessions ask of the server around them: inquiries of all shards, rests, checkpoints to wait for.
+//!
+//! Part of the shard loop, which carries inquiries and findings as mail. Each shard has a desk: it keeps what its own
+//! connections asked until every shard has answered, and what other shards asked until it can be answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::client::Client;
+use crate::engine::{LogPosition, ReplyTo, ShardId, Timestamp};
+use crate::net::{ConnectionId, Network};
+use crate::session::errand::{Finding, Inquiry, Message};
+use crate::session::{Pause, SessionContext};
+
+/// How often a checkpoint that a connection waits for is looked after, in milliseconds.
+const CHECKPOINT_LOOK_MS: u64 = 10;
+
+/// An inquiry under way, for the shard that began it.
+pub type Ticket = u64;
+
+/// What desks write each other.
+#[derive(Debug)]
+pub enum DeskMail {
+    /// To be answered under this ticket.
+    Inquiry(Ticket, Arc<Inquiry>),
+    /// The answer.
+    Finding(Ticket, Box<Finding>),
+}
+
+/// An inquiry that waits until the log is on disk.
+#[derive(Debug)]
+struct AwaitedSync {
+    position: LogPosition,
+    /// Never, where it is 0.
+    until_ms: u64,
+    from: ShardId,
+    ticket: Ticket,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Desk {
+    asked: HashMap<Ticket, (ReplyTo, Vec<Finding>, usize)>,
+    tickets: Ticket,
+    rests: Vec<(u64, ReplyTo)>,
+    /// Connections that wait for a checkpoint, and since when it may be looked whether it stands.
+    saves: Vec<ReplyTo>,
+    next_save_look_ms: u64,
+    syncs: Vec<AwaitedSync>,
+}
+
+impl Desk {
+    /// Begins an inquiry of so many shards.
+    pub fn ask(&mut self, reply_to: ReplyTo, shard_count: u16) -> Ticket {
+        self.tickets += 1;
+        let shards = usize::from(shard_count);
+        self.asked
+            .insert(self.tickets, (reply_to, Vec::with_capacity(shards), shards));
+        self.tickets
+    }
+
+    /// Who began an inquiry.
+    pub fn asker(&self, ticket: Ticket) -> Option<ReplyTo> {
+        self.asked.get(&ticket).map(|(reply_to, ..)| *reply_to)
+    }
+
+    /// Takes what one shard found; whom to give all findings to, once they are there.
+    pub fn take(&mut self, ticket: Ticket, finding: Finding) -> Option<(ReplyTo, Vec<Finding>)> {
+        let (_, findings, missing) = self
+            .asked
+            .get_mut(&ticket)
+            .expect("a shard answers what it was asked once");
+        findings.push(finding);
+        *missing -= 1;
+        if *missing > 0 {
+            return None;
+        }
+        let (reply_to, findings, _) = self.asked.remove(&ticket)?;
+        Some((reply_to, findings))
+    }
+
+    /// Has somebody wait until a time.
+    pub fn rest(&mut self, until_ms: u64, reply_to: ReplyTo) {
+        self.rests.push((until_ms, reply_to));
+    }
+
+    /// Has somebody wait for the checkpoint that was just asked for.
+    pub fn await_checkpoint(&mut self, reply_to: ReplyTo) {
+        self.saves.push(reply_to);
+    }
+
+    /// Has another shard, or this one, wait until this shard's log is on disk up to there.
+    pub fn await_sync(&mut self, position: LogPosition, until_ms: u64, from: ShardId, ticket: Ticket) {
+        self.syncs.push(AwaitedSync {
+            position,
+            until_ms,
+            from,
+            ticket,
+        });
+    }
+
+    /// Whose rest is over.
+    pub fn rested(&mut self, now: Timestamp) -> Vec<ReplyTo> {
+        let over = self.rests.extract_if(.., |(until_ms, _)| *until_ms <= now.unix_ms());
+        over.map(|(_, reply_to)| reply_to).collect()
+    }
+
+    /// Inquiries whose sync is done, or who have waited long enough, and whether it is.
+    pub fn synced(&mut self, now: Timestamp, synced: LogPosition) -> Vec<(ShardId, Ticket, bool)> {
+        let over = self.syncs.extract_if(.., |sync| {
+            sync.position <= synced || (sync.until_ms > 0 && sync.until_ms <= now.unix_ms())
+        });
+        over.map(|sync| (sync.from, sync.ticket, sync.position <= synced))
+            .collect()
+    }
+
+    /// Who waits for a checkpoint, if it is time to look whether it stands.
+    pub fn looks_for_checkpoint(&mut self, now: Timestamp) -> bool {
+        let looks = !self.saves.is_empty() && self.next_save_look_ms <= now.unix_ms();
+        if looks {
+            self.next_save_look_ms = now.plus_ms(CHECKPOINT_LOOK_MS).unix_ms();
+        }
+        looks
+    }
+
+    /// Everybody who waits for a checkpoint, which stands now, or has failed.
+    pub fn checkpointed(&mut self) -> Vec<ReplyTo> {
+        std::mem::take(&mut self.saves)
+    }
+
+    /// When there is something to do though nothing else happens.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let rest = self.rests.iter().map(|(until_ms, _)| *until_ms).min();
+        let save = (!self.saves.is_empty()).then_some(self.next_save_look_ms);
+        let sync = self.syncs.iter().map(|sync| sync.until_ms).filter(|&ms| ms > 0).min();
+        [rest, save, sync].into_iter().flatten().min().map(Timestamp)
+    }
+}
+
+/// A connection as a subscription's address.
+pub fn address_of(id: ConnectionId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+fn connection_at(address: u64) -> ConnectionId {
+    ConnectionId {
+        index: address as u32,
+        generation: (address >> 32) as u32,
+    }
+}
+
+/// Gives messages to this shard's subscribers; how many got each.
+pub fn deliver(messages: &[Message], network: &mut Network<Client>, context: &SessionContext) -> Vec<u64> {
+    let mut delivered = 0;
+    let mut cut_off = Vec::new();
+    let counts = messages
+        .iter()
+        .map(|message| {
+            let mut count = 0;
+            context
+                .subscriptions
+                .borrow()
+                .each_receiver(message, |address, pattern| {
+                    let id = connection_at(address);
+                    let Some(client) = network.endpoint(id) else { return };
+                    count += 1;
+                    if client.session.deliver(message, pattern) {
+                        network.touch(id);
+                    } else {
+                        cut_off.push(id);
+                    }
+                });
+            delivered += count;
+            count
+        })
+        .collect();
+    cut_off.sort_unstable_by_key(|id| id.index);
+    cut_off.dedup();
+    for id in &cut_off {
+        tracing::warn!("a subscriber does not read; it is cut off, as client-output-buffer-limit says");
+        network.abandon(*id);
+    }
+    let mut statistics = context.statistics.borrow_mut();
+    statistics.messages_delivered += delivered;
+    statistics.subscribers_cut_off += cut_off.len() as u64;
+    counts
+}
+
+/// Answers what needs nothing but this shard's connections; `asker` is the connection that asked, if it is one of them.
+/// `None` for what the loop itself answers.
+pub fn find(
+    inquiry: &Inquiry,
+    asker: Option<ConnectionId>,
+    network: &mut Network<Client>,
+    context: &SessionContext,
+) -> Option<Finding> {
+    Some(match inquiry {
+        Inquiry::Publish(messages) => Finding::Counts(deliver(messages, network, context)),
+        Inquiry::Channels { pattern, sharded } => {
+            Finding::Names(context.subscriptions.borrow().channels(*sharded, pattern.as_deref()))
+        }
+        Inquiry::Subscribers { channels, sharded } => {
+            let subscriptions = context.subscriptions.borrow();
+            let count = |channel: &Box<[u8]>| subscriptions.subscriber_count(*sharded, channel) as u64;
+            Finding::Counts(channels.iter().map(count).collect())
+        }
+        Inquiry::Patterns => Finding::Names(context.subscriptions.borrow().patterns()),
+        Inquiry::Clients(filter) => Finding::Lines(
+            network
+                .endpoints()
+                .filter(|client| client.session.is_meant_by(filter))
+                .map(|client| (client.session.id(), client.session.describe()))
+                .collect(),
+        ),
+        Inquiry::Kill(filter) => {
+            let meant: Vec<_> = network
+                .identified()
+                .filter(|(_, client)| client.session.is_meant_by(filter))
+                .map(|(id, _)| id)
+                .collect();
+            for &id in &meant {
+                if asker == Some(id) {
+                    // It is to get its answer first.
+                    network.endpoint(id).expect("it was found above").session.close();
+                } else {
+                    network.abandon(id);
+                }
+            }
+            Finding::Count(meant.len() as u64)
+        }
+        Inquiry::Pause { until_ms, writes_only } => {
+            let mut pause = Pause {
+                until_ms: *until_ms,
+                writes_only: *writes_only,
+            };
+            if let Some(other) = context.pause() {
+                // As in Redis: the longer of the two, and the more that is held back.
+                pause.until_ms = pause.until_ms.max(other.until_ms);
+                pause.writes_only &= other.writes_only;
+            }
+            context.paused.set(Some(pause));
+            Finding::Nothing
+        }
+        Inquiry::Unpause => {
+            // Over now, and found to be by whoever looks after the end of pauses.
+            if let Some(pause) = context.pause() {
+                context.paused.set(Some(Pause { until_ms: 0, ..pause }));
+            }
+            Finding::Nothing
+        }
+        Inquiry::SlowCommands => {
+            let mut slow = context.statistics.borrow().slow_commands();
+            for command in &mut slow {
+                command.number = command.number * u64::from(context.shard_count) + u64::from(context.shard);
+            }
+            Finding::Slow(slow)
+        }
+        Inquiry::ForgetSlowCommands => {
+            context.statistics.borrow_mut().forget_slow_commands();
+            Finding::Nothing
+        }
+        Inquiry::Latency(event) => Finding::Latency(context.statistics.borrow().latency(event.as_deref())),
+        Inquiry::ForgetLatency(events) => Finding::Names(context.statistics.borrow_mut().forget_latency(events)),
+        Inquiry::Report | Inquiry::ResetStatistics | Inquiry::Sync { .. } => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn reply_to(sequence: u64) -> ReplyTo {
+        ReplyTo {
+            shard: ShardId(0),
+            connection: 0,
+            generation: 0,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn an_inquiry_is_answered_when_every_shard_has_answered() {
+        let mut desk = Desk::default();
+        let first = desk.ask(reply_to(1), 3);
+        let second = desk.ask(reply_to(2), 2);
+        assert_eq!(desk.asker(first), Some(reply_to(1)));
+        for (ticket, count) in [(first, 1), (second, 10), (first, 2)] {
+            assert!(desk.take(ticket, Finding::Count(count)).is_none());
+        }
+        let (to, findings) = desk.take(first, Finding::Count(3)).expect("the last of three");
+        assert_eq!((to, findings.len()), (reply_to(1), 3));
+        assert_eq!(desk.asker(first), None);
+        assert!(desk.take(second, Finding::Nothing).is_some());
+    }
+
+    #[test]
+    fn who_rests_is_let_go_in_time_and_not_before() {
+        let mut desk = Desk::default();
+        desk.rest(50, reply_to(1));
+        desk.rest(20, reply_to(2));
+        assert_eq!(desk.next_timer(), Some(Timestamp(20)));
+        assert_eq!(desk.rested(Timestamp(19)), []);
+        assert_eq!(desk.rested(Timestamp(20)), [reply_to(2)]);
+        assert_eq!(desk.rested(Timestamp(60)), [reply_to(1)]);
+        assert_eq!(desk.next_timer(), None);
+    }
+
+    #[test]
+    fn a_sync_is_told_when_it_is_done_or_given_up() {
+        let mut desk = Desk::default();
+        desk.await_sync(LogPosition(5), 0, ShardId(1), 7);
+        desk.await_sync(LogPosition(9), 30, ShardId(1), 8);
+        assert_eq!(desk.synced(Timestamp(10), LogPosition(4)), []);
+        assert_eq!(desk.synced(Timestamp(10), LogPosition(5)), [(ShardId(1), 7, true)]);
+        assert_eq!(desk.next_timer(), Some(Timestamp(30)));
+        assert_eq!(desk.synced(Timestamp(30), LogPosition(8)), [(ShardId(1), 8, false)]);
+    }
+
+    #[test]
+    fn a_connection_is_found_by_its_address() {
+        let id = ConnectionId {
+            index: 7,
+            generation: 3,
+        };
+        assert_eq!(connection_at(address_of(id)), id);
+    }
+}

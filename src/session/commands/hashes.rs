@@ -1,0 +1,150 @@
+//! The rows of the commands about hashes.
+
+use super::{Command, Flags, Group, KeyPositions, ONE_KEY, READ, READ_FAST, WRITE_FAST, WRITE_MORE_FAST, keyed};
+use crate::engine::KeyCommand;
+use crate::engine::keyspace::commands::hashes;
+
+const GROUP: Group = Group::Hashes;
+
+const fn row(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    keys: KeyPositions,
+    syntax: &'static str,
+    summary: &'static str,
+    command: &'static KeyCommand,
+) -> Command {
+    keyed(name, arity, flags, keys, GROUP, syntax, summary, command)
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    row(
+        "hset",
+        -4,
+        WRITE_MORE_FAST,
+        ONE_KEY,
+        "key field value [field value ...]",
+        "Sets fields, and counts those that are new.",
+        &hashes::HSET,
+    ),
+    row(
+        "hmset",
+        -4,
+        WRITE_MORE_FAST,
+        ONE_KEY,
+        "key field value [field value ...]",
+        "Sets fields.",
+        &hashes::HMSET,
+    ),
+    row(
+        "hsetnx",
+        4,
+        WRITE_MORE_FAST,
+        ONE_KEY,
+        "key field value",
+        "Sets a field that is not there.",
+        &hashes::HSETNX,
+    ),
+    row(
+        "hget",
+        3,
+        READ_FAST,
+        ONE_KEY,
+        "key field",
+        "Gives a field's value.",
+        &hashes::HGET,
+    ),
+    row(
+        "hmget",
+        -3,
+        READ_FAST,
+        ONE_KEY,
+        "key field [field ...]",
+        "Gives fields' values.",
+        &hashes::HMGET,
+    ),
+    row(
+        "hgetall",
+        2,
+        READ,
+        ONE_KEY,
+        "key",
+        "Gives all fields with their values.",
+        &hashes::HGETALL,
+    ),
+    row("hkeys", 2, READ, ONE_KEY, "key", "Gives all fields.", &hashes::HKEYS),
+    row("hvals", 2, READ, ONE_KEY, "key", "Gives all values.", &hashes::HVALS),
+    row(
+        "hlen",
+        2,
+        READ_FAST,
+        ONE_KEY,
+        "key",
+        "Counts the fields.",
+        &hashes::HLEN,
+    ),
+    row(
+        "hexists",
+        3,
+        READ_FAST,
+        ONE_KEY,
+        "key field",
+        "Tells whether there is a field.",
+        &hashes::HEXISTS,
+    ),
+    row(
+        "hstrlen",
+        3,
+        READ_FAST,
+        ONE_KEY,
+        "key field",
+        "Gives the length of a field's value.",
+        &hashes::HSTRLEN,
+    ),
+    row(
+        "hdel",
+        -3,
+        WRITE_FAST,
+        ONE_KEY,
+        "key field [field ...]",
+        "Deletes fields.",
+        &hashes::HDEL,
+    ),
+    row(
+        "hincrby",
+        4,
+        WRITE_MORE_FAST,
+        ONE_KEY,
+        "key field increment",
+        "Adds to the number in a field.",
+        &hashes::HINCRBY,
+    ),
+    row(
+        "hincrbyfloat",
+        4,
+        WRITE_MORE_FAST,
+        ONE_KEY,
+        "key field increment",
+        "Adds to the decimal number in a field.",
+        &hashes::HINCRBYFLOAT,
+    ),
+    row(
+        "hrandfield",
+        -2,
+        READ,
+        ONE_KEY,
+        "key [count [WITHVALUES]]",
+        "Gives any fields.",
+        &hashes::HRANDFIELD,
+    ),
+    row(
+        "hscan",
+        -3,
+        READ,
+        ONE_KEY,
+        "key cursor [MATCH pattern] [COUNT count]",
+        "Walks over the fields, some at a time.",
+        &hashes::HSCAN,
+    ),
+];

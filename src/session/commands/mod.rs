@@ -1,0 +1,249 @@
+//! The command table: everything the RESP side knows about each command, in one row.
+//!
+//! Dispatch, arity errors, routing by key, `COMMAND`, help and the README's list all read it; a new command is a new row
+//! in the file of its group. Names are lower-case, as Redis prints them; clients may write them in any case.
+//!
+//! - `flags`, `key_positions`: two cells of a row
+//! - `shop`, `connection`, `server`, `keys`, `strings`, `bits`, `hashes`, `transactions`, `pubsub`: the rows, by group
+//! - `index`: from a name to its row; `readme`: the README's list
+
+mod bits;
+mod connection;
+mod flags;
+mod hashes;
+mod index;
+mod key_positions;
+mod keys;
+mod pubsub;
+#[cfg(test)]
+mod readme;
+mod server;
+mod shop;
+mod strings;
+mod transactions;
+
+use cartwright_protocol::resp::Arguments;
+
+pub(super) use flags::Flags;
+pub(super) use index::{all, count, find, number};
+#[allow(unused_imports, reason = "each kind of position is here for rows to use")]
+use key_positions::{ALL_KEYS, KEY_OF_SUBCOMMAND, KEYS_AND_VALUES, KEYS_FROM_SECOND, KeyPositions, ONE_KEY, TWO_KEYS};
+
+use super::connection::Call;
+use super::errand::Errand;
+use super::introspection;
+use super::shop::Parsed;
+use super::transaction::Verb;
+use crate::engine::KeyCommand;
+
+/// One command, or one subcommand.
+#[derive(Clone, Copy)]
+pub(super) struct Command {
+    /// Lower-case; a subcommand's without its container's.
+    pub(super) name: &'static str,
+    /// Count of arguments, the name (and the container's) included; negative: at least that many.
+    pub(super) arity: i16,
+    /// What it is like.
+    pub(super) flags: Flags,
+    /// Which arguments are keys.
+    pub(super) keys: KeyPositions,
+    /// What it is for.
+    pub(super) group: Group,
+    /// The arguments, as documentation writes them.
+    pub(super) syntax: &'static str,
+    /// One sentence.
+    pub(super) summary: &'static str,
+    /// What it does.
+    pub(super) handler: Handler,
+    /// Not empty: the first argument selects one.
+    pub(super) subcommands: &'static [Self],
+}
+
+/// What a command does.
+#[derive(Clone, Copy)]
+pub(super) enum Handler {
+    /// It goes to the shop.
+    Shop(fn(Arguments<'_>) -> Parsed),
+    /// It goes to the keyspace.
+    Keys(&'static KeyCommand),
+    /// It is answered from the connection's own state and the server's facts.
+    Local(fn(&mut Call<'_>)),
+    /// It asks for something of the server; or answers an error, and asks for nothing.
+    Errand(fn(&mut Call<'_>) -> Option<Errand>),
+    /// It is about the transaction that the connection queues.
+    Transaction(Verb),
+    /// Only its subcommands do anything.
+    Container,
+}
+
+/// What a command is for, in Redis's division; the order is that of the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    Shop,
+    Keys,
+    Strings,
+    Bits,
+    Hashes,
+    Transactions,
+    PubSub,
+    Connection,
+    Server,
+}
+
+impl Group {
+    /// As `COMMAND DOCS` names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Shop => "shop",
+            Self::Keys => "generic",
+            Self::Strings => "string",
+            Self::Bits => "bitmap",
+            Self::Hashes => "hash",
+            Self::Transactions => "transactions",
+            Self::PubSub => "pubsub",
+            Self::Connection => "connection",
+            Self::Server => "server",
+        }
+    }
+
+    /// The category of `ACL` that all its commands are in.
+    pub(super) const fn category(self) -> Option<&'static str> {
+        match self {
+            Self::Shop => Some("@shop"),
+            Self::Keys => Some("@keyspace"),
+            Self::Strings => Some("@string"),
+            Self::Bits => Some("@bitmap"),
+            Self::Hashes => Some("@hash"),
+            Self::Transactions => Some("@transaction"),
+            Self::PubSub => Some("@pubsub"),
+            Self::Connection => Some("@connection"),
+            Self::Server => None,
+        }
+    }
+}
+
+/// The flags of commands on keys: what they do, whether memory may grow by it, and whether they are quick.
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = READ.and(Flags::FAST);
+const WRITE: Flags = Flags::WRITE;
+const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
+const WRITE_MORE: Flags = WRITE.and(Flags::DENYOOM);
+const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
+
+/// A row without keys and subcommands.
+const fn row(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    group: Group,
+    syntax: &'static str,
+    summary: &'static str,
+    handler: Handler,
+) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        keys: KeyPositions::None,
+        group,
+        syntax,
+        summary,
+        handler,
+        subcommands: &[],
+    }
+}
+
+/// A row that is answered by the session.
+const fn local(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    group: Group,
+    syntax: &'static str,
+    summary: &'static str,
+    handler: fn(&mut Call<'_>),
+) -> Command {
+    row(name, arity, flags, group, syntax, summary, Handler::Local(handler))
+}
+
+/// A row that needs the server around the session.
+const fn errand(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    group: Group,
+    syntax: &'static str,
+    summary: &'static str,
+    handler: fn(&mut Call<'_>) -> Option<Errand>,
+) -> Command {
+    row(name, arity, flags, group, syntax, summary, Handler::Errand(handler))
+}
+
+/// A row that the keyspace runs.
+#[allow(clippy::too_many_arguments, reason = "a row has as many cells")]
+const fn keyed(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    keys: KeyPositions,
+    group: Group,
+    syntax: &'static str,
+    summary: &'static str,
+    command: &'static KeyCommand,
+) -> Command {
+    assert!(
+        command.writes == flags.has(Flags::WRITE),
+        "row and command agree on whether it writes"
+    );
+    row(name, arity, flags, group, syntax, summary, Handler::Keys(command)).with_keys(keys)
+}
+
+/// A row of subcommands, of which `HELP` should be one.
+const fn container(
+    name: &'static str,
+    group: Group,
+    summary: &'static str,
+    subcommands: &'static [Command],
+) -> Command {
+    Command {
+        subcommands,
+        ..row(name, -2, Flags::NONE, group, "subcommand", summary, Handler::Container)
+    }
+}
+
+/// The `HELP` of a container in this group.
+const fn help(group: Group) -> Command {
+    let flags = Flags::LOADING.and(Flags::STALE);
+    local("help", 2, flags, group, "", "Prints this help.", introspection::help)
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+impl Command {
+    /// The same, with keys.
+    const fn with_keys(mut self, keys: KeyPositions) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The subcommand with this name, in any case.
+    pub(super) fn subcommand(&self, name: &[u8]) -> Option<&'static Self> {
+        self.subcommands
+            .iter()
+            .find(|subcommand| subcommand.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether so many arguments, the name included, can be right.
+    #[inline]
+    pub(super) const fn takes(&self, count: usize) -> bool {
+        if self.arity < 0 {
+            count >= self.arity.unsigned_abs() as usize
+        } else {
+            count == self.arity as usize
+        }
+    }
+}

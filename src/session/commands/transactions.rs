@@ -1,0 +1,56 @@
+//! The rows of the commands about transactions.
+
+use super::{ALL_KEYS, Command, Flags, Group, Handler, row};
+use crate::session::transaction::Verb;
+
+const FLAGS: Flags = Flags::NOSCRIPT
+    .and(Flags::LOADING)
+    .and(Flags::STALE)
+    .and(Flags::FAST)
+    .and(Flags::ALLOW_BUSY)
+    .and(Flags::NOT_QUEUED);
+
+const fn verb(name: &'static str, arity: i16, syntax: &'static str, summary: &'static str, verb: Verb) -> Command {
+    row(
+        name,
+        arity,
+        FLAGS,
+        Group::Transactions,
+        syntax,
+        summary,
+        Handler::Transaction(verb),
+    )
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    verb(
+        "multi",
+        1,
+        "",
+        "Begins a transaction: commands are queued until EXEC.",
+        Verb::Multi,
+    ),
+    verb(
+        "exec",
+        1,
+        "",
+        "Runs what is queued, all of it or, if a watched key has changed, nothing.",
+        Verb::Exec,
+    ),
+    verb(
+        "discard",
+        1,
+        "",
+        "Forgets what is queued, and which keys are watched.",
+        Verb::Discard,
+    ),
+    verb(
+        "watch",
+        -2,
+        "key [key ...]",
+        "Has the next EXEC run nothing if one of the keys changes before.",
+        Verb::Watch,
+    )
+    .with_keys(ALL_KEYS),
+    verb("unwatch", 1, "", "Watches nothing any more.", Verb::Unwatch),
+];

@@ -1,0 +1,179 @@
+//! `MULTI` to `EXEC` over keys of several shards.
+
+mod support;
+
+use support::resp::{Resp, Value, ok, text};
+use support::{Site, stop_cleanly};
+
+fn list(values: &[Value]) -> Value {
+    Value::Array(values.to_vec())
+}
+
+#[test]
+fn what_is_queued_runs_at_once_over_all_shards() {
+    let site = Site::new(2);
+    let server = site.start();
+    let mut client = Resp::connect(server.port());
+    assert_eq!(client.call(&["MULTI"]), ok());
+    for number in 0..20 {
+        let key = format!("key-{number}");
+        assert_eq!(client.call(&["SET", &key, &number.to_string()]), text("QUEUED"));
+    }
+    let mut other = Resp::connect(server.port());
+    assert_eq!(other.call(&["GET", "key-3"]), Value::Null, "nothing runs before EXEC");
+    assert_eq!(client.call(&["EXEC"]), list(&vec![ok(); 20]));
+    for number in 0..20 {
+        assert_eq!(
+            other.call(&["GET", &format!("key-{number}")]),
+            text(&number.to_string())
+        );
+    }
+    let replies = client.pipeline(&[
+        &["MULTI"],
+        &["INCR", "key-1"],
+        &["LPUSH"],
+        &["EXEC"],
+        &["MULTI"],
+        &["INCR", "key-1"],
+        &["HSET", "key-2", "f", "v"],
+        &["PING"],
+        &["PUBLISH", "nobody", "x"],
+        &["GET", "key-3"],
+        &["EXEC"],
+        &["GET", "key-1"],
+    ]);
+    assert!(
+        matches!(&replies[3], Value::Error(text) if text == "EXECABORT Transaction discarded because of previous errors.")
+    );
+    let wrong_type = Value::Error("WRONGTYPE Operation against a key holding the wrong kind of value".to_owned());
+    assert_eq!(
+        replies[10],
+        list(&[
+            Value::Integer(2),
+            wrong_type,
+            text("PONG"),
+            Value::Integer(0),
+            text("3")
+        ])
+    );
+    assert_eq!(replies[11], text("2"), "what was refused had not run");
+    stop_cleanly(server);
+}
+
+#[test]
+fn a_watched_key_that_changes_stops_the_transaction_and_its_messages() {
+    let site = Site::new(2);
+    let server = site.start();
+    let mut client = Resp::connect(server.port());
+    let mut other = Resp::connect(server.port());
+    let mut subscriber = Resp::connect(server.port());
+    subscriber.call(&["SUBSCRIBE", "sold"]);
+    for key in ["a", "b", "c", "d", "never-there"] {
+        for changed in [false, true] {
+            assert_eq!(client.call(&["WATCH", "x", key, "y"]), ok());
+            if changed {
+                assert_eq!(other.call(&["SET", key, "changed"]), ok());
+            }
+            client.call(&["MULTI"]);
+            client.call(&["INCR", "runs"]);
+            client.call(&["PUBLISH", "sold", key]);
+            let reply = client.call(&["EXEC"]);
+            assert_eq!(reply == Value::Null, changed, "{key} {changed}: {reply:?}");
+        }
+        assert_eq!(subscriber.receive(), support::resp::texts(&["message", "sold", key]));
+    }
+    assert_eq!(client.call(&["GET", "runs"]), text("5"));
+    for forget in ["UNWATCH", "DISCARD", "EXEC"] {
+        client.call(&["WATCH", "a"]);
+        match forget {
+            "UNWATCH" => assert_eq!(client.call(&["UNWATCH"]), ok()),
+            _ => {
+                client.call(&["MULTI"]);
+                client.call(&[forget]);
+            }
+        }
+        other.call(&["INCR", "n"]);
+        other.call(&["SET", "a", "again"]);
+        client.call(&["MULTI"]);
+        assert_eq!(client.call(&["EXEC"]), list(&[]), "{forget} forgets what is watched");
+    }
+    assert_eq!(
+        client.call(&["PUBLISH", "sold", "end"]),
+        Value::Integer(1),
+        "the subscriber is there"
+    );
+    assert_eq!(subscriber.receive(), support::resp::texts(&["message", "sold", "end"]));
+    stop_cleanly(server);
+}
+
+#[test]
+fn counters_of_many_clients_that_watch_lose_no_step() {
+    const CLIENTS: usize = 4;
+    const STEPS: usize = 50;
+    let site = Site::new(2);
+    let server = site.start();
+    let port = server.port();
+    let threads: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Resp::connect(port);
+                let mut done = 0;
+                while done < STEPS {
+                    let replies = client.pipeline(&[&["WATCH", "left", "right"], &["MGET", "left", "right"]]);
+                    let Value::Array(seen) = &replies[1] else {
+                        panic!("MGET gives a list")
+                    };
+                    assert_eq!(seen[0], seen[1], "both are always written together");
+                    let next = match &seen[0] {
+                        Value::Text(number) => number.parse::<usize>().unwrap() + 1,
+                        _ => 1,
+                    };
+                    let next = next.to_string();
+                    let replies =
+                        client.pipeline(&[&["MULTI"], &["SET", "left", &next], &["SET", "right", &next], &["EXEC"]]);
+                    done += usize::from(replies[3] != Value::Null);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let mut client = Resp::connect(port);
+    let expected = text(&(CLIENTS * STEPS).to_string());
+    assert_eq!(client.call(&["GET", "left"]), expected);
+    assert_eq!(client.call(&["GET", "right"]), expected);
+    stop_cleanly(server);
+}
+
+#[test]
+fn pipelined_commands_on_keys_take_effect_in_their_order() {
+    let site = Site::new(2);
+    let server = site.start();
+    let mut client = Resp::connect(server.port());
+    let mut bytes = Vec::new();
+    for number in 0..200 {
+        let key = format!("key-{}", number % 7);
+        bytes.extend(Resp::encode(&["APPEND", &key, "x"]));
+        bytes.extend(Resp::encode(&["STRLEN", &key]));
+        if number % 10 == 9 {
+            bytes.extend(Resp::encode(&[
+                "DEL", "key-0", "key-1", "key-2", "key-3", "key-4", "key-5", "key-6",
+            ]));
+        }
+    }
+    client.send(&bytes);
+    let mut lengths = [0; 7];
+    for number in 0..200usize {
+        lengths[number % 7] += 1;
+        let length = Value::Integer(lengths[number % 7]);
+        assert_eq!(client.receive(), length);
+        assert_eq!(client.receive(), length);
+        if number % 10 == 9 {
+            let there = lengths.iter().filter(|&&length| length > 0).count();
+            assert_eq!(client.receive(), Value::Integer(there as i64));
+            lengths = [0; 7];
+        }
+    }
+    stop_cleanly(server);
+}
