@@ -29,11 +29,15 @@ pub(super) fn write_answer(writer: &mut Writer<'_>, answer: &Answer) {
         Answer::NilArray => writer.null_array(),
         Answer::Array(answers) => {
             writer.array(answers.len());
-            answers.iter().for_each(|answer| write_answer(writer, answer));
+            for answer in answers {
+                write_answer(writer, answer);
+            }
         }
         Answer::Set(answers) => {
             writer.set(answers.len());
-            answers.iter().for_each(|answer| write_answer(writer, answer));
+            for answer in answers {
+                write_answer(writer, answer);
+            }
         }
         Answer::Map(pairs) => {
             writer.map(pairs.len());
