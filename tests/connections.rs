@@ -46,13 +46,10 @@ fn all_connections_of_all_shards_are_listed_and_can_be_ended() {
     clients[5].receive();
     let list = lines(&clients[0].call(&["CLIENT", "LIST"]));
     assert_eq!(list.len(), 6, "{list:#?}");
-    for index in 0..6 {
+    for (index, client) in clients.iter().enumerate() {
         let name = format!("name=client-{index} ");
         let line = list.iter().find(|line| line.contains(&name)).expect("it is listed");
-        assert!(
-            line.contains(&format!("addr={} ", clients[index].local_address())),
-            "{line}"
-        );
+        assert!(line.contains(&format!("addr={} ", client.local_address())), "{line}");
         assert_eq!(
             line.contains(" flags=P ") && line.contains(" sub=2 "),
             index == 5,
