@@ -208,6 +208,11 @@ impl Server {
             })
     }
 
+    /// The last position of every shard's log.
+    pub fn log_ends(&self) -> Vec<LogPosition> {
+        self.nodes.iter().map(|node| node.partition.log().last()).collect()
+    }
+
     /// What is stuck, for a message.
     pub fn describe(&self) -> String {
         let mut text = String::new();

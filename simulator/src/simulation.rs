@@ -42,6 +42,9 @@ const WRITES_AT_ONCE: usize = 8;
 /// In how many rounds a server that nobody asks anything has synced what is left.
 const REST_ROUNDS: u32 = 3;
 
+/// How many rests in a row may be disturbed by something that expires.
+const RESTS_MAX: u32 = 1000;
+
 /// How long an expiry that found no room waits, and a little more.
 const EXPIRY_RETRY_MS: u64 = 1100;
 
@@ -640,10 +643,19 @@ impl Simulation {
     /// Nothing is asked for long enough that the last marks are synced.
     fn rest(&mut self) -> Checked {
         self.drain()?;
-        self.now = self.now.max(self.witness.latest.unix_ms()) + MARK_SYNC_DELAY_MS;
-        for _ in 0..REST_ROUNDS {
-            for shard in 0..self.server().shard_count() {
-                self.turn(shard, true)?;
+        self.now = self.now.max(self.witness.latest.unix_ms());
+        for round in 0.. {
+            promise!(round < RESTS_MAX, "after {round} rests the logs still grow");
+            let before = self.server().log_ends();
+            self.now += MARK_SYNC_DELAY_MS;
+            for _ in 0..REST_ROUNDS {
+                for shard in 0..self.server().shard_count() {
+                    self.turn(shard, true)?;
+                }
+            }
+            // What expires meanwhile is written, and begins another rest.
+            if self.server().log_ends() == before {
+                break;
             }
         }
         let mut disk = self.disk.clone();
