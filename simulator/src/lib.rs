@@ -2,13 +2,15 @@
 //!
 //! The engine, the log and the partition are those that serve production; only what is around them is simulated. Reads
 //! top down: [`simulation`] runs a seed, [`server`] and [`start`] drive the real code over [`disk`] and [`storage`],
-//! [`workload`] asks, [`witness`], [`shop`] and [`checker`] say whether what comes of it is right, [`damage`] and
+//! [`workload`] and [`key_wishes`] ask, [`witness`], [`shop`], [`keys`] and [`checker`] say whether what comes of it is right, [`damage`] and
 //! [`parameters`] say what goes wrong, [`campaign`] runs many seeds.
 
 pub mod campaign;
 pub mod checker;
 pub mod damage;
 pub mod disk;
+pub mod key_wishes;
+pub mod keys;
 pub mod parameters;
 pub mod random;
 pub mod server;

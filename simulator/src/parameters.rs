@@ -134,6 +134,7 @@ impl Parameters {
         let tiny_limits = random.below(5) == 0;
         let mut bound = |usual: u64| if tiny_limits { random.between(1, 20) } else { usual };
         let limits = EngineLimits {
+            entries_max: u64::MAX,
             items_max: bound(1000) + 4,
             orders_max: bound(100_000) * 4,
             keys_max: bound(100_000) * 4,

@@ -9,11 +9,10 @@ use std::fmt::Write;
 
 use cartwright::config::SyncMode;
 use cartwright::engine::{
-    CheckpointCursor, LogPosition, ReplyTo, Request, Shard, ShardId, ShardMap, ShardMessage, Timestamp,
+    Ask, CheckpointCursor, LogPosition, Question, ReplyTo, Response, Shard, ShardId, ShardMap, ShardMessage, Timestamp,
 };
 use cartwright::log::{Generation, LogIdentity, LogWriter, SegmentNumber, SyncPlan};
 use cartwright::runtime::Partition;
-use cartwright_protocol::{Operation, Reply};
 
 use crate::disk::{Disk, MappedFile};
 use crate::parameters::Parameters;
@@ -32,8 +31,8 @@ const SEGMENT_RETRY_MS: u64 = 20;
 /// What shards send each other.
 #[derive(Debug)]
 enum Mail {
-    Request(Request),
-    Reply(ReplyTo, Reply),
+    Request(Question),
+    Reply(ReplyTo, Response),
     Message(ShardMessage),
 }
 
@@ -81,7 +80,7 @@ struct Node {
     /// The others' watermarks as this shard has seen them.
     seen: Vec<LogPosition>,
     /// Requests of this shard's connections.
-    arrived: VecDeque<Request>,
+    arrived: VecDeque<Question>,
     paused_until: u32,
     writing: Option<Writing>,
     /// Something came since the last turn ended: it may not rest.
@@ -110,9 +109,9 @@ pub struct World<'a> {
 #[derive(Debug, Default)]
 pub struct Turn {
     /// Answers that left their shard's gate.
-    pub released: Vec<(ReplyTo, Reply)>,
+    pub released: Vec<(ReplyTo, Response)>,
     /// Answers that reached their client's connection.
-    pub delivered: Vec<(ReplyTo, Reply)>,
+    pub delivered: Vec<(ReplyTo, Response)>,
     /// A sync failed: the process ends at once.
     pub sync_failed: bool,
 }
@@ -162,7 +161,7 @@ impl Server {
     }
 
     /// A client's request comes in on the connection's shard.
-    pub fn send(&mut self, request: Request) {
+    pub fn send(&mut self, request: Question) {
         let node = &mut self.nodes[request.reply_to.shard.index()];
         node.arrived.push_back(request);
         node.is_stirred = true;
@@ -361,7 +360,7 @@ impl Server {
                 return;
             }
             let request = node.arrived.pop_front().expect("looked at above");
-            let home = home_of(map, &request.operation).index();
+            let home = home_of(map, &request.ask).index();
             if home == shard {
                 node.partition.request(world.now, request);
             } else {
@@ -377,7 +376,6 @@ impl Server {
             self.mail[shard * count + to.index()].push_back(Mail::Message(message));
         }
         for (reply_to, reply) in node.partition.released() {
-            let reply = reply.into_shop();
             turn.released.push((reply_to, reply.clone()));
             if reply_to.shard.index() == shard {
                 turn.delivered.push((reply_to, reply));
@@ -456,6 +454,6 @@ impl Server {
 }
 
 /// The shard that coordinates a request.
-pub fn home_of(map: ShardMap, operation: &Operation) -> ShardId {
-    operation.home().map_or(ShardId(0), |slot| map.shard_of(slot))
+pub fn home_of(map: ShardMap, ask: &Ask) -> ShardId {
+    ask.home().map_or(ShardId(0), |slot| map.shard_of(slot))
 }

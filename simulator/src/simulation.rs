@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use cartwright::engine::{ReplyTo, Request, ShardId, Timestamp};
+use cartwright::engine::{Answer, Ask, Question, ReplyTo, Response, ShardId, Timestamp};
 use cartwright::log::Generation;
 use cartwright_protocol::{Error, ErrorCode, Operation, OrderState, Quantity, Reply};
 
 use crate::checker::Checker;
 use crate::damage::check_damage;
 use crate::disk::{Crash, Disk};
+use crate::key_wishes::{Explained, KeyAttempt, KeyAttempts, KeyWish};
 use crate::parameters::Parameters;
 use crate::random::Random;
 use crate::server::{Checkpoint, Server, Turn, World};
@@ -86,9 +87,20 @@ pub struct Simulation {
     next_sequence: u64,
     crashes: u64,
     trace: Trace,
+    /// What is asked of the keyspace, where anything is: drawn from a source of its own.
+    key_random: Option<Random>,
+    key_attempts: KeyAttempts,
+    /// Entries of ledgers that were asked for.
+    key_marks: Vec<(String, String)>,
     /// Answers to the run's own requests, made while nothing else is asked.
     own_answers: Option<BTreeMap<u64, Reply>>,
 }
+
+/// Sets the wishes to the keyspace apart from everything else that is drawn.
+const KEY_SEED: u64 = 0x6b65_7973_7061_6365;
+
+/// Of a thousand requests, how many are to the keyspace.
+const KEY_WISHES: u32 = 400;
 
 /// Runs a seed to its end, or to the first broken promise. A panic within is one as well.
 pub fn run(seed: u64, is_told: bool) -> Outcome {
@@ -98,6 +110,8 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
         println!("seed {seed}: {parameters:#?}");
     }
     let mut simulation = Simulation::new(parameters, random, is_told);
+    // Every other seed: the others show the shop by itself.
+    simulation.key_random = (seed % 2 == 1).then(|| Random::new(seed ^ KEY_SEED));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
     let violation = match result {
         Ok(result) => result.err(),
@@ -152,6 +166,9 @@ impl Simulation {
             crashes: 0,
             trace: Trace::new(is_told),
             own_answers: None,
+            key_random: None,
+            key_attempts: KeyAttempts::default(),
+            key_marks: Vec::new(),
             parameters,
             random,
         }
@@ -161,6 +178,9 @@ impl Simulation {
         self.start(false)?;
         let opening = self.workload.opening(&mut self.random);
         self.ask(opening)?;
+        if self.key_random.is_some() {
+            self.ask_keys(vec![KeyWish::Open])?;
+        }
         while self.step < self.parameters.steps {
             self.happen()?;
             if self.step.is_multiple_of(self.parameters.books_every) {
@@ -242,7 +262,10 @@ impl Simulation {
         for (reply_to, reply) in released {
             self.trace
                 .event(format_args!("shard {shard} answers {}: {reply:?}", reply_to.sequence));
-            self.checker.release(reply_to.sequence, &reply, &self.witness)?;
+            match reply {
+                Response::Shop(reply) => self.checker.release(reply_to.sequence, &reply, &self.witness)?,
+                Response::Keys(answer) => self.release_keys(reply_to.sequence, &answer)?,
+            }
         }
         for (reply_to, reply) in delivered {
             self.deliver(reply_to, reply);
@@ -254,9 +277,39 @@ impl Simulation {
         Ok(())
     }
 
-    fn deliver(&mut self, reply_to: ReplyTo, reply: Reply) {
+    /// An answer of the keyspace leaves the server.
+    fn release_keys(&mut self, sequence: u64, answer: &Answer) -> Checked {
+        let attempt = self.key_attempts.open.remove(&sequence);
+        let attempt =
+            attempt.ok_or_else(|| violation!("request {sequence} is answered twice, or was never sent: {answer:?}"))?;
+        self.checker.answer_count += 1;
+        let witness = &self.witness;
+        let explained = Explained {
+            keys: &witness.keys,
+            is_durable: &|source| witness.is_durable(source),
+            latest: witness.latest,
+        };
+        let Answer::Error(text) = answer else {
+            return explained.check(&attempt, answer);
+        };
+        self.checker.busy_count += 1;
+        promise!(
+            text.starts_with("BUSY ") || (text.starts_with("READONLY ") && self.checker.disk_was_full),
+            "{:?} is refused with {text}",
+            attempt.wish
+        );
+        if let Some(mark) = attempt.wish.mark() {
+            self.key_attempts.refused.insert(mark.to_owned());
+            explained.check_refused([&mark.to_owned()])?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, reply_to: ReplyTo, reply: Response) {
         if let Some(answers) = &mut self.own_answers {
-            answers.insert(reply_to.sequence, reply);
+            if let Response::Shop(reply) = reply {
+                answers.insert(reply_to.sequence, reply);
+            }
             return;
         }
         if let Some(client) = self.clients.get_mut(reply_to.connection as usize)
@@ -281,6 +334,10 @@ impl Simulation {
         if self.clients[index].open >= self.parameters.pipeline {
             return;
         }
+        let asks_keys = self.key_random.as_mut().is_some_and(|random| random.chance(KEY_WISHES));
+        if asks_keys {
+            return self.wish_for_keys(index);
+        }
         let operation = self
             .workload
             .next(&self.parameters, &self.witness.shop, &mut self.random);
@@ -303,8 +360,68 @@ impl Simulation {
             generation,
             sequence,
         };
-        self.server().send(Request { reply_to, operation });
+        let ask = Ask::Shop(operation);
+        self.server().send(Question { reply_to, ask });
         sequence
+    }
+
+    fn wish_for_keys(&mut self, index: usize) {
+        let mark = self.workload.mark();
+        let random = self.key_random.as_mut().expect("only called where there is one");
+        let wish = KeyWish::draw(mark, &mut self.key_marks, random);
+        let client = &mut self.clients[index];
+        client.open += 1;
+        let (shard, generation) = (client.shard, client.generation);
+        self.send_keys(shard, index as u32, generation, wish);
+    }
+
+    fn send_keys(&mut self, shard: ShardId, connection: u32, generation: u32, wish: KeyWish) {
+        self.next_sequence += 1;
+        let sequence = self.next_sequence;
+        self.trace.event(format_args!(
+            "client {connection} on shard {shard} sends {sequence}: {wish:?}"
+        ));
+        let reply_to = ReplyTo {
+            shard,
+            connection,
+            generation,
+            sequence,
+        };
+        let ask = Ask::Keys(wish.request());
+        let sent = self.witness.keys.version;
+        self.key_attempts.open.insert(sequence, KeyAttempt { wish, sent });
+        self.server().send(Question { reply_to, ask });
+    }
+
+    /// Asks all of this with nothing else in flight, and waits for the answers, which are checked as they come.
+    fn ask_keys(&mut self, wishes: Vec<KeyWish>) -> Checked {
+        let was_full = std::mem::replace(&mut self.disk_is_full, false);
+        self.drain()?;
+        self.own_answers = Some(BTreeMap::new());
+        for wish in wishes {
+            let shard = ShardId(self.next_sequence as u16 % self.shard_count);
+            self.send_keys(shard, u32::MAX, 0, wish);
+            self.drain()?;
+        }
+        self.own_answers = None;
+        self.disk_is_full = was_full;
+        Ok(())
+    }
+
+    /// Looks at every account, every note and the entries that were asked for last.
+    fn read_keys(&mut self) -> Checked {
+        if self.key_random.is_none() {
+            return Ok(());
+        }
+        let notes = (0..4).map(|note| KeyWish::Read {
+            note: format!("note-{note}"),
+        });
+        let entries = self.key_marks.iter().map(|(ledger, mark)| KeyWish::Entry {
+            ledger: ledger.clone(),
+            mark: mark.clone(),
+        });
+        let wishes = notes.chain(entries).chain([KeyWish::Look]).collect();
+        self.ask_keys(wishes)
     }
 
     fn write_checkpoint(&mut self, shard: usize) {
@@ -331,6 +448,7 @@ impl Simulation {
         self.crashes += 1;
         self.trace.event(format_args!("the server is gone: {crash:?}"));
         self.checker.forget_open();
+        self.key_attempts.open.clear();
         if let Some(server) = self.server.take() {
             server.end(&mut self.disk);
         }
@@ -405,7 +523,7 @@ impl Simulation {
             for shard in 0..self.server().shard_count() {
                 self.turn(shard, true)?;
             }
-            if self.server().is_quiet() && self.checker.open_count() == 0 {
+            if self.server().is_quiet() && self.checker.open_count() == 0 && self.key_attempts.open.is_empty() {
                 return Ok(());
             }
             self.now += 1;
@@ -455,6 +573,7 @@ impl Simulation {
     /// Reads all there is; the checker compares it with the sequential shop.
     fn read_everything(&mut self) -> Checked {
         self.drain()?;
+        self.read_keys()?;
         self.witness.shop.check_books()?;
         let mut reads = vec![Operation::Audit];
         for sku in self.workload.skus() {
@@ -496,6 +615,13 @@ impl Simulation {
         self.sell_all()?;
         self.read_everything()?;
         self.checker.check_all_refused(&self.witness.shop)?;
+        let witness = &self.witness;
+        let explained = Explained {
+            keys: &witness.keys,
+            is_durable: &|source| witness.is_durable(source),
+            latest: witness.latest,
+        };
+        explained.check_refused(&self.key_attempts.refused)?;
         let server = self.server.as_ref().expect("a server runs between starts");
         let hash = server.state_hash();
         self.come_back(Crash::Kill, hash)?;

@@ -14,6 +14,7 @@ use cartwright::log::Generation;
 use cartwright_protocol::OrderId;
 
 use crate::disk::{Disk, MappedFile, SegmentName};
+use crate::keys::Keys;
 use crate::shop::{Change, Movement, Shop, Source, Version};
 use crate::storage::{Frame, PAYLOAD};
 use crate::violation::Checked;
@@ -33,16 +34,31 @@ struct LogFacts {
 #[derive(Clone, Debug)]
 struct Decision {
     position: LogPosition,
-    change: OrderChange,
-    key: Option<KeyRecord>,
+    what: Decided,
     /// The other parts.
     prepared: Vec<(ShardId, LogPosition)>,
+    /// Up to where the logs of shards without a part were read.
+    shows: Vec<(ShardId, LogPosition)>,
+    /// A crash took something that was read.
+    lost_what_it_read: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Decided {
+    Order {
+        change: OrderChange,
+        key: Option<KeyRecord>,
+    },
+    /// What it does to keys of its home.
+    Keys(Vec<u8>),
 }
 
 /// What the logs tell of a transaction.
 #[derive(Clone, Debug, Default)]
 struct Transaction {
     prepared: BTreeMap<ShardId, LogPosition>,
+    /// What it does to keys, by the shard that has logged it.
+    key_parts: BTreeMap<ShardId, Vec<u8>>,
     decision: Option<Decision>,
     outcome: Option<bool>,
     /// Where its outcome is.
@@ -55,10 +71,11 @@ impl Transaction {
     /// Rule: committed if, and only if, every part is on disk.
     fn is_whole(&self) -> bool {
         self.decision.as_ref().is_some_and(|decision| {
-            decision
-                .prepared
-                .iter()
-                .all(|(shard, position)| self.prepared.get(shard) == Some(position))
+            !decision.lost_what_it_read
+                && decision
+                    .prepared
+                    .iter()
+                    .all(|(shard, position)| self.prepared.get(shard) == Some(position))
         })
     }
 
@@ -85,6 +102,9 @@ pub struct Witness {
     /// Decisions since this was last emptied.
     pub news: Vec<News>,
     changes: Vec<(Source, Change)>,
+    /// The sequential keyspace.
+    pub keys: Keys,
+    key_changes: Vec<(Source, Vec<Vec<u8>>)>,
     transactions: BTreeMap<TransactionId, Transaction>,
     generation: Generation,
     logs: Vec<LogFacts>,
@@ -105,6 +125,8 @@ impl Witness {
             shop: Shop::default(),
             news: Vec::new(),
             changes: Vec::new(),
+            keys: Keys::default(),
+            key_changes: Vec::new(),
             transactions: BTreeMap::new(),
             generation: Generation(0),
             logs: Vec::new(),
@@ -160,7 +182,49 @@ impl Witness {
     fn take(&mut self, shard: ShardId, position: LogPosition, record: Record) -> Checked {
         match record {
             Record::Started { .. } => Ok(()),
-            Record::Prepared { transaction, .. } => {
+            Record::KeysChanged { effects, .. } => {
+                let source = Source {
+                    generation: self.generation,
+                    shard,
+                    position,
+                };
+                self.change_keys(source, vec![effects])
+            }
+            Record::KeysDecided {
+                transaction,
+                prepared,
+                effects,
+                ..
+            } => {
+                let entry = self.transactions.entry(transaction).or_default();
+                promise!(
+                    transaction.home == shard && entry.decision.is_none() && entry.outcome.is_none(),
+                    "R2: {transaction:?} is decided twice, or by shard {shard}"
+                );
+                let (prepared, shows) = prepared
+                    .into_iter()
+                    .partition(|(shard, _)| entry.prepared.contains_key(shard));
+                entry.decision = Some(Decision {
+                    position,
+                    what: Decided::Keys(effects),
+                    prepared,
+                    shows,
+                    lost_what_it_read: false,
+                });
+                promise!(
+                    entry.is_whole()
+                        && entry.prepared.len()
+                            == entry.decision.as_ref().map_or(0, |decision| decision.prepared.len()),
+                    "R2: {transaction:?} is decided over other parts than were prepared: {entry:?}"
+                );
+                Ok(())
+            }
+            Record::Prepared { .. } | Record::KeysPrepared { .. } => {
+                let (transaction, part) = match record {
+                    Record::KeysPrepared { transaction, effects } => (transaction, Some(effects)),
+                    Record::Prepared { transaction, .. } => (transaction, None),
+                    _ => unreachable!("one of the two"),
+                };
                 promise!(
                     transaction.home != shard,
                     "the home of {transaction:?} logs a piece apart from its decision"
@@ -170,6 +234,9 @@ impl Witness {
                     entry.decision.is_none(),
                     "{transaction:?} is prepared after its decision"
                 );
+                if let Some(part) = part {
+                    entry.key_parts.insert(shard, part);
+                }
                 let before = entry.prepared.insert(shard, position);
                 promise!(before.is_none(), "R2: shard {shard} prepares {transaction:?} twice");
                 Ok(())
@@ -183,9 +250,10 @@ impl Witness {
                 let entry = self.transactions.entry(transaction).or_default();
                 let decision = Decision {
                     position,
-                    change,
-                    key,
+                    what: Decided::Order { change, key },
                     prepared,
+                    shows: Vec::new(),
+                    lost_what_it_read: false,
                 };
                 promise!(
                     transaction.home == shard && entry.decision.is_none() && entry.outcome.is_none(),
@@ -245,7 +313,8 @@ impl Witness {
             "R2: {id:?} is committed without all its parts: {entry:?}"
         );
         let decision = entry.decision.clone().expect("a whole transaction is decided");
-        for &(part, at) in decision.prepared.iter().chain([&(id.home, decision.position)]) {
+        let own = (id.home, decision.position);
+        for &(part, at) in decision.prepared.iter().chain(&decision.shows).chain([&own]) {
             promise!(
                 at <= durable[part.index()],
                 "R2: {id:?} is committed while its part at {at} of shard {part} is not on disk, which has {}",
@@ -286,13 +355,19 @@ impl Witness {
             shard: id.home,
             position: decision.position,
         };
-        self.change(
-            source,
-            Change::Transaction {
-                change: decision.change,
-                key: decision.key,
-            },
-        )
+        match decision.what {
+            Decided::Order { change, key } => self.change(source, Change::Transaction { change, key }),
+            Decided::Keys(own) => {
+                let parts = self.transactions[&id].key_parts.values().cloned();
+                self.change_keys(source, parts.chain([own]).collect())
+            }
+        }
+    }
+
+    fn change_keys(&mut self, source: Source, logs: Vec<Vec<u8>>) -> Checked {
+        self.keys.apply(source, logs.iter().map(Vec::as_slice))?;
+        self.key_changes.push((source, logs));
+        Ok(())
     }
 
     fn change(&mut self, source: Source, change: Change) -> Checked {
@@ -381,6 +456,13 @@ impl Witness {
             {
                 transaction.decision = None;
             }
+            if let Some(decision) = &mut transaction.decision {
+                let is_lost = |&(shard, position): &(ShardId, LogPosition)| position > ends[shard.index()];
+                decision.lost_what_it_read |= decision.shows.iter().any(is_lost);
+            }
+            transaction
+                .key_parts
+                .retain(|shard, _| transaction.prepared.contains_key(shard));
             promise!(
                 transaction.outcome != Some(true) || transaction.is_whole(),
                 "R2: {id:?} had been committed, and a crash took a part of it"
@@ -396,6 +478,15 @@ impl Witness {
         let survives =
             |source: &Source| source.generation < generation || source.position <= ends[source.shard.index()];
         self.changes.retain(|(source, _)| survives(source));
+        let key_count = self.key_changes.len();
+        self.key_changes.retain(|(source, _)| survives(source));
+        if self.key_changes.len() < key_count {
+            let mut keys = Keys::default();
+            for (source, logs) in &self.key_changes {
+                keys.apply(*source, logs.iter().map(Vec::as_slice))?;
+            }
+            self.keys = keys;
+        }
         if self.changes.len() < count {
             let mut shop = Shop::default();
             for (source, change) in &self.changes {

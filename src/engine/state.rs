@@ -476,6 +476,11 @@ impl State {
         assert!(before.is_none(), "a shard takes part in {transaction:?} once");
     }
 
+    /// Whether records are replayed.
+    pub const fn is_replaying(&self) -> bool {
+        self.replaying
+    }
+
     /// Ends replaying: what still pends reserves its units, as it did before the crash.
     pub fn finish_replay(&mut self) {
         if std::mem::replace(&mut self.replaying, false) {

@@ -38,7 +38,8 @@ impl<'a> Strings<'a> {
         }
     }
 
-    fn each(self, mut visit: impl FnMut(&'a [u8])) {
+    /// Calls `visit` for each.
+    pub fn each(self, mut visit: impl FnMut(&'a [u8])) {
         match self {
             Self::Arguments(arguments) => arguments.iter().for_each(visit),
             Self::Slices(slices) => slices.iter().for_each(|slice| visit(slice)),
@@ -202,7 +203,7 @@ impl<'a> Effect<'a> {
         let key = self.key().expect("a flush is no matter of one key");
         let mut shift = Shift::default();
         let Some(entry) = table.find_mut(hash, key) else {
-            shift.after = self.insert(table, hash, position);
+            shift.after = Some(self.insert(table, hash, position));
             return shift;
         };
         shift.before = Some(entry.expires_at);
@@ -246,7 +247,7 @@ impl<'a> Effect<'a> {
     }
 
     /// Applies it to a key that is not there. When the new one expires.
-    fn insert(&self, table: &mut KeyTable, hash: u64, position: LogPosition) -> Option<Timestamp> {
+    fn insert(&self, table: &mut KeyTable, hash: u64, position: LogPosition) -> Timestamp {
         let (value, expires_at) = match *self {
             Self::Set { value, expires_at, .. } => (Value::string(value), expires_at),
             Self::Append { bytes, .. } => (Value::string(bytes), Timestamp::default()),
@@ -283,7 +284,7 @@ impl<'a> Effect<'a> {
                 version: position,
             },
         );
-        Some(expires_at)
+        expires_at
     }
 }
 
@@ -558,7 +559,9 @@ mod tests {
             Effect::Flush,
         ];
         let mut log = Vec::new();
-        written.iter().for_each(|effect| effect.encode(&mut log));
+        for effect in &written {
+            effect.encode(&mut log);
+        }
         assert!(are_effects(&log));
         let mut again = Vec::new();
         for (read, written) in effects(&log).zip(&written) {

@@ -219,10 +219,11 @@ mod tests {
                             holding.push((ticket, keys));
                         }
                     }
-                    (None, true) => match arrivals.next() {
-                        None => break,
-                        Some(_) => continue,
-                    },
+                    (None, true) => {
+                        if arrivals.next().is_none() {
+                            break;
+                        }
+                    }
                 }
             }
             prop_assert!(waits.is_empty());

@@ -11,6 +11,7 @@ use super::table::hash_of;
 use super::value::{Entry, Value};
 use crate::engine::hashing::Fingerprint;
 use crate::engine::ids::{LogPosition, Timestamp};
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::state::State;
 
 /// A key that expires: when, its slot, and its hash in this process's tables.
@@ -68,6 +69,10 @@ impl State {
     /// Applies the effects of the record at `position`, as far as their slots have yet to see it.
     pub fn apply_effects(&mut self, position: LogPosition, log: &[u8]) {
         for effect in effects(log) {
+            if self.is_replaying() && matches!(effect, Effect::HashDelete { .. }) && is_on(Mutation::KeepRemovedFields)
+            {
+                continue;
+            }
             match effect.key() {
                 None => self.flush_entries(position),
                 Some(key) => {

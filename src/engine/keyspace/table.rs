@@ -388,7 +388,9 @@ mod tests {
         #[test]
         fn a_copy_does_not_change(numbers in prop::collection::btree_set(0..5000u32, 1..3000), removed in prop::collection::vec(0..5000u32, 1..1000)) {
             let mut table = PagedTable::default();
-            numbers.iter().for_each(|&number| insert(&mut table, number));
+            for &number in &numbers {
+                insert(&mut table, number);
+            }
             let copy = table.clone();
             for number in removed {
                 if !remove(&mut table, number) {

@@ -377,17 +377,16 @@ impl Step<'_> {
             refusal: refused,
             ..
         } = ran.expect("what is decided was run");
-        let decided = match refused {
-            Some(answer) => Err(answer),
-            None => {
-                let record = Record::KeysDecided {
-                    transaction,
-                    prepared: prepared.clone(),
-                    at: self.shard.now,
-                    effects,
-                };
-                self.append_if_room(record).map_err(|error| refusal(&error))
-            }
+        let decided = if let Some(answer) = refused {
+            Err(answer)
+        } else {
+            let record = Record::KeysDecided {
+                transaction,
+                prepared: prepared.clone(),
+                at: self.shard.now,
+                effects,
+            };
+            self.append_if_room(record).map_err(|error| refusal(&error))
         };
         match decided {
             Err(answer) => {

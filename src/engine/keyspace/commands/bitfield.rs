@@ -190,7 +190,9 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
         check_bits_end(operation.offset + u64::from(operation.kind.bits))?;
         bytes_written += name.bytes.len() + 64;
     }
-    keys.fits(bytes_written)?;
+    if bytes_written > 0 {
+        keys.fits(bytes_written)?;
+    }
     let mut answers = Vec::with_capacity(operations.len());
     for Operation {
         kind,
@@ -237,13 +239,7 @@ mod tests {
         for is_signed in [true, false] {
             for bits in 1..=(if is_signed { 64 } else { 63 }) {
                 let kind = Kind { is_signed, bits };
-                for value in [
-                    0,
-                    1,
-                    *kind.range().start(),
-                    *kind.range().end(),
-                    *kind.range().end() / 3,
-                ] {
+                for value in [0, *kind.range().start(), *kind.range().end(), *kind.range().end() / 3] {
                     for offset in [0, 3, 8, 61] {
                         let value = value as i64;
                         let around = [0xa5; 20];

@@ -146,7 +146,7 @@ fn position(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Ans
     let skip = if bit { 0x00 } else { 0xff };
     let mut at = bits.start;
     while at < bits.end {
-        if at % 8 == 0 && value[at / 8] == skip {
+        if at.is_multiple_of(8) && value[at / 8] == skip {
             at += 8;
         } else if bit_of(&value, at as u64) == bit {
             return Ok(Answer::count(at));

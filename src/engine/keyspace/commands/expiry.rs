@@ -9,6 +9,7 @@ use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::effect::Effect;
 use crate::engine::keyspace::keys::{Keys, Name};
 use crate::engine::keyspace::request::KeyCommand;
+use crate::engine::keyspace::value::Entry;
 
 /// In what a client tells a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub static PERSIST: KeyCommand = writes("persist", |keys, arguments| {
 fn remaining(keys: &mut Keys<'_>, arguments: Arguments<'_>, tell: fn(u64, u64) -> u64) -> Answer {
     let name = first(keys, arguments);
     let now = keys.now.unix_ms();
-    match keys.find(name).map(|entry| entry.expiry()) {
+    match keys.find(name).map(Entry::expiry) {
         None => Answer::Integer(-2),
         Some(None) => Answer::Integer(-1),
         Some(Some(at)) => Answer::Integer(tell(at.unix_ms(), now) as i64),
@@ -131,6 +132,7 @@ fn remaining(keys: &mut Keys<'_>, arguments: Arguments<'_>, tell: fn(u64, u64) -
 }
 
 /// When `EXPIRE` and its like do anything.
+#[expect(clippy::struct_excessive_bools, reason = "four independent words of a command")]
 #[derive(Clone, Copy, Default)]
 struct Conditions {
     only_without: bool,
@@ -192,7 +194,7 @@ fn expire(keys: &mut Keys<'_>, arguments: Arguments<'_>, unit: Expiry, command: 
     let conditions = Conditions::parse(arguments)?;
     let at = unit.unix_ms(value, keys.now).ok_or_else(|| invalid(command))?;
     let name = first(keys, arguments);
-    let Some(before) = keys.find(name).map(|entry| entry.expiry()) else {
+    let Some(before) = keys.find(name).map(Entry::expiry) else {
         return Ok(Answer::Integer(0));
     };
     if !conditions.allow(before, at) {

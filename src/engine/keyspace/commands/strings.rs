@@ -159,6 +159,7 @@ fn put_all(keys: &mut Keys<'_>, arguments: Arguments<'_>) {
 }
 
 /// What a `SET` is told beside key and value.
+#[expect(clippy::struct_excessive_bools, reason = "four independent words of a command")]
 #[derive(Default)]
 struct SetOptions {
     only_new: bool,
@@ -209,7 +210,11 @@ fn set(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> 
     let before = if options.gets { keys.string(name)? } else { None };
     let entry = keys.find(name);
     let (is_there, expires) = (entry.is_some(), entry.map(|entry| entry.expires_at));
-    let is_wanted = !(options.only_new && is_there) && !(options.only_there && !is_there);
+    let is_wanted = if is_there {
+        !options.only_new
+    } else {
+        !options.only_there
+    };
     if is_wanted {
         let kept = expires.filter(|_| options.keeps);
         put(keys, name, value, options.expires_at.or(kept).unwrap_or_default());

@@ -1,0 +1,339 @@
+//! What clients ask of the keyspace: transfers between accounts with an entry in a ledger, notes that expire, and looks
+//! at all of it; and which answers are true.
+//!
+//! Every change carries a mark that was never used, so that what is logged can be led back to who asked for it.
+
+use std::collections::BTreeSet;
+
+use cartwright::engine::Timestamp;
+use cartwright::engine::keyspace::commands::{WATCH, hashes, keys, strings};
+use cartwright::engine::keyspace::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments};
+
+use crate::keys::{Held, KeyVersion, Keys, Seen, balance};
+use crate::random::Random;
+use crate::shop::Source;
+use crate::violation::Checked;
+use crate::{promise, violation};
+
+/// What the names of accounts begin with.
+pub const ACCOUNT: &[u8] = b"account-";
+
+/// What each account begins with.
+pub const OPENING_BALANCE: i64 = 1000;
+
+const ACCOUNTS: u64 = 5;
+const LEDGERS: u64 = 2;
+const NOTES: u64 = 4;
+
+/// Marks that may be looked at or retired, at most.
+const MARKS_KEPT: usize = 32;
+
+/// One wish.
+#[expect(missing_docs, reason = "the fields' names say what they are")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyWish {
+    /// `MSET` of every account.
+    Open,
+    /// `MULTI`, `DECRBY`, `INCRBY`, `HSET`, `EXEC`.
+    Transfer {
+        from: String,
+        to: String,
+        amount: i64,
+        ledger: String,
+        mark: String,
+    },
+    /// `HDEL` of an entry.
+    Retire { ledger: String, mark: String },
+    /// `MGET` of every account.
+    Look,
+    /// `HGET` of an entry.
+    Entry { ledger: String, mark: String },
+    /// `SET`, with or without a time to live.
+    Note {
+        note: String,
+        mark: String,
+        expires_ms: Option<u64>,
+    },
+    /// `GET`.
+    Read { note: String },
+    /// `DEL` of two notes.
+    Forget { one: String, other: String },
+    /// `WATCH`, to have reads of versions in the mix.
+    Watch { one: String, other: String },
+}
+
+/// What was asked, and from when on it may be answered.
+#[derive(Clone, Debug)]
+pub struct KeyAttempt {
+    /// What.
+    pub wish: KeyWish,
+    /// The keyspace's version when it was sent.
+    pub sent: KeyVersion,
+}
+
+fn invocation(command: &'static KeyCommand, words: &[&str], keys: (i16, i16, i16)) -> Invocation {
+    let arguments: Vec<_> = std::iter::once(command.name)
+        .chain(words.iter().copied())
+        .map(str::as_bytes)
+        .collect();
+    Invocation {
+        command,
+        arguments: OwnedArguments::of(&arguments),
+        keys: KeyPlaces::of_row(keys.0, keys.1, keys.2, arguments.len()),
+    }
+}
+
+fn accounts() -> Vec<String> {
+    let stem = std::str::from_utf8(ACCOUNT).expect("letters");
+    (0..ACCOUNTS).map(|account| format!("{stem}{account}")).collect()
+}
+
+impl KeyWish {
+    /// Draws one. `marks` are those of entries that were asked for.
+    pub fn draw(mark: String, marks: &mut Vec<(String, String)>, random: &mut Random) -> Self {
+        let ledger = |random: &mut Random| format!("ledger-{}", random.below(LEDGERS));
+        let note = |random: &mut Random| format!("note-{}", random.below(NOTES));
+        let (accounts, from) = (accounts(), random.below(ACCOUNTS));
+        let to = (from + random.between(1, ACCOUNTS - 1)) % ACCOUNTS;
+        let known = (!marks.is_empty()).then(|| random.pick(marks).clone());
+        match (random.below(10), known) {
+            (0..=3, _) => {
+                let ledger = ledger(random);
+                marks.push((ledger.clone(), mark.clone()));
+                if marks.len() > MARKS_KEPT {
+                    marks.remove(0);
+                }
+                Self::Transfer {
+                    from: accounts[from as usize].clone(),
+                    to: accounts[to as usize].clone(),
+                    amount: random.between(1, 50) as i64,
+                    ledger,
+                    mark,
+                }
+            }
+            (4, Some((ledger, mark))) => Self::Retire { ledger, mark },
+            (5, Some((ledger, mark))) => Self::Entry { ledger, mark },
+            (6, _) => Self::Note {
+                note: note(random),
+                mark,
+                expires_ms: (random.below(2) == 0).then(|| random.between(1, 5000)),
+            },
+            (7, _) => Self::Read { note: note(random) },
+            (8, _) => match random.below(3) {
+                0 => Self::Watch {
+                    one: note(random),
+                    other: accounts[to as usize].clone(),
+                },
+                _ => Self::Forget {
+                    one: note(random),
+                    other: note(random),
+                },
+            },
+            _ => Self::Look,
+        }
+    }
+
+    /// The request that a session would make of it.
+    pub fn request(&self) -> Box<KeyRequest> {
+        const ONE: (i16, i16, i16) = (1, 1, 1);
+        const ALL: (i16, i16, i16) = (1, -1, 1);
+        let alone = |invocation: Invocation| {
+            KeyRequest::command(invocation.command, invocation.arguments.get(), invocation.keys)
+        };
+        let accounts = accounts();
+        match self {
+            Self::Open => {
+                let balance = OPENING_BALANCE.to_string();
+                let words: Vec<_> = accounts
+                    .iter()
+                    .flat_map(|account| [account.as_str(), &balance])
+                    .collect();
+                alone(invocation(&strings::MSET, &words, (1, -1, 2)))
+            }
+            Self::Transfer {
+                from,
+                to,
+                amount,
+                ledger,
+                mark,
+            } => {
+                let amount = amount.to_string();
+                let commands = [
+                    invocation(&strings::DECRBY, &[from, &amount], ONE),
+                    invocation(&strings::INCRBY, &[to, &amount], ONE),
+                    invocation(&hashes::HSET, &[ledger, mark, &amount], ONE),
+                ];
+                KeyRequest::transaction(commands, Vec::new())
+            }
+            Self::Retire { ledger, mark } => alone(invocation(&hashes::HDEL, &[ledger, mark], ONE)),
+            Self::Look => {
+                let words: Vec<_> = accounts.iter().map(String::as_str).collect();
+                alone(invocation(&strings::MGET, &words, ALL))
+            }
+            Self::Entry { ledger, mark } => alone(invocation(&hashes::HGET, &[ledger, mark], ONE)),
+            Self::Note {
+                note,
+                mark,
+                expires_ms: None,
+            } => alone(invocation(&strings::SET, &[note, mark], ONE)),
+            Self::Note {
+                note,
+                mark,
+                expires_ms: Some(ms),
+            } => alone(invocation(&strings::SET, &[note, mark, "PX", &ms.to_string()], ONE)),
+            Self::Read { note } => alone(invocation(&strings::GET, &[note], ONE)),
+            Self::Forget { one, other } => alone(invocation(&keys::DEL, &[one, other], ALL)),
+            Self::Watch { one, other } => alone(invocation(&WATCH, &[one, other], ALL)),
+        }
+    }
+
+    /// The mark that its change carries.
+    pub fn mark(&self) -> Option<&str> {
+        match self {
+            Self::Transfer { mark, .. } | Self::Note { mark, .. } => Some(mark),
+            _ => None,
+        }
+    }
+}
+
+/// What explains answers: the sequential keyspace, and what of it no crash can take back.
+pub struct Explained<'a> {
+    /// The keyspace.
+    pub keys: &'a Keys,
+    /// Whether a record is on disk.
+    pub is_durable: &'a dyn Fn(Source) -> bool,
+    /// The latest time that any shard was told.
+    pub latest: Timestamp,
+}
+
+impl Explained<'_> {
+    /// The answer must be true at some moment since the request was sent, and by then on disk.
+    pub fn check(&self, attempt: &KeyAttempt, answer: &Answer) -> Checked {
+        let is_true = match (&attempt.wish, answer) {
+            (KeyWish::Open, Answer::Ok) => true,
+            (KeyWish::Transfer { from, to, mark, .. }, Answer::Array(answers)) => {
+                self.is_transferred(from, to, mark, answers)?
+            }
+            (KeyWish::Note { mark, .. }, Answer::Ok) => self.is_written_once(mark)?.is_some(),
+            (KeyWish::Retire { mark, .. }, Answer::Integer(1)) => {
+                let source = self.keys.retired(mark.as_bytes());
+                source.is_some_and(self.is_durable)
+            }
+            (KeyWish::Retire { ledger, mark }, Answer::Integer(0)) => self.is_missing(attempt.sent, ledger, mark),
+            (KeyWish::Look, Answer::Array(answers)) => self.is_look(attempt.sent, answers),
+            (KeyWish::Entry { ledger, mark }, Answer::Nil) => self.is_missing(attempt.sent, ledger, mark),
+            (KeyWish::Entry { ledger, mark }, Answer::Bulk(value)) => self.holds(attempt.sent, ledger, |seen| {
+                let field = seen.and_then(|seen| field(seen, mark));
+                field.is_some_and(|field| *field == **value)
+            }),
+            (KeyWish::Read { note }, Answer::Bulk(value)) => self.holds(attempt.sent, note, |seen| {
+                let held = seen.and_then(|seen| seen.held.as_ref());
+                matches!(held, Some(Held::String(text)) if *text == **value)
+            }),
+            (KeyWish::Read { note }, Answer::Nil) => self.holds(attempt.sent, note, |seen| {
+                let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);
+                !seen.is_some_and(is_there)
+            }),
+            (KeyWish::Forget { .. }, Answer::Integer(0..=2)) => true,
+            (KeyWish::Watch { .. }, Answer::Array(versions)) => versions.len() == 2,
+            _ => false,
+        };
+        promise!(
+            is_true,
+            "at no moment since it was sent (version {} to {}), and as far as the disk has it, was {:?} to be answered {answer:?}",
+            attempt.sent,
+            self.keys.version,
+            attempt.wish
+        );
+        Ok(())
+    }
+
+    fn may_have_expired(&self, seen: &Seen) -> bool {
+        seen.expires_at != 0 && seen.expires_at <= self.latest.unix_ms()
+    }
+
+    /// Where the change with this mark is, if it is on disk; it may have been made only once.
+    fn is_written_once(&self, mark: &str) -> Checked<Option<KeyVersion>> {
+        let Some((version, source, count)) = self.keys.written(mark.as_bytes()) else {
+            return Ok(None);
+        };
+        promise!(count == 1, "the change with mark {mark} was made {count} times");
+        Ok((self.is_durable)(source).then_some(version))
+    }
+
+    fn is_transferred(&self, from: &str, to: &str, mark: &str, answers: &[Answer]) -> Checked<bool> {
+        let Some(version) = self.is_written_once(mark)? else {
+            return Ok(false);
+        };
+        let balance_at = |account: &str| {
+            let seen = self.keys.at(account.as_bytes(), version);
+            let balance = seen.and_then(|seen| balance(seen.held.as_ref()?));
+            balance.map(Answer::Integer)
+        };
+        let wanted = [balance_at(from), balance_at(to), Some(Answer::Integer(1))];
+        Ok(answers.len() == 3
+            && answers
+                .iter()
+                .zip(&wanted)
+                .all(|(answer, wanted)| Some(answer) == wanted.as_ref()))
+    }
+
+    /// Whether the key was at some version since `sent`, by what is on disk, as told.
+    fn holds(&self, sent: KeyVersion, key: &str, is_so: impl Fn(Option<&Seen>) -> bool) -> bool {
+        self.keys.versions([key.as_bytes()], sent).into_iter().any(|version| {
+            let seen = self.keys.at(key.as_bytes(), version);
+            is_so(seen) && seen.is_none_or(|seen| (self.is_durable)(seen.source))
+        })
+    }
+
+    fn is_missing(&self, sent: KeyVersion, ledger: &str, mark: &str) -> bool {
+        self.holds(sent, ledger, |seen| seen.is_none_or(|seen| field(seen, mark).is_none()))
+    }
+
+    fn is_look(&self, sent: KeyVersion, answers: &[Answer]) -> bool {
+        let accounts = accounts();
+        let versions = self
+            .keys
+            .versions(accounts.iter().map(|account| account.as_bytes()), sent);
+        versions.into_iter().any(|version| {
+            answers.len() == accounts.len()
+                && accounts.iter().zip(answers).all(|(account, answer)| {
+                    let seen = self.keys.at(account.as_bytes(), version);
+                    let is_durable = seen.is_none_or(|seen| (self.is_durable)(seen.source));
+                    let held = seen.and_then(|seen| seen.held.as_ref());
+                    is_durable
+                        && match (held, answer) {
+                            (None, Answer::Nil) => true,
+                            (Some(Held::String(text)), Answer::Bulk(value)) => *text == **value,
+                            _ => false,
+                        }
+                })
+        })
+    }
+
+    /// A refused change has no effect, now or later.
+    pub fn check_refused<'m>(&self, marks: impl IntoIterator<Item = &'m String>) -> Checked {
+        for mark in marks {
+            if self.keys.written(mark.as_bytes()).is_some() {
+                return Err(violation!("the change with mark {mark} was refused, and made"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn field<'a>(seen: &'a Seen, mark: &str) -> Option<&'a Vec<u8>> {
+    match seen.held.as_ref()? {
+        Held::Hash(fields) => fields.get(mark.as_bytes()),
+        Held::String(_) => None,
+    }
+}
+
+/// Requests to the keyspace that may be answered, and those that were refused.
+#[derive(Debug, Default)]
+pub struct KeyAttempts {
+    /// By sequence number.
+    pub open: std::collections::BTreeMap<u64, KeyAttempt>,
+    /// The marks of those refused.
+    pub refused: BTreeSet<String>,
+}
