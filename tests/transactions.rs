@@ -85,12 +85,11 @@ fn a_watched_key_that_changes_stops_the_transaction_and_its_messages() {
     assert_eq!(client.call(&["GET", "runs"]), text("5"));
     for forget in ["UNWATCH", "DISCARD", "EXEC"] {
         client.call(&["WATCH", "a"]);
-        match forget {
-            "UNWATCH" => assert_eq!(client.call(&["UNWATCH"]), ok()),
-            _ => {
-                client.call(&["MULTI"]);
-                client.call(&[forget]);
-            }
+        if forget == "UNWATCH" {
+            assert_eq!(client.call(&["UNWATCH"]), ok());
+        } else {
+            client.call(&["MULTI"]);
+            client.call(&[forget]);
         }
         other.call(&["INCR", "n"]);
         other.call(&["SET", "a", "again"]);

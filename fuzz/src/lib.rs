@@ -20,7 +20,7 @@ use cartwright_protocol::native::{
     ClientHello, ServerHello, decode_frame, decode_reply, decode_request, encode_reply, encode_request,
 };
 use cartwright_protocol::resp::parser::LINE_BYTES_MAX;
-use cartwright_protocol::resp::{ProtocolError, RequestParser};
+use cartwright_protocol::resp::{ParserLimits, ProtocolError, RequestParser};
 use cartwright_protocol::{Error, ErrorCode, Reply};
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ type Commands = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
 
 /// Parses `stream` as it arrives in pieces of so many bytes.
 fn commands(stream: &[u8], piece: usize) -> Commands {
-    let mut parser = RequestParser::new(SessionLimits::DEFAULT.resp);
+    let mut parser = RequestParser::new(ParserLimits::REDIS);
     let (mut commands, mut start, mut end) = (Vec::new(), 0, 0);
     while end < stream.len() {
         end = (end + piece).min(stream.len());

@@ -201,8 +201,10 @@ pub fn find(
         }
         Inquiry::Subscribers { channels, sharded } => {
             let subscriptions = context.subscriptions.borrow();
-            let count = |channel: &Box<[u8]>| subscriptions.subscriber_count(*sharded, channel) as u64;
-            Finding::Counts(channels.iter().map(count).collect())
+            let counts = channels
+                .iter()
+                .map(|channel| subscriptions.subscriber_count(*sharded, channel) as u64);
+            Finding::Counts(counts.collect())
         }
         Inquiry::Patterns => Finding::Names(context.subscriptions.borrow().patterns()),
         Inquiry::Clients(filter) => Finding::Lines(

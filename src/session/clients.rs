@@ -227,16 +227,14 @@ pub(super) fn kill(call: &mut Call<'_>) -> Option<Errand> {
         }));
     }
     match kill_filter(call) {
-        Ok(filter) => Some(Errand::ask(Inquiry::Kill(filter), write_sum)),
+        Ok(filter) => Some(Errand::ask(Inquiry::Kill(filter), |writer, findings| {
+            writer.count(sum(&findings));
+        })),
         Err(error) => {
             call.error(error);
             None
         }
     }
-}
-
-fn write_sum(writer: &mut Writer<'_>, findings: Vec<Finding>) {
-    writer.count(sum(&findings));
 }
 
 fn kill_filter(call: &Call<'_>) -> Result<ClientFilter, String> {

@@ -32,6 +32,10 @@ pub(super) enum ReplyMode {
 type Names = HashSet<Box<[u8]>, ahash::RandomState>;
 
 /// What a RESP connection has said about itself.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own that clients set"
+)]
 pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) address: Address,

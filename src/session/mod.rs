@@ -12,24 +12,30 @@
 //!   `pubsub`, `transaction`, `introspection` are what its rows call
 //! - `render`: the engine's replies in RESP; `glob`: patterns
 
+#[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod clients;
 mod commands;
+#[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod config;
 mod connection;
 pub mod context;
 pub mod errand;
 mod glob;
+#[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod info;
 mod introspection;
 mod native;
+#[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod pubsub;
 mod queue;
 mod render;
 pub mod report;
 mod resp;
+#[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod server;
 pub mod settings;
 mod shop;
+#[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod slow;
 pub mod subscriptions;
 #[cfg(test)]
@@ -178,6 +184,9 @@ impl Session {
     /// The next request for the engine, with the sequence to complete it under. `None`: there is none, or it waits for
     /// others in flight, or for the output to be taken.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
+        if let Front::Resp(resp) = &mut self.front {
+            resp.dialogue.write_ready(&mut self.output, &self.context);
+        }
         if self.held_back {
             self.parse_input();
         }
@@ -201,7 +210,7 @@ impl Session {
         let reply = reply.into();
         match &mut self.front {
             Front::Undecided | Front::Refused => panic!("a session that has received nothing has given no request"),
-            Front::Native(native) => native.complete(sequence, reply, &mut self.output),
+            Front::Native(native) => native.complete(sequence, reply, &mut self.output, &self.context),
             Front::Resp(resp) => resp.dialogue.complete(sequence, reply, &mut self.output, &self.context),
         }
     }

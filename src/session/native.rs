@@ -8,9 +8,12 @@ use cartwright_protocol::native::{
     REQUEST_ID_CONNECTION, ServerHello, decode_frame, decode_request, encode_reply,
 };
 use cartwright_protocol::{Error, ErrorCode, Operation, Reply};
+use compact_str::CompactString;
 
+use super::commands::{Command, find};
 use super::context::SessionContext;
 use super::queue::{Queue, Request, Weight};
+use super::report::Started;
 use crate::engine::{Ask, Response};
 
 /// What a native client is told where clients have to say a password: its protocol has no word for it.
@@ -21,6 +24,7 @@ struct Pending {
     sequence: u64,
     request_id: u64,
     weight: Weight,
+    started: Started,
 }
 
 /// See the module.
@@ -65,7 +69,7 @@ impl Native {
                     consumed += length;
                     context.commands.set(context.commands.get() + 1);
                     match decode_request(&frame) {
-                        Ok(operation) => self.accept(frame.request_id, length, operation),
+                        Ok(operation) => self.accept(frame.request_id, length, operation, context),
                         Err(reply) => encode_reply(output, frame.request_id, &reply),
                     }
                 }
@@ -112,7 +116,13 @@ impl Native {
         Some(CLIENT_HELLO_BYTES)
     }
 
-    fn accept(&mut self, request_id: u64, bytes: usize, operation: Operation) {
+    fn accept(&mut self, request_id: u64, bytes: usize, operation: Operation, context: &SessionContext) {
+        let started = Started {
+            command: shop_command(&operation),
+            at_us: context.now_us(),
+            first_argument: CompactString::default(),
+            argument_count: 1,
+        };
         let index = self.free.pop().unwrap_or_else(|| {
             self.pending.push(None);
             self.pending.len() as u32 - 1
@@ -124,6 +134,7 @@ impl Native {
             sequence,
             request_id,
             weight,
+            started,
         });
     }
 
@@ -137,7 +148,7 @@ impl Native {
     }
 
     /// Writes the answer to a request that was handed out.
-    pub(super) fn complete(&mut self, sequence: u64, reply: Response, output: &mut Vec<u8>) {
+    pub(super) fn complete(&mut self, sequence: u64, reply: Response, output: &mut Vec<u8>, context: &SessionContext) {
         let index = sequence as u32;
         let pending = self.pending.get_mut(index as usize).and_then(Option::take);
         let pending = pending.filter(|pending| pending.sequence == sequence);
@@ -148,6 +159,31 @@ impl Native {
         let Response::Shop(reply) = reply else {
             unreachable!("the native protocol asks the shop alone")
         };
+        let mut statistics = context.statistics.borrow_mut();
+        if let Reply::Error(error) = &reply {
+            statistics.error(error.code.as_str());
+        }
+        let (failed, now_us) = (matches!(reply, Reply::Error(_)), context.now_us());
+        statistics.answered(&pending.started, now_us, failed, &context.settings, || {
+            (CompactString::default(), CompactString::const_new("native"))
+        });
         encode_reply(output, pending.request_id, &reply);
     }
+}
+
+/// The row of the command that says the same in RESP.
+fn shop_command(operation: &Operation) -> &'static Command {
+    let name = match operation {
+        Operation::ItemPut(_) => "item.put",
+        Operation::ItemGet { .. } => "item.get",
+        Operation::StockAdd(_) => "stock.add",
+        Operation::StockGet { .. } => "stock.get",
+        Operation::Checkout(_) => "checkout",
+        Operation::OrderGet { .. } => "order.get",
+        Operation::OrderList { .. } => "order.list",
+        Operation::OrderConfirm { .. } => "order.confirm",
+        Operation::OrderCancel { .. } => "order.cancel",
+        Operation::Audit => "audit",
+    };
+    find(name.as_bytes()).expect("the shop's commands are in the table")
 }

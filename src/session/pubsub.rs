@@ -171,16 +171,13 @@ pub(super) fn numpat(_call: &mut Call<'_>) -> Option<Errand> {
 
 /// Writes a message as its subscriber sees it; the pattern by which it came, if by one.
 pub(super) fn write_message(writer: &mut Writer<'_>, message: &Message, pattern: Option<&[u8]>) {
-    match pattern {
-        Some(pattern) => {
-            writer.push(4);
-            writer.text("pmessage");
-            writer.bulk(pattern);
-        }
-        None => {
-            writer.push(3);
-            writer.text(if message.sharded { "smessage" } else { "message" });
-        }
+    if let Some(pattern) = pattern {
+        writer.push(4);
+        writer.text("pmessage");
+        writer.bulk(pattern);
+    } else {
+        writer.push(3);
+        writer.text(if message.sharded { "smessage" } else { "message" });
     }
     writer.bulk(&message.channel);
     writer.bulk(&message.payload);

@@ -483,8 +483,12 @@ impl Dialogue {
         Answer::Bytes(bytes)
     }
 
-    fn write_ready(&mut self, output: &mut Vec<u8>, context: &SessionContext) {
-        while let Some(front) = self.slots.pop_front_if(|front| front.answer.is_there()) {
+    /// Writes what is answered and in order, as far as the output's limit: values wait shared and not copied, so that
+    /// many large ones are no larger than one until they are written.
+    pub(super) fn write_ready(&mut self, output: &mut Vec<u8>, context: &SessionContext) {
+        while output.len() < context.limits.output_bytes_max
+            && let Some(front) = self.slots.pop_front_if(|front| front.answer.is_there())
+        {
             self.first_sequence += 1;
             self.queue.release(front.weight);
             let mut failed = false;

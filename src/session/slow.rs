@@ -4,6 +4,7 @@
 //! read to its being answered, so that of a write includes the sync of the log, which is most of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use cartwright_protocol::resp::{Writer, parse_i64};
 
@@ -145,12 +146,14 @@ pub(super) fn latency_doctor(_call: &mut Call<'_>) -> Option<Errand> {
                 "turn" => "a shard was busy, or did not get its core; see the number of shards and of cores",
                 _ => "see SLOWLOG GET; a write waits for the sync of the log",
             };
-            text.push_str(&format!(
-                "{event}: {} samples, {} ms on average, {} ms at most: {advice}.\n",
+            writeln!(
+                text,
+                "{event}: {} samples, {} ms on average, {} ms at most: {advice}.",
                 samples.len(),
                 total / samples.len() as u64,
                 longest(samples),
-            ));
+            )
+            .expect("appending to a string cannot fail");
         }
         writer.verbatim(&text);
     }))

@@ -100,18 +100,18 @@ pub(super) fn queue(call: &mut Call<'_>) -> Option<Errand> {
         return None;
     }
     let queued = match call.command.handler {
-        Handler::Keys(command) => match call.command.keys.of(call.arguments) {
-            Some(keys) => Queued::Keys(Invocation {
-                command,
-                arguments: OwnedArguments::new(call.arguments),
-                keys,
-            }),
-            None => {
+        Handler::Keys(command) => {
+            let Some(keys) = call.command.keys.of(call.arguments) else {
                 transaction.is_spoiled = true;
                 call.error("ERR the number of keys does not fit the arguments");
                 return None;
-            }
-        },
+            };
+            Queued::Keys(Invocation {
+                command,
+                arguments: OwnedArguments::new(call.arguments),
+                keys,
+            })
+        }
         Handler::Errand(_) => Queued::Publish(pubsub::message(call)),
         _ => Queued::Local((call.container, call.command), OwnedArguments::new(call.arguments)),
     };
@@ -132,8 +132,12 @@ pub(super) enum Step {
     Execute(Box<Execution>),
 }
 
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method is not general enough in its lifetime"
+)]
 fn ok() -> Step {
-    Step::Answer(Box::new(|call| call.ok()))
+    Step::Answer(Box::new(|call: &mut Call<'_>| call.ok()))
 }
 
 fn error(text: impl Into<String>) -> Step {
@@ -154,13 +158,12 @@ pub(super) fn begin(
             connection.transaction = Some(Box::default());
             ok()
         }
-        Verb::Discard => match connection.transaction.take() {
-            None => error("ERR DISCARD without MULTI"),
-            Some(_) => {
-                connection.watched.clear();
-                ok()
-            }
-        },
+        Verb::Discard if connection.transaction.is_none() => error("ERR DISCARD without MULTI"),
+        Verb::Discard => {
+            connection.transaction = None;
+            connection.watched.clear();
+            ok()
+        }
         Verb::Unwatch => {
             connection.watched.clear();
             ok()

@@ -9,7 +9,7 @@ pub(in crate::session) struct Flags(u32);
 macro_rules! flags {
     ($($constant:ident = $bit:literal, $name:literal;)*) => {
         impl Flags {
-            $(#[doc = $name] pub(in crate::session) const $constant: Self = Self(1 << $bit);)*
+            $(pub(in crate::session) const $constant: Self = Self(1 << $bit);)*
 
             /// Flag and word, in the order in which Redis prints them; our own have no word.
             const NAMES: &[(Self, &str)] = &[$((Self::$constant, $name),)*];

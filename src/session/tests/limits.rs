@@ -1,5 +1,7 @@
 //! What a connection may take up: requests, input, output.
 
+use crate::engine::Answer;
+
 use super::{answer, command, context_with, count, settle};
 use crate::session::settings::Number;
 use crate::session::{Request, Session, SessionLimits};
@@ -100,6 +102,30 @@ fn requests_with_large_replies_are_handed_out_as_there_is_room() {
     settle(&mut session);
     assert_eq!(session.unanswered(), 0);
     assert!(session.wants_input());
+}
+
+#[test]
+fn large_values_are_written_out_only_as_the_client_reads() {
+    let mut session = with(SessionLimits {
+        output_bytes_max: 100_000,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(&b"GET a\r\n".repeat(100));
+    let run = handed_out(&mut session);
+    assert_eq!(run.len(), 100, "how large a value is, only the engine knows");
+    let value = Answer::bulk(&vec![b'x'; 50_000]);
+    for (sequence, _) in run {
+        session.complete(sequence, value.clone());
+    }
+    let mut received = 0;
+    while !session.output().is_empty() {
+        assert!(session.output().len() < 160_000, "{}", session.output().len());
+        received += session.output().len();
+        session.output().clear();
+        assert!(session.next_request().is_none());
+    }
+    assert_eq!(received, 100 * 50_010);
+    assert_eq!(session.unanswered(), 0);
 }
 
 #[test]

@@ -64,6 +64,27 @@ fn a_command_of_another_class_waits_for_all_before_it() {
 }
 
 #[test]
+fn commands_on_keys_are_in_flight_together_unless_one_touches_several() {
+    // `a` and `b` are in different slots; `{a}x` is in that of `a`.
+    let input = b"SET a 1\r\nGET b\r\nINCR a\r\nMSET a 1 {a}x 2\r\nMGET a b\r\nMGET b a\r\nMSET a 1 b 2\r\nGET a\r\n\
+                  PUBLISH c 1\r\nPUBLISH c 2\r\nGET a\r\nSTOCK.GET a\r\nDBSIZE\r\n";
+    let mut session = session();
+    session.receive(input);
+    let mut runs = Vec::new();
+    while session.unanswered() > 0 {
+        let run = requests(&mut session);
+        runs.push(run.len());
+        for (sequence, request) in run {
+            match request {
+                Request::Engine(_) => session.complete(sequence, Reply::Ok),
+                Request::Server(_) => session.complete_task(sequence, Vec::new()),
+            }
+        }
+    }
+    assert_eq!(runs, [4, 2, 1, 1, 2, 1, 1, 1]);
+}
+
+#[test]
 fn native_requests_are_handed_out_at_once_and_answered_as_they_complete() {
     let mut session = session();
     let mut bytes = ClientHello {
