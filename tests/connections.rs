@@ -229,10 +229,12 @@ fn the_server_tells_about_itself_and_its_slow_commands() {
         Value::Text(text) => text,
         other => panic!("{other:?} is no text"),
     };
+    assert_eq!(client.call(&["SET", "brief", "1", "EX", "100"]), ok());
     let info = text_of(client.call(&["INFO", "everything"]));
     for part in [
         "connected_clients:1\r\n",
-        "cmdstat_set:calls=1,",
+        "cmdstat_set:calls=2,",
+        "db0:keys=2,expires=1,",
         "errorstat_ERR:count=1\r\n",
         "safe_position_shard_0:",
         "safe_position_shard_1:",

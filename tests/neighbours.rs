@@ -139,7 +139,7 @@ fn who_sends_a_byte_at_a_time_costs_the_others_nothing() {
 }
 
 #[test]
-fn thousands_of_connections_that_come_and_go_cost_the_others_nothing() {
+fn hundreds_of_connections_and_others_that_come_and_go_cost_the_others_nothing() {
     const CONNECTIONS: usize = 400;
     let site = Site::new(2);
     let server = site.start();

@@ -203,6 +203,11 @@ impl Shard {
         self.state.counts
     }
 
+    /// How many keys expire some day.
+    pub fn expiring_keys(&self) -> usize {
+        self.state.entry_expirations.len()
+    }
+
     /// Transactions that this shard coordinates or takes part in.
     pub fn transactions_in_flight(&self) -> usize {
         self.in_flight.len() + self.participating.len() + self.keyspace.transactions()

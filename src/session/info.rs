@@ -182,7 +182,6 @@ fn stats(figures: &Figures, text: &mut String) {
     line(text, "total_net_input_bytes", report.received_bytes);
     line(text, "total_net_output_bytes", report.sent_bytes);
     line(text, "rejected_connections", report.unauthorized);
-    line(text, "expired_keys", report.expired_keys);
     line(text, "evicted_keys", 0);
     line(text, "pubsub_channels", distinct(&report.channels));
     line(text, "pubsub_patterns", distinct(&report.patterns));

@@ -355,8 +355,6 @@ pub struct ShardReport {
     pub keys: u64,
     /// Keys that expire.
     pub expiring_keys: u64,
-    /// Keys that have expired since the start.
-    pub expired_keys: u64,
     /// Syncs of the log, and how long they took.
     pub syncs: Durations,
 }
@@ -393,7 +391,6 @@ impl ShardReport {
             (&mut self.items, other.items),
             (&mut self.keys, other.keys),
             (&mut self.expiring_keys, other.expiring_keys),
-            (&mut self.expired_keys, other.expired_keys),
         ] {
             *own += other;
         }

@@ -168,6 +168,7 @@ impl ShardLoop {
         let counts = self.partition.shard().counts();
         (report.items, report.orders, report.orders_held) = (counts.items, counts.orders, counts.held);
         report.keys = counts.entries;
+        report.expiring_keys = self.partition.shard().expiring_keys() as u64;
         report.transactions_in_flight = self.partition.shard().transactions_in_flight() as u64;
         report.safe_positions = vec![(self.id.0, self.partition.safe().0)];
         report.syncs = self.syncs.clone();

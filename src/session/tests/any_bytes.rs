@@ -61,6 +61,18 @@ fn resp_request() -> impl Strategy<Value = Vec<u8>> {
         Just("ITEM.GET\r\n"),
         Just("\r\n"),
         Just("AUDIT\r\n"),
+        Just("GET a\r\n"),
+        Just("MSET a 1 b 2\r\n"),
+        Just("WATCH a b\r\n"),
+        Just("MULTI\r\n"),
+        Just("EXEC\r\n"),
+        Just("EXEC\r\n"),
+        Just("DISCARD\r\n"),
+        Just("UNWATCH\r\n"),
+        Just("PUBLISH a b\r\n"),
+        Just("CLIENT REPLY SKIP\r\n"),
+        Just("CLIENT GETNAME\r\n"),
+        Just("RESET\r\n"),
     ]
     .prop_map(|text| text.as_bytes().to_vec());
     let odd = prop_oneof![

@@ -113,7 +113,7 @@ fn large_values_are_written_out_only_as_the_client_reads() {
     session.receive(&b"GET a\r\n".repeat(100));
     let run = handed_out(&mut session);
     assert_eq!(run.len(), 100, "how large a value is, only the engine knows");
-    let value = Answer::bulk(&[b'x'; 50_000]);
+    let value = Answer::bulk(&vec![b'x'; 50_000]);
     for (sequence, _) in run {
         session.complete(sequence, value.clone());
     }

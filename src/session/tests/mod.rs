@@ -15,7 +15,7 @@ use cartwright_protocol::{
     OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
 };
 
-use crate::engine::Ask;
+use crate::engine::{Answer, Ask, KeyRequest};
 
 use super::errand::{Finding, Inquiry, Task};
 use super::settings::Number;
@@ -137,11 +137,25 @@ fn settle(session: &mut Session) -> Vec<u8> {
                 let findings = found(session, &task);
                 session.complete_task(sequence, findings);
             }
+            Some((sequence, Request::Engine(Ask::Keys(request)))) => session.complete(sequence, key_answer(&request)),
             Some((sequence, request)) => session.complete(sequence, answer(&request)),
             // Taking the output may have made room for more.
             None if session.output().is_empty() => return sent,
             None => (),
         }
+    }
+}
+
+/// What a keyspace answers in which every command succeeds and nothing that is watched changes.
+fn key_answer(request: &KeyRequest) -> Answer {
+    let count = request.invocations.len();
+    let first = request.invocations.first();
+    match first {
+        _ if request.is_transaction => Answer::Array(vec![Answer::Ok; count]),
+        Some(invocation) if invocation.command.name == "watch" => {
+            Answer::Array(vec![Answer::Integer(1); invocation.arguments.get().len() - 1])
+        }
+        _ => Answer::Ok,
     }
 }
 
