@@ -16,9 +16,6 @@ use super::queue::{Queue, Request, Weight};
 use super::report::Started;
 use crate::engine::{Ask, Response};
 
-/// What a native client is told where clients have to say a password: its protocol has no word for it.
-const NO_PASSWORDS: &str = "NOAUTH this server asks for a password, which the native protocol cannot carry; use RESP";
-
 /// A request that has not been answered.
 struct Pending {
     sequence: u64,
@@ -89,21 +86,17 @@ impl Native {
                 return Some(0);
             }
         };
-        if context.settings.has_password() {
-            self.closing = true;
+        let status = if hello.version != PROTOCOL_VERSION {
+            HelloStatus::Version
+        } else if context.settings.has_password() {
             context.statistics.borrow_mut().unauthorized += 1;
-            let error = Error::new(ErrorCode::Err, NO_PASSWORDS);
-            encode_reply(output, REQUEST_ID_CONNECTION, &Reply::Error(error));
-            return Some(0);
-        }
-        let same_version = hello.version == PROTOCOL_VERSION;
+            HelloStatus::Password
+        } else {
+            HelloStatus::Welcome
+        };
         let answer = ServerHello {
             version: PROTOCOL_VERSION,
-            status: if same_version {
-                HelloStatus::Welcome
-            } else {
-                HelloStatus::Version
-            },
+            status,
             shard_count: context.shard_count,
             shard: context.shard,
             body_bytes_max: FRAME_BODY_BYTES_MAX as u32,
@@ -112,7 +105,7 @@ impl Native {
         };
         output.extend_from_slice(&answer.encode());
         self.greeted = true;
-        self.closing = !same_version;
+        self.closing = status != HelloStatus::Welcome;
         Some(CLIENT_HELLO_BYTES)
     }
 

@@ -39,11 +39,13 @@ pub enum HelloStatus {
     Version = 1,
     /// The server has as many connections as it may, and closes.
     Full = 2,
+    /// The server asks for a password, which this protocol has no word for.
+    Password = 3,
 }
 
 impl HelloStatus {
     /// Every status.
-    pub const ALL: [Self; 3] = [Self::Welcome, Self::Version, Self::Full];
+    pub const ALL: [Self; 4] = [Self::Welcome, Self::Version, Self::Full, Self::Password];
 }
 
 /// What a server says first.
