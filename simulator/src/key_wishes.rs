@@ -210,7 +210,7 @@ impl Explained<'_> {
     /// The answer must be true at some moment since the request was sent, and by then on disk.
     pub fn check(&self, attempt: &KeyAttempt, answer: &Answer) -> Checked {
         let is_true = match (&attempt.wish, answer) {
-            (KeyWish::Open, Answer::Ok) => true,
+            (KeyWish::Open, Answer::Ok) | (KeyWish::Forget { .. }, Answer::Integer(0..=2)) => true,
             (KeyWish::Transfer { from, to, mark, .. }, Answer::Array(answers)) => {
                 self.is_transferred(from, to, mark, answers)?
             }
@@ -234,7 +234,6 @@ impl Explained<'_> {
                 let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);
                 !seen.is_some_and(is_there)
             }),
-            (KeyWish::Forget { .. }, Answer::Integer(0..=2)) => true,
             (KeyWish::Watch { .. }, Answer::Array(versions)) => versions.len() == 2,
             _ => false,
         };
@@ -292,9 +291,7 @@ impl Explained<'_> {
 
     fn is_look(&self, sent: KeyVersion, answers: &[Answer]) -> bool {
         let accounts = accounts();
-        let versions = self
-            .keys
-            .versions(accounts.iter().map(|account| account.as_bytes()), sent);
+        let versions = self.keys.versions(accounts.iter().map(String::as_bytes), sent);
         versions.into_iter().any(|version| {
             answers.len() == accounts.len()
                 && accounts.iter().zip(answers).all(|(account, answer)| {

@@ -42,7 +42,7 @@ pub struct Seen {
 pub struct Keys {
     /// How many changes there were.
     pub version: KeyVersion,
-    keys: BTreeMap<Vec<u8>, Vec<Seen>>,
+    by_name: BTreeMap<Vec<u8>, Vec<Seen>>,
     /// Where each mark was written, and how often.
     marks: BTreeMap<Vec<u8>, (KeyVersion, Source, u32)>,
     /// Marks whose field was removed, and by what.
@@ -115,7 +115,7 @@ impl Keys {
             held,
             expires_at,
         };
-        self.keys.entry(key.to_vec()).or_default().push(seen);
+        self.by_name.entry(key.to_vec()).or_default().push(seen);
         Ok(())
     }
 
@@ -125,12 +125,12 @@ impl Keys {
     }
 
     fn latest(&self, key: &[u8]) -> Option<&Seen> {
-        self.keys.get(key)?.last()
+        self.by_name.get(key)?.last()
     }
 
     /// What the key held at a version; `None`: nothing was ever written to it by then.
     pub fn at(&self, key: &[u8], version: KeyVersion) -> Option<&Seen> {
-        let versions = self.keys.get(key)?;
+        let versions = self.by_name.get(key)?;
         let place = versions.partition_point(|seen| seen.version <= version);
         place.checked_sub(1).map(|place| &versions[place])
     }
@@ -149,7 +149,7 @@ impl Keys {
     pub fn versions<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>, sent: KeyVersion) -> BTreeSet<KeyVersion> {
         let mut versions = BTreeSet::from([sent]);
         for key in keys {
-            let seen = self.keys.get(key).into_iter().flatten();
+            let seen = self.by_name.get(key).into_iter().flatten();
             versions.extend(seen.map(|seen| seen.version).filter(|&version| version > sent));
         }
         versions
@@ -157,7 +157,7 @@ impl Keys {
 
     /// Money moves, and never comes or goes.
     fn check_accounts(&mut self) -> Checked {
-        let accounts = self.keys.range(ACCOUNT.to_vec()..);
+        let accounts = self.by_name.range(ACCOUNT.to_vec()..);
         let accounts = accounts.take_while(|(key, _)| key.starts_with(ACCOUNT));
         let (mut count, mut sum) = (0, 0);
         for (key, versions) in accounts {

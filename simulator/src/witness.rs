@@ -321,8 +321,9 @@ impl Witness {
                 durable[part.index()]
             );
         }
+        let is_of_shop = matches!(decision.what, Decided::Order { .. });
         self.commit(id, decision)?;
-        let moved = self.shop.take_moved();
+        let moved = if is_of_shop { self.shop.take_moved() } else { Vec::new() };
         let effect = (self.shop.version, moved);
         self.transactions.get_mut(&id).expect("looked up above").effect = Some(effect);
         self.arrive(shard, id);

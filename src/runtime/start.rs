@@ -475,10 +475,11 @@ fn describe(counts: Counts, totals: RecoveryTotals, resolved: Resolved) -> Strin
         count => format!("{count} checkpoints of {} MiB and ", totals.checkpoint_bytes >> 20),
     };
     format!(
-        "recovered {} items and {} orders ({} held) from {checkpoints}{} records in {} MiB of log{torn}{in_flight}",
+        "recovered {} items, {} orders ({} held) and {} keys from {checkpoints}{} records in {} MiB of log{torn}{in_flight}",
         counts.items,
         counts.orders,
         counts.held,
+        counts.entries,
         totals.records,
         totals.bytes >> 20,
     )

@@ -74,8 +74,8 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<Verdict, Ve
     )?;
     writeln!(
         out,
-        "holds: {} items, {} orders ({} held), {} order lines, {} idempotency keys",
-        counts.items, counts.orders, counts.held, counts.lines, counts.keys
+        "holds: {} items, {} orders ({} held), {} order lines, {} idempotency keys; {} keys of the keyspace",
+        counts.items, counts.orders, counts.held, counts.lines, counts.keys, counts.entries
     )?;
     writeln!(
         out,

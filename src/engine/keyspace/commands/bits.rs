@@ -92,7 +92,7 @@ fn ones_in(bytes: &[u8], bits: std::ops::Range<usize>) -> u64 {
     let (first, last) = (bits.start / 8, (bits.end - 1) / 8);
     let all = ones(&bytes[first..=last]);
     let before = bytes[first] as u16 >> (8 - bits.start % 8);
-    let behind = if bits.end % 8 == 0 {
+    let behind = if bits.end.is_multiple_of(8) {
         0
     } else {
         bytes[last] << (bits.end % 8)
