@@ -454,7 +454,7 @@ fn put_number(bytes: &mut Vec<u8>, mut value: u64) {
 }
 
 // Inlined into each loop over lines, so that a line stays in registers.
-#[inline(always)]
+#[inline]
 fn take_line<'a>(rest: &mut &'a [u8]) -> Option<PackedLine<'a>> {
     let sku = take_text(rest)?;
     let price = Amount::new(take_number(rest)?)?;
