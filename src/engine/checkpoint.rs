@@ -115,6 +115,8 @@ pub enum Part {
     },
     /// The second, where there are any: transactions over keys that pend where the checkpoint begins.
     KeysPending(Vec<(TransactionId, LogPosition, KeysPending)>),
+    /// The latest time in any record before the checkpoint, which none of its things may show.
+    Latest(Timestamp),
 }
 
 /// Where the parts of a restored checkpoint end, thing by thing.
@@ -149,6 +151,7 @@ pub struct CheckpointCursor {
     /// The keys of the slot before, if not all of them are written.
     entries: Option<(u16, EntriesCursor)>,
     keys_pending: Vec<(TransactionId, LogPosition, KeysPending)>,
+    latest: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +171,7 @@ impl CheckpointCursor {
             stage: Stage::Pending,
             entries: None,
             keys_pending: Vec::new(),
+            latest: None,
         }
     }
 
@@ -220,6 +224,7 @@ impl CheckpointCursor {
                     });
                     self.keys_pending = of_keys.collect();
                     self.keys_pending.sort_by_key(|&(_, position, _)| position);
+                    self.latest = Some(shard.state.latest);
                     let mut pending: Vec<_> = of_shop
                         .into_iter()
                         .map(|(&id, pending)| (id, pending.clone()))
@@ -277,6 +282,9 @@ impl CheckpointCursor {
     fn part_left(&mut self) -> Option<Part> {
         if !self.keys_pending.is_empty() {
             return Some(Part::KeysPending(std::mem::take(&mut self.keys_pending)));
+        }
+        if let Some(latest) = self.latest.take() {
+            return Some(Part::Latest(latest));
         }
         let (slot, entries) = self.entries.as_mut()?;
         let slot = *slot;
@@ -394,6 +402,7 @@ impl Restore {
                     }
                 }
             }
+            Part::Latest(latest) => self.state.latest = self.state.latest.max(latest),
             Part::KeysPending(pending) => {
                 for (id, position, keys) in pending {
                     if !are_effects(keys.effects()) {

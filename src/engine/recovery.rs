@@ -160,6 +160,8 @@ pub fn start<J: Journal>(shards: &mut [Shard], incarnation: u32, journals: &mut 
 /// The same slots on another number of shards, whose logs are empty. Nothing may be in flight (see [`resolve`]).
 pub fn repartition(shards: Vec<Shard>, shard_count: u16, limits: EngineLimits) -> Vec<Shard> {
     let map = ShardMap::new(shard_count);
+    // A key that has expired must not come back because a clock does.
+    let latest = shards.iter().map(|shard| shard.state.latest).max().unwrap_or_default();
     let mut slots = shards.into_iter().flat_map(|shard| {
         assert!(shard.state.pending.is_empty(), "slots move when nothing is in flight");
         shard.state.into_slots()
@@ -167,7 +169,9 @@ pub fn repartition(shards: Vec<Shard>, shard_count: u16, limits: EngineLimits) -
     map.shards()
         .map(|id| {
             let own = slots.by_ref().take(map.slots_of(id).len()).collect();
-            Shard::with_state(id, map, limits, State::from_slots(id, map, own))
+            let mut state = State::from_slots(id, map, own);
+            state.latest = state.latest.max(latest);
+            Shard::with_state(id, map, limits, state)
         })
         .collect()
 }

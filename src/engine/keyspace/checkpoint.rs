@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use super::bytes::ValueBytes;
-use super::effect::{Strings, image_bytes_max, put_hash_image, put_image, read_image, strings_of_image};
+use super::encoding::Strings;
 use super::hash::Field;
+use super::image::{image_bytes_max, put_hash_image, put_image, read_image, strings_of_image};
 use super::table::PagedTable;
 use super::value::{Entry, KeyTable, Value};
 use crate::engine::ids::{LogPosition, Timestamp};

@@ -5,62 +5,15 @@
 
 use std::sync::Arc;
 
-use cartwright_protocol::resp::Arguments;
-
 use super::bytes::ValueBytes;
-use super::hash::{Field, Hash};
+use super::encoding::{Reader, Strings, put_number, put_string};
+use super::hash::Hash;
+use super::image::read_image;
 use super::value::{Entry, KeyTable, Value};
 use crate::engine::ids::{LogPosition, Timestamp};
 
 /// What an effect takes beside its bytes, at most: its kind, its lengths and numbers.
 pub const EFFECT_OVERHEAD_BYTES: usize = 32;
-
-/// Bytes of the length of a string, at most.
-pub const LENGTH_BYTES_MAX: usize = 5;
-
-/// A list of strings, wherever they stand.
-#[derive(Clone, Copy, Debug)]
-pub enum Strings<'a> {
-    /// Arguments of a command.
-    Arguments(Arguments<'a>),
-    /// Some of them, or others.
-    Slices(&'a [&'a [u8]]),
-    /// One after the other with their lengths, so many.
-    Encoded(usize, &'a [u8]),
-}
-
-impl<'a> Strings<'a> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Arguments(arguments) => arguments.len(),
-            Self::Slices(slices) => slices.len(),
-            Self::Encoded(count, _) => *count,
-        }
-    }
-
-    /// Calls `visit` for each.
-    pub fn each(self, mut visit: impl FnMut(&'a [u8])) {
-        match self {
-            Self::Arguments(arguments) => arguments.iter().for_each(visit),
-            Self::Slices(slices) => slices.iter().for_each(|slice| visit(slice)),
-            Self::Encoded(count, bytes) => {
-                let mut reader = Reader { bytes };
-                for _ in 0..count {
-                    visit(reader.string().expect("looked through when it was decoded"));
-                }
-            }
-        }
-    }
-
-    /// Calls `visit` for each two that follow one another.
-    pub fn each_pair(self, mut visit: impl FnMut(&'a [u8], &'a [u8])) {
-        let mut first = None;
-        self.each(|string| match first.take() {
-            None => first = Some(string),
-            Some(first) => visit(first, string),
-        });
-    }
-}
 
 /// A change of one key, or of all.
 #[expect(missing_docs, reason = "the fields' names say what they are")]
@@ -309,56 +262,7 @@ fn set_range(string: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     string[offset..end].copy_from_slice(bytes);
 }
 
-fn put_number(log: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        log.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    log.push(number as u8);
-}
-
-fn put_string(log: &mut Vec<u8>, string: &[u8]) {
-    put_number(log, string.len() as u64);
-    log.extend_from_slice(string);
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(count)?;
-        self.bytes = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        self.take(length)
-    }
-
-    fn strings(&mut self) -> Option<Strings<'a>> {
-        let count = usize::try_from(self.number()?).ok()?;
-        let before = self.bytes;
-        for _ in 0..count {
-            self.string()?;
-        }
-        Some(Strings::Encoded(count, &before[..before.len() - self.bytes.len()]))
-    }
-
     fn effect(&mut self) -> Option<Effect<'a>> {
         let kind = self.take(1)?[0];
         Some(match kind {
@@ -425,91 +329,6 @@ pub fn are_effects(log: &[u8]) -> bool {
     true
 }
 
-const IMAGE_INTEGER: u8 = 0;
-const IMAGE_STRING: u8 = 1;
-const IMAGE_GROWING: u8 = 2;
-const IMAGE_HASH_LIST: u8 = 3;
-const IMAGE_HASH_TABLE: u8 = 4;
-
-/// Adds the image of a value to `bytes`: the whole of it, type and encoding included.
-pub fn put_image(bytes: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::Integer(integer) => {
-            bytes.push(IMAGE_INTEGER);
-            bytes.extend_from_slice(&integer.to_le_bytes());
-        }
-        Value::String(string) => {
-            bytes.push(if string.is_growing() {
-                IMAGE_GROWING
-            } else {
-                IMAGE_STRING
-            });
-            bytes.extend_from_slice(string);
-        }
-        Value::Hash(hash) => put_hash_image(bytes, hash.is_list(), hash.iter()),
-    }
-}
-
-/// Adds the image of a hash with these fields to `bytes`.
-pub fn put_hash_image<'a>(bytes: &mut Vec<u8>, is_list: bool, fields: impl Iterator<Item = &'a Field>) {
-    bytes.push(if is_list { IMAGE_HASH_LIST } else { IMAGE_HASH_TABLE });
-    for field in fields {
-        put_string(bytes, &field.name);
-        put_string(bytes, &field.value);
-    }
-}
-
-/// The fields and values of the image of a hash that is a table.
-pub fn strings_of_image(image: &[u8]) -> Option<Strings<'_>> {
-    let (&IMAGE_HASH_TABLE, bytes) = image.split_first()? else {
-        return None;
-    };
-    let (mut reader, mut count) = (Reader { bytes }, 0);
-    while !reader.bytes.is_empty() {
-        reader.string()?;
-        count += 1;
-    }
-    (count % 2 == 0).then_some(Strings::Encoded(count, bytes))
-}
-
-/// How long the image of a value is, at most.
-pub fn image_bytes_max(value: &Value) -> usize {
-    1 + match value {
-        Value::Integer(_) => 8,
-        Value::String(string) => string.len(),
-        Value::Hash(hash) => hash
-            .iter()
-            .map(|field| field.name.len() + field.value.len() + 2 * LENGTH_BYTES_MAX)
-            .sum(),
-    }
-}
-
-/// The value of an image, if it is one.
-pub fn read_image(image: &[u8]) -> Option<Value> {
-    let (&kind, rest) = image.split_first()?;
-    Some(match kind {
-        IMAGE_INTEGER => Value::Integer(i64::from_le_bytes(rest.try_into().ok()?)),
-        IMAGE_STRING => Value::String(ValueBytes::new(rest)),
-        IMAGE_GROWING => Value::String(ValueBytes::Growing(Arc::new(rest.to_vec()))),
-        IMAGE_HASH_LIST | IMAGE_HASH_TABLE => {
-            let mut hash = if kind == IMAGE_HASH_LIST {
-                Hash::default()
-            } else {
-                Hash::table()
-            };
-            let mut reader = Reader { bytes: rest };
-            while !reader.bytes.is_empty() {
-                hash.set(reader.string()?, reader.string()?);
-            }
-            if hash.is_empty() {
-                return None;
-            }
-            Value::Hash(Arc::new(hash))
-        }
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -553,7 +372,7 @@ mod tests {
             },
             Effect::Restore {
                 key,
-                image: &[IMAGE_STRING, b'x'],
+                image: &[1, b'x'],
                 expires_at: at,
             },
             Effect::Flush,
@@ -579,30 +398,6 @@ mod tests {
             }
             read_image(&bytes);
         }
-    }
-
-    #[test]
-    fn images_keep_type_value_and_encoding() {
-        let mut list = Hash::default();
-        list.set(b"b", b"1");
-        list.set(b"a", b"2");
-        let mut table = Hash::table();
-        table.set(b"f", b"v");
-        for value in [
-            Value::Integer(-5),
-            Value::string(b"text"),
-            Value::String(ValueBytes::Growing(Arc::new(b"1".to_vec()))),
-            Value::Hash(Arc::new(list)),
-            Value::Hash(Arc::new(table)),
-        ] {
-            let mut image = Vec::new();
-            put_image(&mut image, &value);
-            assert!(image.len() <= image_bytes_max(&value));
-            let read = read_image(&image).unwrap();
-            assert_eq!(format!("{read:?}"), format!("{value:?}"));
-            assert_eq!(read.encoding(), value.encoding());
-        }
-        assert!(read_image(&[]).is_none() && read_image(&[9, 1]).is_none() && read_image(&[IMAGE_HASH_LIST]).is_none());
     }
 
     #[test]

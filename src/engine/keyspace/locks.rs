@@ -29,6 +29,12 @@ pub enum Waiting {
     Visit(Box<KeyTransaction>),
 }
 
+impl Waiting {
+    fn changes(&self) -> bool {
+        matches!(self, Self::Request(_, request) if request.writes())
+    }
+}
+
 #[derive(Debug)]
 struct Holder {
     keys: Vec<ValueBytes>,
@@ -50,7 +56,7 @@ pub struct Locks {
     ready: VecDeque<Ticket>,
     next: u64,
     waiting_count: usize,
-    waiting_requests: usize,
+    waiting_changes: usize,
 }
 
 impl Locks {
@@ -69,9 +75,9 @@ impl Locks {
         self.waiting_count
     }
 
-    /// How many requests of this shard alone wait.
-    pub const fn waiting_requests(&self) -> usize {
-        self.waiting_requests
+    /// How many requests of this shard alone wait that may change anything.
+    pub const fn waiting_changes(&self) -> usize {
+        self.waiting_changes
     }
 
     /// Queues up for these keys, or for the whole shard; whether they are free already.
@@ -109,7 +115,7 @@ impl Locks {
     /// Has this go on once what `ticket` queued up for is free.
     pub fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
         self.waiting_count += 1;
-        self.waiting_requests += usize::from(matches!(waiting, Waiting::Request(..)));
+        self.waiting_changes += usize::from(waiting.changes());
         let holder = self.holders.get_mut(&ticket).expect("who waits has queued up");
         assert!(holder.blocked > 0, "what is free is not waited for");
         holder.waiting = Some(waiting);
@@ -157,7 +163,7 @@ impl Locks {
         let holder = self.holders.get_mut(&ticket).expect("who is ready holds its keys");
         let waiting = holder.waiting.take().expect("who was blocked waits");
         self.waiting_count -= 1;
-        self.waiting_requests -= usize::from(matches!(waiting, Waiting::Request(..)));
+        self.waiting_changes -= usize::from(waiting.changes());
         Some((ticket, waiting))
     }
 }

@@ -3,7 +3,7 @@
 //! - [`request`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
 //! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`], [`pattern`]: walks over keys
 //! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
-//! - [`effect`]: what commands do, as it is logged and applied
+//! - [`effect`]: what commands do, as it is logged and applied; `image`, `encoding`: values and strings as bytes
 //! - `checkpoint`: keys in a checkpoint
 //! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
 
@@ -13,7 +13,9 @@ mod checkpoint;
 mod collected;
 pub mod commands;
 pub mod effect;
+mod encoding;
 pub mod hash;
+mod image;
 pub mod keys;
 mod locks;
 pub mod pattern;

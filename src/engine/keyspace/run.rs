@@ -70,12 +70,16 @@ impl Keyspace {
 
     /// Whether nothing that was taken on here is in flight: no change comes from here while an audit pauses them.
     pub fn is_quiet(&self) -> bool {
-        self.in_flight.is_empty() && self.locks.waiting_requests() == 0
+        !self.in_flight.values().any(|in_flight| in_flight.writes) && self.locks.waiting_changes() == 0
     }
 
-    /// Whether no transaction of others has keys of this shard.
+    /// Whether no transaction of others changes keys of this shard. Reads come and go: an audit that waited for them
+    /// might wait for ever.
     pub fn is_left_alone(&self) -> bool {
-        self.participating.is_empty()
+        !self
+            .participating
+            .values()
+            .any(|participation| participation.is_prepared)
     }
 }
 

@@ -65,9 +65,14 @@ impl<'a> Scan<'a> {
         Self::parse(arguments, 2, false)
     }
 
+    /// The cursor in the argument with this index.
+    pub fn check_cursor(arguments: Arguments<'_>, index: usize) -> Result<u64, Answer> {
+        let cursor = arguments.get(index).and_then(parse_u64);
+        cursor.ok_or_else(|| Answer::error("ERR invalid cursor"))
+    }
+
     fn parse(arguments: Arguments<'a>, cursor_index: usize, is_of_keys: bool) -> Result<Self, Answer> {
-        let cursor = arguments.get(cursor_index).and_then(parse_u64);
-        let cursor = cursor.ok_or_else(|| Answer::error("ERR invalid cursor"))?;
+        let cursor = Self::check_cursor(arguments, cursor_index)?;
         let mut scan = Self {
             cursor,
             count: COUNT_DEFAULT,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use cartwright_protocol::Slot;
 
-use super::effect::{Effect, Shift, Strings, effects};
+use super::effect::{Effect, Shift, effects};
+use super::encoding::Strings;
 use super::table::hash_of;
 use super::value::{Entry, Value};
 use crate::engine::hashing::Fingerprint;

@@ -73,6 +73,8 @@ pub enum KeyMessage {
 #[derive(Debug)]
 pub struct InFlight {
     reply_to: ReplyTo,
+    /// Whether it may change anything.
+    pub(super) writes: bool,
     /// The home's own lock, once it has one.
     ticket: Option<Ticket>,
     /// Once it was run.
@@ -97,7 +99,8 @@ struct Ran {
 pub struct Participation {
     /// Its keys; `None` once it has let go of them.
     ticket: Option<Ticket>,
-    is_prepared: bool,
+    /// Its changes are logged here, and it is not over.
+    pub(super) is_prepared: bool,
 }
 
 /// A transaction of this home that waits for logs to be safe.
@@ -124,6 +127,7 @@ impl Step<'_> {
         let id = self.shard.next_transaction_id();
         let in_flight = InFlight {
             reply_to,
+            writes: request.writes(),
             ticket: None,
             ran: None,
         };

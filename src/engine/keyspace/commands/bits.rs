@@ -3,7 +3,6 @@
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::{argument, check_length, either, first, integer, range, reads, too_long, writes};
-use crate::engine::ids::Timestamp;
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
 use crate::engine::keyspace::effect::Effect;
@@ -199,10 +198,12 @@ fn combine(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
         })
         .collect();
     keys.fits(combined.len())?;
-    let effect = Effect::Set {
+    // A string made of parts, as Redis has it: never an integer.
+    keys.delete(target);
+    let effect = Effect::SetRange {
         key: target.bytes,
-        value: &combined,
-        expires_at: Timestamp::default(),
+        offset: 0,
+        bytes: &combined,
     };
     keys.write(target, &effect);
     Ok(Answer::count(length))

@@ -190,8 +190,8 @@ impl Conditions {
 }
 
 fn expire(keys: &mut Keys<'_>, arguments: Arguments<'_>, unit: Expiry, command: &str) -> Result<Answer, Answer> {
-    let value = parse_i64(argument(arguments, 2)).ok_or_else(Answer::not_an_integer)?;
     let conditions = Conditions::parse(arguments)?;
+    let value = parse_i64(argument(arguments, 2)).ok_or_else(Answer::not_an_integer)?;
     let at = unit.unix_ms(value, keys.now).ok_or_else(|| invalid(command))?;
     let name = first(keys, arguments);
     let Some(before) = keys.find(name).map(Entry::expiry) else {

@@ -6,7 +6,8 @@ use super::decimal::Decimal;
 use super::{argument, either, first, integer, reads, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::{IntegerText, ValueBytes};
-use crate::engine::keyspace::effect::{Effect, Strings};
+use crate::engine::keyspace::effect::Effect;
+use crate::engine::keyspace::encoding::Strings;
 use crate::engine::keyspace::hash::{Field, Hash, PLACE_BITS};
 use crate::engine::keyspace::keys::{Keys, Name};
 use crate::engine::keyspace::request::KeyCommand;
@@ -215,12 +216,17 @@ fn random(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answe
         return Ok(Answer::or_nil(hash.map(|hash| any_field(hash, draw).name.clone())));
     }
     let count = integer(arguments, 2)?;
+    if count == i64::MIN {
+        return Err(Answer::error(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
     let with_values = match (arguments.len(), arguments.get(3)) {
         (3, _) => false,
         (4, Some(word)) if word.eq_ignore_ascii_case(b"WITHVALUES") => true,
         _ => return Err(Answer::syntax_error()),
     };
-    if !(-i64::MAX / 2..=i64::MAX / 2).contains(&count) || count < -DRAWS_MAX {
+    if (with_values && !(-i64::MAX / 2..=i64::MAX / 2).contains(&count)) || count < -DRAWS_MAX {
         return Err(Answer::error("ERR value is out of range"));
     }
     let mut dice = super::super::keys::Dice(keys.roll());
@@ -264,18 +270,20 @@ fn any_field(hash: &Hash, draw: u64) -> &Field {
 }
 
 fn scan(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    Scan::check_cursor(arguments, 2)?;
     let name = first(keys, arguments);
-    let scan = Scan::of_elements(arguments)?;
     let mut elements = Vec::new();
-    let cursor = keys.hash(name)?.and_then(|hash| {
-        hash.walk(scan.cursor, scan.count, |field| {
-            if scan.wants(&field.name) {
-                elements.push(Answer::Bulk(field.name.clone()));
-                if !scan.no_values {
-                    elements.push(Answer::Bulk(field.value.clone()));
-                }
+    let Some(hash) = keys.hash(name)? else {
+        return Ok(Answer::Array(vec![Answer::bulk(b"0"), Answer::Array(elements)]));
+    };
+    let scan = Scan::of_elements(arguments)?;
+    let cursor = hash.walk(scan.cursor, scan.count, |field| {
+        if scan.wants(&field.name) {
+            elements.push(Answer::Bulk(field.name.clone()));
+            if !scan.no_values {
+                elements.push(Answer::Bulk(field.value.clone()));
             }
-        })
+        }
     });
     let cursor = ValueBytes::of_integer(cursor.unwrap_or(0) as i64);
     Ok(Answer::Array(vec![Answer::Bulk(cursor), Answer::Array(elements)]))

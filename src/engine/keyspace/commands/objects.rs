@@ -5,7 +5,7 @@ use cartwright_protocol::resp::{Arguments, parse_i64};
 use super::{argument, either, first, integer, reads, writes};
 use crate::engine::ids::Timestamp;
 use crate::engine::keyspace::answer::Answer;
-use crate::engine::keyspace::effect::{image_bytes_max, put_image, read_image};
+use crate::engine::keyspace::image::{image_bytes_max, put_image, read_image};
 use crate::engine::keyspace::keys::Keys;
 use crate::engine::keyspace::request::KeyCommand;
 use crate::engine::keyspace::value::{Entry, Value};

@@ -238,21 +238,22 @@ fn set_expiring(keys: &mut Keys<'_>, arguments: Arguments<'_>, unit: Expiry, com
 }
 
 fn getex(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
-    let at = match (arguments.len(), arguments.get(2)) {
-        (2, _) => None,
-        (3, Some(word)) if word.eq_ignore_ascii_case(b"PERSIST") => Some(Timestamp::default()),
-        (4, Some(word)) => {
-            let unit = Expiry::of_option(word).ok_or_else(Answer::syntax_error)?;
-            Some(parse_expiry(argument(arguments, 3), unit, keys.now, "getex")?)
-        }
+    let (mut persists, mut unit) = (false, None);
+    match (arguments.len(), arguments.get(2)) {
+        (2, _) => {}
+        (3, Some(word)) if word.eq_ignore_ascii_case(b"PERSIST") => persists = true,
+        (4, Some(word)) => unit = Some(Expiry::of_option(word).ok_or_else(Answer::syntax_error)?),
         _ => return Err(Answer::syntax_error()),
-    };
+    }
     let name = first(keys, arguments);
     let Some(value) = keys.string(name)? else {
         return Ok(Answer::Nil);
     };
-    if let Some(at) = at {
+    if let Some(unit) = unit {
+        let at = parse_expiry(argument(arguments, 3), unit, keys.now, "getex")?;
         super::expiry::expire_at(keys, name, at);
+    } else if persists && keys.find(name).is_some_and(|entry| entry.expiry().is_some()) {
+        super::expiry::expire_at(keys, name, Timestamp::default());
     }
     Ok(Answer::Bulk(value))
 }

@@ -256,6 +256,7 @@ fn bits_are_those_of_redis() {
         BITOP NOT to one other => -ERR BITOP NOT must be called with a single source key.
         BITOP XOR to one one => 3
         GET to => "\x00\x00\x00"
+        OBJECT ENCODING to => "raw"
         BITOP OR to nothing nowhere => 0
         EXISTS to => 0
         BITFIELD f SET u8 0 255 INCRBY u8 0 10 => [0 9]
