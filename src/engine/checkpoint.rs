@@ -422,7 +422,7 @@ impl Restore {
                 let mut made = pending.iter().filter_map(|(_, pending)| pending.order_made());
                 made.try_for_each(PackedOrder::check).map_err(ToOwned::to_owned)
             }
-            Part::Slot { .. } | Part::Entries { .. } | Part::KeysPending(_) => Ok(()),
+            Part::Slot { .. } | Part::Entries { .. } | Part::KeysPending(_) | Part::Latest(_) => Ok(()),
             Part::Orders {
                 slot,
                 sequence_last,
