@@ -103,11 +103,11 @@ impl Session {
     }
 }
 
-/// A number that no run before had, as far as time tells; it is in the keys, so that none is a retry.
+/// A number that hardly any run before can have had; it is in the keys, so that none is a retry.
 fn run_number() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    // Tenths of a second in 32 bits come round after thirteen years.
-    (now.unwrap_or_default().as_millis() / 100) as u32
+    RandomState::new().hash_one((now.unwrap_or_default(), std::process::id())) as u32
 }
 
 fn audit(target: &Target) -> Result<Option<AuditReport>, SessionError> {
