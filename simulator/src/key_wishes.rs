@@ -219,9 +219,10 @@ impl Explained<'_> {
                 let source = self.keys.retired(mark.as_bytes());
                 source.is_some_and(self.is_durable)
             }
-            (KeyWish::Retire { ledger, mark }, Answer::Integer(0)) => self.is_missing(attempt.sent, ledger, mark),
+            (KeyWish::Retire { ledger, mark }, Answer::Integer(0)) | (KeyWish::Entry { ledger, mark }, Answer::Nil) => {
+                self.is_missing(attempt.sent, ledger, mark)
+            }
             (KeyWish::Look, Answer::Array(answers)) => self.is_look(attempt.sent, answers),
-            (KeyWish::Entry { ledger, mark }, Answer::Nil) => self.is_missing(attempt.sent, ledger, mark),
             (KeyWish::Entry { ledger, mark }, Answer::Bulk(value)) => self.holds(attempt.sent, ledger, |seen| {
                 let field = seen.and_then(|seen| field(seen, mark));
                 field.is_some_and(|field| *field == **value)
