@@ -102,11 +102,12 @@ impl Resp {
         let Self { parser, dialogue } = self;
         let mut consumed = 0;
         while dialogue.may_go_on(output.len(), context) {
+            // Whether or not there is a command behind it yet: a bar that stayed would keep more from being read.
+            dialogue.bar = None;
             let rest = &bytes[consumed..];
             match parser.parse(rest) {
                 Ok(None) => break,
                 Ok(Some(length)) => {
-                    dialogue.bar = None;
                     if let Some(bar) = dialogue.dispatch(parser.arguments(rest), length, output, context) {
                         dialogue.bar = Some(bar);
                         break;

@@ -128,7 +128,10 @@ impl<'a> Scan<'a> {
         let (mut looked, mut passed) = (0, 0);
         let mut index = self.slot().index();
         let mut from = Some(self.cursor & ((1 << CURSOR_SLOT_SHIFT) - 1));
-        while range.contains(&index) && looked < self.count && passed < EMPTY_SLOTS_MIN.max(10 * self.count) {
+        while range.contains(&index)
+            && looked < self.count
+            && passed < EMPTY_SLOTS_MIN.max(self.count.saturating_mul(10))
+        {
             let slot = state.slot(Slot::new(index as u16).expect("a shard's slots are slots"));
             scanned.reveals = scanned.reveals.max(slot.entries_deleted_at);
             if !slot.entries.is_empty() {

@@ -1,0 +1,220 @@
+//! Commands from a seed: forms with their arguments drawn, and some of them spoilt.
+//!
+//! Nothing drawn goes with the clock: a key expires at once or not before the comparison is over.
+
+use cartwright_tools::random::Random;
+
+use super::forms::{KEYSPACE, OTHERS, TRANSACTIONS};
+use super::wire::Words;
+
+/// Arguments that programs get wrong. None is a number of seconds that pass while the test runs.
+const EDGES: &[&[u8]] = &[
+    b"",
+    b"-1",
+    b"0",
+    b"-0",
+    b"+1",
+    b" 1",
+    b"1 ",
+    b"01",
+    b"0x10",
+    b"3.0",
+    b"abc",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"1e400",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"18446744073709551615",
+    b"-9223372036854775809",
+    b"99999999999999999999999999",
+    b"\xff\0\r\n",
+    b"XX",
+    b"*",
+];
+
+const VALUES: &[&[u8]] = &[
+    b"",
+    b"a",
+    b"10",
+    b"-7",
+    b"0",
+    b"3.25",
+    b"hello",
+    b"ohmytext",
+    b"mynewtext",
+    b"\0\xff\x80\r\n",
+    b"\xff\xff\xff",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"1e2",
+    b" 5",
+    b"007",
+    b"3.0",
+    b"inf",
+    b"a value of more than forty-four bytes, which Redis keeps in another way",
+];
+
+const INTEGERS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "2",
+    "7",
+    "-7",
+    "100",
+    "255",
+    "-128",
+    "65536",
+    "4294967296",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "-9223372036854775807",
+    "4611686018427387904",
+];
+
+const FLOATS: &[&str] = &[
+    "0",
+    "1",
+    "0.1",
+    "-0.1",
+    "3.0e3",
+    "1.5",
+    "-2.75",
+    "1e-5",
+    "1e17",
+    "100",
+    "0.30000000000000004",
+    "5e-324",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "3.",
+    ".5",
+    "0x1p3",
+    "+2",
+    "1e300",
+];
+
+const TYPES: &[&str] = &[
+    "u1", "u8", "i8", "u16", "i5", "i32", "u63", "i64", "u64", "i0", "i65", "x8", "u", "8",
+];
+
+const PATTERNS: &[&str] = &[
+    "*", "s*", "?1", "[sh]2", "[^s]*", "s[0-3]", "nope", "", "h\\1", "s[3-0]", "**", "f*",
+];
+
+/// Draws commands.
+pub struct Draw {
+    random: Random,
+    in_transaction: bool,
+}
+
+impl Draw {
+    /// The same commands for the same seed.
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            in_transaction: false,
+        }
+    }
+
+    /// So many commands. They leave no transaction open.
+    pub fn commands(&mut self, count: usize) -> Vec<Words> {
+        let mut commands: Vec<_> = (1..count).map(|_| self.command()).collect();
+        commands.push(vec![b"EXEC".to_vec()]);
+        self.in_transaction = false;
+        commands
+    }
+
+    fn command(&mut self) -> Words {
+        let form = match self.random.below(100) {
+            0..6 => self.random.pick(TRANSACTIONS),
+            6..10 if !self.in_transaction => self.random.pick(OTHERS),
+            _ => self.random.pick(KEYSPACE),
+        };
+        match *form {
+            "MULTI" => self.in_transaction = true,
+            "EXEC" | "DISCARD" => self.in_transaction = false,
+            // Each empties the keyspace, which leaves the commands after it little to find.
+            form if form.starts_with("FLUSH") && self.random.below(4) > 0 => return self.command(),
+            _ => (),
+        }
+        let mut words = self.words(form);
+        // Waiting for a replica that there is not, without a limit, is for ever.
+        if !TRANSACTIONS.contains(form) && !form.starts_with("WAIT") {
+            self.spoil(&mut words);
+        }
+        words
+    }
+
+    fn words(&mut self, form: &str) -> Words {
+        let mut words = Words::new();
+        for word in form.split(' ') {
+            let (shapes, count) = match word.strip_suffix('+') {
+                Some(shapes) => (shapes, 1 + self.random.below(4)),
+                None => (word, 1),
+            };
+            for _ in 0..count {
+                words.extend(shapes.split(',').map(|shape| self.word(shape)));
+            }
+        }
+        words
+    }
+
+    fn word(&mut self, shape: &str) -> Vec<u8> {
+        let random = &mut self.random;
+        let text = match shape {
+            // Keys of strings and hashes, and now and then one of the other: so types are wrong sometimes.
+            "k" if random.below(8) > 0 => format!("s{}", random.below(24)),
+            "h" if random.below(12) > 0 => format!("h{}", random.below(8)),
+            "k" => format!("h{}", random.below(8)),
+            "h" => return random.pick(&[&b"s1"[..], b"s2", b"", b"\0\xff"]).to_vec(),
+            "fd" => format!("f{}", random.below(12)),
+            "v" => return self.value(),
+            "i" => (*random.pick(INTEGERS)).to_owned(),
+            "f" => (*random.pick(FLOATS)).to_owned(),
+            "o" => (random.below(60) as i64 - 30).to_string(),
+            "n" => random.below(9).to_string(),
+            "#n" => format!("#{}", random.below(9)),
+            "bo" => random.below(400).to_string(),
+            "bit" => random.below(2).to_string(),
+            "ty" => (*random.pick(TYPES)).to_owned(),
+            "pat" => (*random.pick(PATTERNS)).to_owned(),
+            "s" => (10_000 + random.below(1_000_000_000)).to_string(),
+            "ms" => (10_000_000 + random.below(1_000_000_000_000)).to_string(),
+            "at" | "atms" if random.below(6) == 0 => random.below(1_000_000).to_string(),
+            "at" => (3_000_000_000 + random.below(1_000_000_000)).to_string(),
+            "atms" => (3_000_000_000_000 + random.below(1_000_000_000_000)).to_string(),
+            literal if random.below(4) == 0 => literal.to_lowercase(),
+            literal => literal.to_owned(),
+        };
+        text.into_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        match self.random.below(40) {
+            0 => vec![b'x'; 1 + self.random.below(4_000)],
+            1..4 => (0..self.random.below(40)).map(|_| self.random.bits() as u8).collect(),
+            _ => self.random.pick(VALUES).to_vec(),
+        }
+    }
+
+    /// One in ten gets an argument wrong, or one too few or too many.
+    fn spoil(&mut self, words: &mut Words) {
+        match self.random.below(30) {
+            0 if words.len() > 1 => {
+                words.pop();
+            }
+            1 => words.push(self.random.pick(EDGES).to_vec()),
+            2 if words.len() > 1 => {
+                let at = 1 + self.random.below(words.len() - 1);
+                words[at] = self.random.pick(EDGES).to_vec();
+            }
+            _ => (),
+        }
+    }
+}
