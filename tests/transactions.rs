@@ -176,3 +176,23 @@ fn pipelined_commands_on_keys_take_effect_in_their_order() {
     }
     stop_cleanly(server);
 }
+
+#[test]
+fn a_connection_is_read_on_after_any_transaction_and_any_count() {
+    let site = Site::new(2);
+    let server = site.start();
+    let mut client = Resp::connect(server.port());
+    assert_eq!(client.call(&["MULTI"]), ok());
+    assert_eq!(client.call(&["SET", "key", "1"]), text("QUEUED"));
+    assert_eq!(client.call(&["PING"]), text("QUEUED"));
+    assert_eq!(client.call(&["EXEC"]), list(&[ok(), text("PONG")]));
+    assert_eq!(
+        client.call(&["GET", "key"]),
+        text("1"),
+        "nothing came behind EXEC at first"
+    );
+    let most = i64::MAX.to_string();
+    assert!(matches!(client.call(&["SCAN", "0", "COUNT", &most]), Value::Array(_)));
+    assert_eq!(client.call(&["GET", "key"]), text("1"));
+    stop_cleanly(server);
+}
