@@ -13,6 +13,7 @@ use cartwright_protocol::{
 
 use super::ids::Timestamp;
 use super::inventory::{Allocation, Allocations, StockChange, StockLine};
+use super::look_ahead::prefetch;
 use super::orders::stock_change;
 
 const ID_AT: usize = 0;
@@ -194,6 +195,12 @@ impl PackedOrder {
         } else {
             Err("an order is longer than its lines")
         }
+    }
+
+    /// Has its header and its names fetched.
+    pub fn prefetch(&self) {
+        prefetch(self.0.as_ptr());
+        prefetch(self.0.as_ptr().wrapping_add(HEADER_BYTES));
     }
 
     fn u64_at(&self, at: usize) -> u64 {

@@ -27,7 +27,7 @@ use super::partition::Partition;
 use super::segment_maker::SegmentOrders;
 use super::shared::{Shared, Tally};
 use super::watermark::WatermarkView;
-use crate::engine::{Ask, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp};
+use crate::engine::{Ask, LOOK_AHEAD_MAX, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp, Upcoming};
 use crate::log::{LogWriter, MappedSegment, SyncPlan};
 use crate::net::{Cause, ConnectionId, Events, Network, Parked, Rest, RingError};
 use crate::session::report::Durations;
@@ -100,6 +100,8 @@ pub struct ShardLoop {
     partition: Partition<MappedSegment>,
     mailboxes: Mailboxes,
     segments: SegmentOrders,
+    /// For this shard's engine, of this turn.
+    questions: Vec<Question>,
     checkpointing: Checkpointing,
     checkpoints: CheckpointOrders,
     /// When the checkpoint under way began.
@@ -160,6 +162,7 @@ impl ShardLoop {
             partition,
             mailboxes,
             segments,
+            questions: Vec::new(),
             checkpointing,
             checkpoints,
             checkpoint_began: None,
@@ -378,7 +381,15 @@ impl ShardLoop {
     fn take_mail(&mut self, now: Timestamp) {
         let mut mail = std::mem::take(&mut self.mail);
         self.mailboxes.collect(&mut mail);
-        for (from, mail) in mail.drain(..) {
+        let mut incoming = mail.drain(..);
+        for index in 0.. {
+            if index % LOOK_AHEAD_MAX == 0 {
+                let next = incoming.as_slice().iter().take(LOOK_AHEAD_MAX);
+                self.partition
+                    .shard()
+                    .look_ahead(next.filter_map(|(_, mail)| mail.upcoming()));
+            }
+            let Some((from, mail)) = incoming.next() else { break };
             match mail {
                 Mail::Request(request) => self.partition.request(now, request),
                 Mail::Message(message) => self.partition.message(now, from, message),
@@ -389,6 +400,7 @@ impl ShardLoop {
                 Mail::Connection(socket) => self.adopt(socket),
             }
         }
+        drop(incoming);
         self.mail = mail;
     }
 
@@ -524,19 +536,35 @@ impl ShardLoop {
                 self.in_flight += 1;
                 match request {
                     Request::Engine(ask) => self.route(now, Question { reply_to, ask }),
-                    Request::Server(task) => self.begin_task(reply_to, task),
+                    Request::Server(task) => {
+                        self.ask_engine(now);
+                        self.begin_task(reply_to, task);
+                    }
                 }
             }
             self.network.touch(id);
         }
+        self.ask_engine(now);
     }
 
     fn route(&mut self, now: Timestamp, question: Question) {
         let home = home_of(self.map, &question.ask);
         if home == self.id {
-            self.partition.request(now, question);
+            self.questions.push(question);
+            if self.questions.len() == LOOK_AHEAD_MAX {
+                self.ask_engine(now);
+            }
         } else {
             self.mailboxes.post(home, Mail::Request(question));
+        }
+    }
+
+    /// Questions are gathered, so that their memory is fetched together.
+    fn ask_engine(&mut self, now: Timestamp) {
+        let shard = self.partition.shard();
+        shard.look_ahead(self.questions.iter().map(|question| Upcoming::Ask(&question.ask)));
+        for question in self.questions.drain(..) {
+            self.partition.request(now, question);
         }
     }
 
