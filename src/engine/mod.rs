@@ -9,6 +9,7 @@ mod checkout;
 mod checkpoint;
 #[cfg(test)]
 mod cluster_tests;
+mod encoding;
 mod hashing;
 mod idempotency;
 mod ids;
@@ -22,6 +23,7 @@ mod message;
 pub mod mutation;
 mod order_changes;
 mod orders;
+mod packed_item;
 mod packed_order;
 mod record;
 pub mod recovery;

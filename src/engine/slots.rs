@@ -303,6 +303,13 @@ impl SlotState {
         self.orders.iter().flatten()
     }
 
+    /// The orders with sequence numbers above `after` and up to `last`, ascending.
+    pub fn orders_between(&self, after: u64, last: u64) -> impl Iterator<Item = &PackedOrder> {
+        let end = (last as usize).min(self.orders.len());
+        let orders = self.orders.get(after as usize..end).unwrap_or_default();
+        orders.iter().flatten()
+    }
+
     /// A customer's orders, newest first, or only those older than `before`.
     pub fn orders_of<'a>(
         &'a self,

@@ -50,8 +50,8 @@ const DRAIN_MS: u64 = 10_000;
 const FAREWELL_MS: u64 = 1000;
 
 /// How long a turn takes parts of a checkpoint, at least and at most; it ends with the part that goes over it. In
-/// between, a third of what the rest of the turn took: a checkpoint takes a quarter of a busy shard's time.
-const CHECKPOINT_PER_TURN_MIN: Duration = Duration::from_micros(50);
+/// between, a tenth of what the rest of the turn took.
+const CHECKPOINT_PER_TURN_MIN: Duration = Duration::from_micros(20);
 const CHECKPOINT_PER_TURN_MAX: Duration = Duration::from_micros(200);
 
 /// What a client over the limit is told.
@@ -199,7 +199,7 @@ impl ShardLoop {
             if self.is_finished(now) {
                 break;
             }
-            if self.has_more() {
+            if self.has_more(now) {
                 glommio::yield_if_needed().await;
             } else {
                 self.park(now).await;
@@ -217,7 +217,7 @@ impl ShardLoop {
             Parked::ForMail
         };
         self.doorbell().announce(parked);
-        if self.has_news() {
+        if self.has_news(now) {
             return self.doorbell().announce(Parked::Not);
         }
         self.set_timer(now);
@@ -463,10 +463,10 @@ impl ShardLoop {
         if self.checkpointing.is_running() {
             self.checkpoint_began.get_or_insert(began);
             let rest = began.duration_since(turn_began);
-            let budget = (rest / 3).clamp(CHECKPOINT_PER_TURN_MIN, CHECKPOINT_PER_TURN_MAX);
-            let mut any = self.checkpointing.wants_parts();
+            let budget = (rest / 10).clamp(CHECKPOINT_PER_TURN_MIN, CHECKPOINT_PER_TURN_MAX);
+            let mut any = self.wants_checkpoint_parts(now);
             self.pass_on_checkpoint_orders();
-            while self.checkpointing.wants_parts() && self.checkpoints.has_room() && began.elapsed() < budget {
+            while self.wants_checkpoint_parts(now) && began.elapsed() < budget {
                 any = true;
                 let buffer = self.checkpoints.buffer();
                 self.checkpointing.take_part(&mut self.partition, buffer);
@@ -486,6 +486,10 @@ impl ShardLoop {
         tally
             .changes
             .store(self.checkpointing.changes(&self.partition), Ordering::Relaxed);
+    }
+
+    fn wants_checkpoint_parts(&self, now: Timestamp) -> bool {
+        self.checkpointing.wants_parts(now, &self.partition) && self.checkpoints.has_room()
     }
 
     fn pass_on_checkpoint_orders(&mut self) {
@@ -636,23 +640,23 @@ impl ShardLoop {
     }
 
     /// Whether another turn finds something to do at once.
-    fn has_more(&mut self) -> bool {
+    fn has_more(&mut self, now: Timestamp) -> bool {
         self.network.has_submissions()
             || (!self.ready.is_empty() && self.may_take_requests())
             || self.partition.has_work()
             || self.mailboxes.is_waiting()
-            || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
+            || self.wants_checkpoint_parts(now)
             || self.checkpointing.wants_to_begin(&self.partition)
             || self.checkpointing.may_publish(&self.partition)
     }
 
     /// Whether something came that no doorbell was rung for, because the shard was not parked.
-    fn has_news(&self) -> bool {
+    fn has_news(&self, now: Timestamp) -> bool {
         self.mailboxes.has_mail()
             || (self.partition.awaits_peers() && self.watermarks.has_moved(&self.shared.watermarks))
             || self.segments.is_made()
             || self.checkpoints.has_news()
-            || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
+            || self.wants_checkpoint_parts(now)
             || self.checkpoint_request != self.shared.checkpoint_requests.load(Ordering::SeqCst)
             || (self.stage == Stage::Serving && self.shared.is_stopping())
             || (matches!(self.stage, Stage::Draining(_)) && self.all_are_quiet())
@@ -670,7 +674,7 @@ impl ShardLoop {
             self.partition.next_timer(),
             self.segment_retry_at,
             self.accept_retry_at,
-            self.checkpointing.next_timer(),
+            self.checkpointing.next_timer(&self.partition),
             self.desk.next_timer(),
             self.context.paused.get().map(|pause| Timestamp(pause.until_ms)),
             idle_look,
