@@ -72,7 +72,8 @@ mod tests {
             prop_assert!(reader.bytes.is_empty());
             prop_assert_eq!(format!("{read:?}"), format!("{item:?}"));
             for cut in 0..bytes.len() {
-                prop_assert!(take_item(&mut Reader { bytes: &bytes[..cut] }).is_none());
+                let mut reader = Reader { bytes: &bytes[..cut] };
+                prop_assert!(take_item(&mut reader).is_none());
             }
         }
     }

@@ -93,6 +93,12 @@ enum Stage {
     LastCheckpoint,
 }
 
+/// Processor time of this thread, in microseconds.
+fn thread_cpu_us() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// One shard's loop.
 pub struct ShardLoop {
     id: ShardId,
@@ -464,20 +470,19 @@ impl ShardLoop {
             self.checkpoint_began.get_or_insert(began);
             let rest = began.duration_since(turn_began);
             let budget = (rest / 10).clamp(CHECKPOINT_PER_TURN_MIN, CHECKPOINT_PER_TURN_MAX);
-            let mut any = self.wants_checkpoint_parts(now);
             self.pass_on_checkpoint_orders();
-            while self.wants_checkpoint_parts(now) && began.elapsed() < budget {
-                any = true;
-                let buffer = self.checkpoints.buffer();
-                self.checkpointing.take_part(&mut self.partition, buffer);
-                self.pass_on_checkpoint_orders();
-            }
-            if any {
+            if self.wants_checkpoint_parts(now) {
+                let before_us = thread_cpu_us();
+                while self.wants_checkpoint_parts(now) && began.elapsed() < budget {
+                    let buffer = self.checkpoints.buffer();
+                    self.checkpointing.take_part(&mut self.partition, buffer);
+                    self.pass_on_checkpoint_orders();
+                }
+                let tally = &self.tally().checkpoints;
                 let pause_us = began.elapsed().as_micros() as u64;
-                self.tally()
-                    .checkpoints
-                    .pause_us_max
-                    .fetch_max(pause_us, Ordering::Relaxed);
+                tally.pause_us_max.fetch_max(pause_us, Ordering::Relaxed);
+                let cpu_us = thread_cpu_us() - before_us;
+                tally.pause_cpu_us_max.fetch_max(cpu_us, Ordering::Relaxed);
             }
         }
         let tally = &self.tally().checkpoints;
