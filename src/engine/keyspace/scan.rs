@@ -4,7 +4,7 @@
 //! all the time is met, by each walk, though everything around it changes; what is met is met once, unless it was away
 //! in between.
 
-use cartwright_protocol::resp::{Arguments, parse_i64, parse_u64};
+use cartwright_protocol::resp::{Arguments, parse_i64};
 use cartwright_protocol::{SLOT_COUNT, Slot};
 
 use super::answer::Answer;
@@ -22,9 +22,23 @@ const COUNT_DEFAULT: usize = 10;
 /// Empty slots that one call passes, however few elements it looks at.
 const EMPTY_SLOTS_MIN: usize = 2048;
 
+/// A cursor, which Redis reads with `strtoul`: signs and zeros may stand before it, and nothing is 0.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    let (is_negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if is_negative { number.wrapping_neg() } else { number })
+}
+
 /// The slot that the cursor in the first argument stands in. `None`: it is no cursor.
 pub fn slot_of_cursor(arguments: Arguments<'_>) -> Option<Slot> {
-    let cursor = parse_u64(arguments.get(1)?)?;
+    let cursor = parse_cursor(arguments.get(1)?)?;
     Slot::new(u16::try_from(cursor >> CURSOR_SLOT_SHIFT).ok()?)
 }
 
@@ -67,7 +81,7 @@ impl<'a> Scan<'a> {
 
     /// The cursor in the argument with this index.
     pub fn check_cursor(arguments: Arguments<'_>, index: usize) -> Result<u64, Answer> {
-        let cursor = arguments.get(index).and_then(parse_u64);
+        let cursor = arguments.get(index).and_then(parse_cursor);
         cursor.ok_or_else(|| Answer::error("ERR invalid cursor"))
     }
 

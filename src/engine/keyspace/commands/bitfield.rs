@@ -180,18 +180,24 @@ fn settled(kind: Kind, value: i128, overflow: Overflow) -> Option<i64> {
 fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> Result<Answer, Answer> {
     let operations = parse(arguments, only_reads)?;
     let name = first(keys, arguments);
-    keys.string(name)?;
-    // The whole of it fits, or nothing is done.
-    let mut bytes_written = 0;
-    for operation in operations
+    let string = keys.string(name)?;
+    let writes = operations
         .iter()
-        .filter(|operation| !matches!(operation.action, Action::Get))
-    {
-        check_bits_end(operation.offset + u64::from(operation.kind.bits))?;
-        bytes_written += name.bytes.len() + 64;
-    }
-    if bytes_written > 0 {
-        keys.fits(bytes_written)?;
+        .filter(|operation| !matches!(operation.action, Action::Get));
+    let ends = writes.map(|operation| operation.offset + u64::from(operation.kind.bits));
+    if let Some(end) = ends.clone().max() {
+        // The whole of it fits, or nothing is done.
+        check_bits_end(end)?;
+        keys.fits((ends.count() + 1) * (name.bytes.len() + 64))?;
+        // It is as long as its writes reach, be they refused by OVERFLOW FAIL, and no integer any more.
+        let last = end.div_ceil(8) - 1;
+        let byte = string.and_then(|string| string.get(last as usize).copied());
+        let effect = Effect::SetRange {
+            key: name.bytes,
+            offset: last,
+            bytes: &[byte.unwrap_or(0)],
+        };
+        keys.write(name, &effect);
     }
     let mut answers = Vec::with_capacity(operations.len());
     for Operation {
@@ -208,6 +214,8 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
                 answers.push(Answer::Integer(before));
                 continue;
             }
+            // A negative number for an unsigned one is a large one, as for Redis.
+            Action::Set(value) if !kind.is_signed => settled(kind, i128::from(value as u64), overflow),
             Action::Set(value) => settled(kind, i128::from(value), overflow),
             Action::Add(value) => settled(kind, i128::from(before) + i128::from(value), overflow),
         };

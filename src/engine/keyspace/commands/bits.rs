@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::{argument, check_length, either, first, integer, range, reads, too_long, writes};
+use super::{argument, check_length, clamped, either, first, integer, range, reads, too_long, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
 use crate::engine::keyspace::effect::Effect;
@@ -100,17 +100,20 @@ fn ones_in(bytes: &[u8], bits: std::ops::Range<usize>) -> u64 {
 }
 
 fn count(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let name = first(keys, arguments);
+    let Some(value) = keys.string(name)? else {
+        return Ok(Answer::Integer(0));
+    };
     let limits = match arguments.len() {
         2 => None,
         4 | 5 => {
             let (start, end) = (integer(arguments, 2)?, integer(arguments, 3)?);
+            if start < 0 && end < 0 && start > end {
+                return Ok(Answer::Integer(0));
+            }
             Some((start, end, counts_bits(arguments.get(4))?))
         }
         _ => return Err(Answer::syntax_error()),
-    };
-    let name = first(keys, arguments);
-    let Some(value) = keys.string(name)? else {
-        return Ok(Answer::Integer(0));
     };
     let bits = match limits {
         None => (!value.is_empty()).then_some(0..value.len() * 8),
@@ -126,18 +129,18 @@ fn position(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Ans
         1 => true,
         _ => return Err(Answer::error("ERR The bit argument must be 1 or 0.")),
     };
-    if arguments.len() > 6 {
-        return Err(Answer::syntax_error());
-    }
-    let start = arguments.get(3).map(|_| integer(arguments, 3)).transpose()?;
-    let end = arguments.get(4).map(|_| integer(arguments, 4)).transpose()?;
-    let in_bits = counts_bits(arguments.get(5))?;
     let name = first(keys, arguments);
     let Some(value) = keys.string(name)? else {
         return Ok(Answer::Integer(if bit { -1 } else { 0 }));
     };
+    if arguments.len() > 6 {
+        return Err(Answer::syntax_error());
+    }
+    let start = arguments.get(3).map(|_| integer(arguments, 3)).transpose()?;
+    let in_bits = counts_bits(arguments.get(5))?;
+    let end = arguments.get(4).map(|_| integer(arguments, 4)).transpose()?;
     let unit = if in_bits { 1 } else { 8 };
-    let found = range(start.unwrap_or(0), end.unwrap_or(-1), value.len() * 8 / unit);
+    let found = clamped(start.unwrap_or(0), end.unwrap_or(-1), value.len() * 8 / unit);
     let Some(found) = found else {
         return Ok(Answer::Integer(-1));
     };
