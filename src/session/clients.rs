@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use cartwright_protocol::resp::{Writer, parse_i64};
 
-use super::connection::{Call, ReplyMode, label, shortened};
+use super::connection::{Call, ReplyMode, label, parse_timeout_ms, shortened};
 use super::errand::{Errand, Finding, Inquiry, sum};
 use super::subscriptions::Kind;
 use super::{Front, Session};
@@ -288,11 +288,10 @@ fn kill_filter(call: &Call<'_>) -> Result<ClientFilter, String> {
 }
 
 pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
-    let timeout_ms = parse_i64(call.argument(2));
-    let Some(timeout_ms) = timeout_ms.and_then(|timeout| u64::try_from(timeout).ok()) else {
-        call.error("ERR timeout is not an integer or out of range");
+    if call.arguments.len() > 4 {
+        call.unknown_form();
         return None;
-    };
+    }
     let writes_only = match call.arguments.get(3) {
         None => false,
         Some(word) if word.eq_ignore_ascii_case(b"ALL") => false,
@@ -302,12 +301,20 @@ pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
             return None;
         }
     };
-    if call.arguments.len() > 4 {
-        call.syntax_error();
-        return None;
-    }
+    let now_ms = call.context.now_ms();
+    let until_ms = match parse_timeout_ms(call.argument(2)).map(|timeout_ms| now_ms.checked_add(timeout_ms)) {
+        Ok(Some(until_ms)) => until_ms,
+        Ok(None) => {
+            call.error("ERR timeout is out of range");
+            return None;
+        }
+        Err(error) => {
+            call.error(error);
+            return None;
+        }
+    };
     Some(Errand::tell(Inquiry::Pause {
-        until_ms: call.context.now_ms().saturating_add(timeout_ms),
+        until_ms,
         writes_only,
     }))
 }

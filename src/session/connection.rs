@@ -178,6 +178,15 @@ impl<'a> Call<'a> {
         self.error("ERR value is not an integer or out of range");
     }
 
+    /// What Redis answers to a subcommand whose arguments it knows in no such number.
+    pub(super) fn unknown_form(&mut self) {
+        let container = self.container.unwrap_or(self.command).name.to_ascii_uppercase();
+        let word = shortened(self.argument(1));
+        self.error(format_args!(
+            "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
+        ));
+    }
+
     pub(super) fn wrong_arity(&mut self) {
         let (container, name) = (self.container, self.command.name);
         match container {
@@ -334,6 +343,12 @@ pub(super) fn hello(call: &mut Call<'_>) {
     }
     writer.text("modules");
     writer.array(0);
+}
+
+/// How long to wait at most, in milliseconds; or the error.
+pub(super) fn parse_timeout_ms(text: &[u8]) -> Result<u64, &'static str> {
+    let timeout = parse_i64(text).ok_or("ERR timeout is not an integer or out of range")?;
+    u64::try_from(timeout).map_err(|_| "ERR timeout is negative")
 }
 
 /// A client's bytes for an error text, as Redis cuts them.

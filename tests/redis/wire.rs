@@ -107,7 +107,11 @@ impl Wire {
                 .enumerate()
                 .map(|(index, words)| {
                     let reply = self.reply();
-                    reply.unwrap_or_else(|| panic!("no reply came to command {index}: {:?}", Shown(words)))
+                    reply.unwrap_or_else(|| {
+                        let before = index.checked_sub(1).map(|before| Shown(&commands[before]));
+                        let port = self.stream.get_ref().peer_addr();
+                        panic!("no reply came to {:?} from {port:?}, behind {before:?}", Shown(words))
+                    })
                 })
                 .collect()
         })
