@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 
-use cartwright_protocol::resp::{Arguments, RespVersion, Writer, parse_i64};
+use cartwright_protocol::resp::{Arguments, RespVersion, Writer, parse_i64, shown};
 use hashbrown::HashSet;
 
 use super::commands::Command;
@@ -243,8 +243,13 @@ pub(super) fn reset(call: &mut Call<'_>) {
 }
 
 pub(super) fn select(call: &mut Call<'_>) {
-    match parse_i64(call.argument(1)).and_then(|index| i32::try_from(index).ok()) {
+    match parse_i64(call.argument(1)) {
         Some(0) => call.ok(),
+        Some(index) if i32::try_from(index).is_err() => call.error(format_args!(
+            "ERR value is out of range, value must between {} and {}",
+            i32::MIN,
+            i32::MAX
+        )),
         Some(_) => call.error("ERR DB index is out of range"),
         None => call.not_an_integer(),
     }
@@ -354,7 +359,7 @@ pub(super) fn parse_timeout_ms(text: &[u8]) -> Result<u64, &'static str> {
 /// A client's bytes for an error text, as Redis cuts them.
 pub(super) fn shortened(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     const SHOWN_BYTES_MAX: usize = 128;
-    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)])
+    shown(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)])
 }
 
 /// A name that stands in a line of `CLIENT LIST`: no spaces, nothing that is not visible.

@@ -25,11 +25,12 @@ pub fn same(words: &Words, ours: &Reply, theirs: &Reply) -> bool {
         (b"lastsave", Reply::Line(b':', _), Reply::Line(b':', _))
         | (b"randomkey" | b"dump", Reply::Bulk(..), Reply::Bulk(..)) => true,
         (b"memory", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["usage"]),
-        (b"object", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["idletime"]),
+        (b"object", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["idletime", "refcount"]),
         (b"slowlog", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["len"]),
         (b"command", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["count"]),
         (b"client", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["id"]),
         // What describes each server.
+        (_, Reply::List(one, _), Reply::List(other, _)) if is_sub(words, &["help"]) => one == other,
         (b"info", Reply::Bulk(one, _), Reply::Bulk(other, _)) => one == other,
         (b"client", Reply::Bulk(one, _), Reply::Bulk(other, _)) => one == other && is_sub(words, &["info", "list"]),
         (b"latency", Reply::Bulk(one, _), Reply::Bulk(other, _)) => one == other && is_sub(words, &["doctor"]),
@@ -40,10 +41,10 @@ pub fn same(words: &Words, ours: &Reply, theirs: &Reply) -> bool {
         (b"latency", Reply::List(one, _), Reply::List(other, _)) => one == other && is_sub(words, &["histogram"]),
         // Each server has a checkpoint under way, or has not.
         (b"bgsave" | b"save", _, _) => is_about_checkpoint(ours) && is_about_checkpoint(theirs),
-        (_, Reply::List(one, _), Reply::List(other, _)) if is_sub(words, &["help"]) => one == other,
         (b"time", Reply::List(b'*', ours), Reply::List(b'*', theirs)) => ours.len() == theirs.len(),
         (b"hrandfield", _, _) => shape(ours) == shape(theirs),
         (b"keys" | b"hkeys" | b"hvals", _, _) => sorted(ours, 1) == sorted(theirs, 1),
+        (b"config", Reply::List(..), Reply::List(..)) => sorted(ours, 2) == sorted(theirs, 2),
         (b"hgetall", _, _) => sorted(ours, 2) == sorted(theirs, 2),
         (b"scan" | b"hscan", Reply::List(b'*', ours), Reply::List(b'*', theirs)) => {
             let by = if name == b"hscan" { 2 } else { 1 };

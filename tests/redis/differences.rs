@@ -22,7 +22,7 @@ pub const DIFFERENCES: &[Difference] = &[
                  widest float; beyond the range of 64-bit floats, and hexadecimal, they are refused",
         covers: |words, ours, theirs| {
             is_one_of(words, &["incrbyfloat", "hincrbyfloat"])
-                && (is_out_of_range(ours) && matches!(theirs, Reply::Bulk(..)) || are_nearly_equal(ours, theirs))
+                && (is_out_of_range(ours) && !is_error_like(ours, theirs) || are_nearly_equal(ours, theirs))
         },
         parts: true,
     },
@@ -55,6 +55,31 @@ pub const DIFFERENCES: &[Difference] = &[
         parts: false,
     },
     Difference {
+        commands: "`CLIENT`, `CONFIG`, `DEBUG`, `INFO`, `LATENCY`, `MULTI`, `PUBSUB`, `SLOWLOG`",
+        reason: "commands about the whole server cannot be queued by `MULTI`: other shards would have to answer amid \
+                 the transaction",
+        covers: |words, ours, theirs| {
+            let names = ["client", "config", "debug", "info", "latency", "pubsub", "slowlog"];
+            let Reply::Line(b'-', text) = ours else {
+                return false;
+            };
+            is_one_of(words, &names)
+                && text.ends_with(b" cannot be part of a MULTI: it is about the whole server")
+                && is_queued(theirs)
+        },
+        parts: true,
+    },
+    Difference {
+        commands: "`AUTH`, `CLIENT REPLY`, `HELLO`, `SHUTDOWN`",
+        reason: "cannot be queued by `MULTI`, since they change what the connection gets",
+        covers: |words, ours, theirs| {
+            is_one_of(words, &["auth", "client", "hello", "shutdown"])
+                && is_error_with(ours, "ERR Command not allowed inside a transaction")
+                && is_queued(theirs)
+        },
+        parts: true,
+    },
+    Difference {
         commands: "errors",
         reason: "bytes of a client's that are no text are shown as U+FFFD",
         covers: |_, ours, theirs| {
@@ -79,6 +104,10 @@ fn is_error_with(reply: &Reply, text: &str) -> bool {
     matches!(reply, Reply::Line(b'-', told) if told == text.as_bytes())
 }
 
+fn is_queued(reply: &Reply) -> bool {
+    matches!(reply, Reply::Line(b'+', text) if text == b"QUEUED")
+}
+
 /// How `INCRBYFLOAT` and its like refuse a number.
 fn is_out_of_range(reply: &Reply) -> bool {
     [
@@ -88,6 +117,11 @@ fn is_out_of_range(reply: &Reply) -> bool {
     ]
     .iter()
     .any(|text| is_error_with(reply, text))
+}
+
+/// Whether both are errors that have nothing to do with a number's range.
+fn is_error_like(ours: &Reply, theirs: &Reply) -> bool {
+    ours == theirs || is_error_with(theirs, "ERR value is not a valid float")
 }
 
 /// Whether both are numbers that the rounding of a float makes of each other.

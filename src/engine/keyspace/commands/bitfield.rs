@@ -94,7 +94,7 @@ struct Operation {
     overflow: Overflow,
 }
 
-fn parse(arguments: Arguments<'_>, only_reads: bool) -> Result<Vec<Operation>, Answer> {
+fn parse(arguments: Arguments<'_>) -> Result<Vec<Operation>, Answer> {
     let mut overflow = Overflow::Wrap;
     let mut operations = Vec::new();
     let mut index = 2;
@@ -125,9 +125,6 @@ fn parse(arguments: Arguments<'_>, only_reads: bool) -> Result<Vec<Operation>, A
         } else {
             Action::Get
         };
-        if only_reads && takes_value {
-            return Err(Answer::error("ERR BITFIELD_RO only supports the GET subcommand"));
-        }
         operations.push(Operation {
             kind,
             offset,
@@ -178,14 +175,17 @@ fn settled(kind: Kind, value: i128, overflow: Overflow) -> Option<i64> {
 }
 
 fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> Result<Answer, Answer> {
-    let operations = parse(arguments, only_reads)?;
+    let operations = parse(arguments)?;
     let name = first(keys, arguments);
-    let string = keys.string(name)?;
     let writes = operations
         .iter()
         .filter(|operation| !matches!(operation.action, Action::Get));
     let ends = writes.map(|operation| operation.offset + u64::from(operation.kind.bits));
     if let Some(end) = ends.clone().max() {
+        if only_reads {
+            return Err(Answer::error("ERR BITFIELD_RO only supports the GET subcommand"));
+        }
+        let string = keys.string(name)?;
         // The whole of it fits, or nothing is done.
         check_bits_end(end)?;
         keys.fits((ends.count() + 1) * (name.bytes.len() + 64))?;
@@ -198,6 +198,8 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
             bytes: &[byte.unwrap_or(0)],
         };
         keys.write(name, &effect);
+    } else {
+        keys.string(name)?;
     }
     let mut answers = Vec::with_capacity(operations.len());
     for Operation {

@@ -54,6 +54,11 @@ impl Decimal {
         sum.is_finite().then_some(Self::Float(sum))
     }
 
+    /// Whether it is a number like others.
+    pub fn is_finite(self) -> bool {
+        self.to_float().is_finite()
+    }
+
     fn to_float(self) -> f64 {
         match self {
             Self::Exact(exact) => exact as f64 / ONE as f64,

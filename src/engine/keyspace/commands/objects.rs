@@ -94,13 +94,15 @@ fn memory_usage(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer,
 
 fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
     let (mut replaces, mut is_absolute, mut index) = (false, false, 4);
+    let (mut tells_idle_time, mut tells_frequency) = (false, false);
     while let Some(word) = arguments.get(index) {
         let is = |option: &str| word.eq_ignore_ascii_case(option.as_bytes());
         let value = arguments.get(index + 1);
         match value {
             _ if is("REPLACE") => replaces = true,
             _ if is("ABSTTL") => is_absolute = true,
-            Some(value) if is("IDLETIME") || is("FREQ") => {
+            Some(value) if is("IDLETIME") && !tells_frequency || is("FREQ") && !tells_idle_time => {
+                (tells_idle_time, tells_frequency) = (is("IDLETIME"), is("FREQ"));
                 let value = parse_i64(value).ok_or_else(Answer::not_an_integer)?;
                 if is("IDLETIME") && value < 0 {
                     return Err(Answer::error("ERR Invalid IDLETIME value, must be >= 0"));
@@ -145,7 +147,11 @@ fn value_of(payload: &[u8]) -> Result<Value, Answer> {
         Some((&PAYLOAD_KIND, image)) => read_image(image),
         _ => None,
     };
-    value.ok_or_else(|| Answer::error("ERR Bad data format"))
+    match value {
+        // Held as it would be if it was set.
+        Some(Value::String(string)) => Ok(Value::string(&string)),
+        other => other.ok_or_else(|| Answer::error("ERR Bad data format")),
+    }
 }
 
 /// CRC-64 of Jones, as Redis: reflected, from 0.
