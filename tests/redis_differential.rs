@@ -39,7 +39,8 @@ const SHOWN_MAX: usize = 3;
 
 /// A Redis and this server, side by side.
 struct Servers {
-    ours: ServerProcess,
+    /// There until it is stopped.
+    ours: Option<ServerProcess>,
     theirs: RedisProcess,
     _directories: (Site, tempfile::TempDir),
 }
@@ -68,7 +69,7 @@ impl Servers {
         let mut options = site.options();
         options.sync = SyncMode::No;
         Some(Self {
-            ours: start(&options),
+            ours: Some(start(&options)),
             theirs: theirs.unwrap_or_else(|error| panic!("{error}")),
             _directories: (site, directory),
         })
@@ -77,13 +78,25 @@ impl Servers {
     /// A connection to each: this server's first.
     fn connect(&self, version: u8) -> (Wire, Wire) {
         (
-            Wire::connect(self.ours.port(), version),
-            Wire::connect(self.theirs.address().port, version),
+            Wire::connect("cartwright", self.ours().port(), version),
+            Wire::connect("redis", self.theirs.address().port, version),
         )
     }
 
-    fn stop(self) {
-        stop_cleanly(self.ours);
+    fn ours(&self) -> &ServerProcess {
+        self.ours.as_ref().expect("it is not stopped")
+    }
+
+    fn stop(mut self) {
+        stop_cleanly(self.ours.take().expect("it is stopped once"));
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        if std::thread::panicking() && let Some(ours) = &self.ours {
+            eprintln!("the server said:\n{}", ours.output());
+        }
     }
 }
 
@@ -212,6 +225,7 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
     let (mut ours, mut theirs) = servers.connect(version);
     let mut findings = Findings::default();
     let mut draw = Draw::new(seed, version);
+    let mut history: Vec<Words> = Vec::new();
     let mut dumps = (Vec::new(), Vec::new());
     for chunk in 0..CHUNK_COUNT {
         let commands = draw.commands(CHUNK);
@@ -220,6 +234,11 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
             theirs.pipeline(&with_dump(&commands, &dumps.1)),
         );
         let outcome = outcome(&commands, &replies.0, &replies.1);
+        history.extend(commands.iter().cloned());
+        if let Some((words, ..)) = &outcome.unlisted && words.len() > 1 && words[0].to_ascii_lowercase() != b"hincrbyfloat" {
+            eprintln!("HISTORY {shard_count} {version} {:?}", Shown(words));
+            for w in &history { if w.contains(&words[1]) || w[0].eq_ignore_ascii_case(b"exec")|| w[0].eq_ignore_ascii_case(b"multi")|| w[0].eq_ignore_ascii_case(b"discard")|| w[0].eq_ignore_ascii_case(b"watch") { eprintln!("   {:?}", Shown(w)); } }
+        }
         let has_parted = outcome.has_parted;
         findings.take(outcome);
         if !has_parted && let Some(at) = last_dump(&commands, &replies.0) {
@@ -233,6 +252,7 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
             (ours, theirs) = servers.connect(version);
         }
         if empties {
+            history.clear();
             let flush = [vec![b"FLUSHALL".to_vec()]];
             assert_eq!(ours.pipeline(&flush), theirs.pipeline(&flush));
         }
@@ -275,7 +295,7 @@ fn every_reply_is_that_of_redis_on_two_shards_in_resp3() {
 
 /// The names in the answer to `COMMAND`: every command, `container|subcommand` for those that have some.
 fn command_names(server: &Servers) -> BTreeSet<String> {
-    let mut wire = Wire::connect(server.ours.port(), 2);
+    let (mut wire, _) = server.connect(2);
     let replies = wire.pipeline(&[vec![b"COMMAND".to_vec()]]);
     let Reply::List(_, rows) = &replies[0] else {
         panic!("COMMAND answered {:?}", replies[0])

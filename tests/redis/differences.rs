@@ -113,6 +113,7 @@ fn is_out_of_range(reply: &Reply) -> bool {
     [
         "ERR value is not a valid float",
         "ERR hash value is not a float",
+        "ERR value is NaN or Infinity",
         "ERR increment would produce NaN or Infinity",
     ]
     .iter()

@@ -69,17 +69,20 @@ impl fmt::Debug for Shown<'_> {
 
 /// A connection.
 pub struct Wire {
+    /// Whose it is, for messages.
+    server: &'static str,
     stream: BufReader<TcpStream>,
 }
 
 impl Wire {
     /// Connects, and speaks the given version of the protocol from then on.
-    pub fn connect(port: u16, version: u8) -> Self {
+    pub fn connect(server: &'static str, port: u16, version: u8) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         stream
             .set_read_timeout(Some(REPLY_TIMEOUT))
             .expect("a socket takes a timeout");
         let mut wire = Self {
+            server,
             stream: BufReader::new(stream),
         };
         let hello = [b"HELLO".to_vec(), version.to_string().into_bytes()].to_vec();
@@ -109,8 +112,8 @@ impl Wire {
                     let reply = self.reply();
                     reply.unwrap_or_else(|| {
                         let before = index.checked_sub(1).map(|before| Shown(&commands[before]));
-                        let port = self.stream.get_ref().peer_addr();
-                        panic!("no reply came to {:?} from {port:?}, behind {before:?}", Shown(words))
+                        let (server, words) = (self.server, Shown(words));
+                        panic!("{server} gave no reply to {words:?}, behind {before:?}")
                     })
                 })
                 .collect()

@@ -66,7 +66,7 @@ impl Kind {
             _ => (text, 1),
         };
         let offset = parse_i64(text).and_then(|offset| offset.checked_mul(times));
-        let offset = offset.filter(|&offset| offset >= 0 && offset + i64::from(self.bits) <= BITS_MAX);
+        let offset = offset.filter(|offset| (0..=BITS_MAX - i64::from(self.bits)).contains(offset));
         let offset = offset.ok_or_else(|| Answer::error("ERR bit offset is not an integer or out of range"))?;
         Ok(offset as u64)
     }

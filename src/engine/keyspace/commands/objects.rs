@@ -126,9 +126,11 @@ fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     let expires_at = match (ttl, is_absolute) {
         (0, _) => Timestamp::default(),
         (at, true) => Timestamp(at),
-        (ttl, false) => keys.now.plus_ms(ttl),
+        (ttl, false) => Timestamp(ttl + keys.now.unix_ms()),
     };
-    if expires_at != Timestamp::default() && expires_at <= keys.now {
+    // What lies behind the end of Redis's time is over, for Redis.
+    let is_over = expires_at <= keys.now || i64::try_from(expires_at.unix_ms()).is_err();
+    if expires_at != Timestamp::default() && is_over {
         keys.delete(name);
         return Ok(Answer::Ok);
     }
