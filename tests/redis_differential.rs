@@ -225,7 +225,6 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
     let (mut ours, mut theirs) = servers.connect(version);
     let mut findings = Findings::default();
     let mut draw = Draw::new(seed, version);
-    let mut history: Vec<Words> = Vec::new();
     let mut dumps = (Vec::new(), Vec::new());
     for chunk in 0..CHUNK_COUNT {
         let commands = draw.commands(CHUNK);
@@ -234,11 +233,6 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
             theirs.pipeline(&with_dump(&commands, &dumps.1)),
         );
         let outcome = outcome(&commands, &replies.0, &replies.1);
-        history.extend(commands.iter().cloned());
-        if let Some((words, ..)) = &outcome.unlisted && words.len() > 1 && words[0].to_ascii_lowercase() != b"hincrbyfloat" {
-            eprintln!("HISTORY {shard_count} {version} {:?}", Shown(words));
-            for w in &history { if w.contains(&words[1]) || w[0].eq_ignore_ascii_case(b"exec")|| w[0].eq_ignore_ascii_case(b"multi")|| w[0].eq_ignore_ascii_case(b"discard")|| w[0].eq_ignore_ascii_case(b"watch") { eprintln!("   {:?}", Shown(w)); } }
-        }
         let has_parted = outcome.has_parted;
         findings.take(outcome);
         if !has_parted && let Some(at) = last_dump(&commands, &replies.0) {
@@ -252,7 +246,6 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
             (ours, theirs) = servers.connect(version);
         }
         if empties {
-            history.clear();
             let flush = [vec![b"FLUSHALL".to_vec()]];
             assert_eq!(ours.pipeline(&flush), theirs.pipeline(&flush));
         }

@@ -216,6 +216,7 @@ impl Draw {
             "large" => (*random.pick(LARGE_FLOATS)).to_owned(),
             "c" => (*random.pick(CHANNELS)).to_owned(),
             "cp" => (*random.pick(CHANNEL_PATTERNS)).to_owned(),
+            "long" => "x".repeat(1_000 + random.below(50)),
             "label" => format!("name-{}", random.below(9)),
             "version" => self.version.to_string(),
             "dump" => return DUMP.to_vec(),

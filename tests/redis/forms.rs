@@ -212,6 +212,7 @@ pub const OTHERS: &[&str] = &[
     "CLIENT LIST ID 9999999",
     "CLIENT SETNAME v",
     "CLIENT SETNAME label",
+    "CLIENT SETNAME long",
     "CLIENT GETNAME",
     "CLIENT NO-EVICT ON",
     "CLIENT NO-EVICT OFF",
