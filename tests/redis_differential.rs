@@ -343,11 +343,33 @@ fn every_command_is_compared_or_said_not_to_be() {
     assert!(names.contains("client|setname") && names.contains("hset") && names.len() > 100);
 }
 
+/// The README's table of [`DIFFERENCES`].
+fn table_of_differences() -> String {
+    let mut table = String::from("\n| commands | what differs, and why |\n| --- | --- |\n");
+    for Difference { commands, reason, .. } in DIFFERENCES {
+        writeln!(table, "| {commands} | {reason} |").expect("appending to a string cannot fail");
+    }
+    table.push('\n');
+    table
+}
+
 #[test]
 fn the_readme_shows_what_differs_from_redis() {
-    let readme = include_str!("../README.md");
-    for difference in DIFFERENCES {
-        let row = format!("| {} | {} |", difference.commands, difference.reason);
-        assert!(readme.contains(&row), "the README lacks the row\n{row}");
+    const BEGIN: &str = "<!-- the differences: generated, see tests/redis/differences.rs -->\n";
+    const END: &str = "<!-- end of the differences -->";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).expect("the README is there");
+    let (before, rest) = readme.split_once(BEGIN).expect("the README has the table's beginning");
+    let (shown, after) = rest.split_once(END).expect("the README has the table's end");
+    if std::env::var_os("CARTWRIGHT_UPDATE_README").is_some() {
+        let table = table_of_differences();
+        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).expect("the README can be written");
+        return;
     }
+    assert_eq!(
+        shown,
+        table_of_differences(),
+        "the README's table is behind: run\n  \
+         CARTWRIGHT_UPDATE_README=1 cargo test --test redis_differential readme_shows"
+    );
 }

@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use cartwright_protocol::resp::{Writer, parse_i64};
+use cartwright_protocol::resp::{Writer, parse_i64, shown};
 
-use super::connection::{Call, ReplyMode, label, parse_timeout_ms, shortened};
+use super::connection::{Call, ReplyMode, label, parse_timeout_ms};
 use super::errand::{Errand, Finding, Inquiry, sum};
 use super::subscriptions::Kind;
 use super::{Front, Session};
@@ -70,7 +70,7 @@ impl ClientFilter {
         {
             self.nobody = true;
         } else {
-            return Err(format!("ERR Unknown client type '{}'", shortened(kind)));
+            return Err(format!("ERR Unknown client type '{}'", shown(kind)));
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ fn kill_filter(call: &Call<'_>) -> Result<ClientFilter, String> {
             filter.local = Some(text());
         } else if word.eq_ignore_ascii_case(b"USER") {
             if *value != b"default" {
-                return Err(format!("ERR No such user '{}'", shortened(value)));
+                return Err(format!("ERR No such user '{}'", shown(value)));
             }
         } else if word.eq_ignore_ascii_case(b"MAXAGE") {
             let seconds = parse_i64(value)
@@ -347,7 +347,7 @@ pub(super) fn setinfo(call: &mut Call<'_>) {
         option if option.eq_ignore_ascii_case(b"LIB-NAME") => ("lib-name", true),
         option if option.eq_ignore_ascii_case(b"LIB-VER") => ("lib-ver", false),
         option => {
-            let option = shortened(option);
+            let option = shown(option);
             return call.error(format_args!("ERR Unrecognized option '{option}'"));
         }
     };

@@ -311,7 +311,7 @@ pub(super) fn hello(call: &mut Call<'_>) {
                 index += 2;
             }
             _ => {
-                let word = shortened(word);
+                let word = shown(word);
                 return call.error(format_args!("ERR Syntax error in HELLO option '{word}'"));
             }
         }

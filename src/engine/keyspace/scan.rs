@@ -10,6 +10,8 @@ use cartwright_protocol::{SLOT_COUNT, Slot};
 use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::pattern::Pattern;
+use super::table::place_of;
+use super::value::Entry;
 use crate::engine::ids::{LogPosition, Timestamp};
 use crate::engine::state::State;
 
@@ -40,6 +42,11 @@ fn parse_cursor(text: &[u8]) -> Option<u64> {
 pub fn slot_of_cursor(arguments: Arguments<'_>) -> Option<Slot> {
     let cursor = parse_cursor(arguments.get(1)?)?;
     Slot::new(u16::try_from(cursor >> CURSOR_SLOT_SHIFT).ok()?)
+}
+
+/// The cursor that stands at this key.
+pub fn cursor_at(key: &[u8]) -> u64 {
+    (Slot::of(key).index() as u64) << CURSOR_SLOT_SHIFT | place_of(key, CURSOR_SLOT_SHIFT)
 }
 
 /// What to walk, and what of it to give.
@@ -130,6 +137,12 @@ impl<'a> Scan<'a> {
         self.pattern.is_none_or(|pattern| pattern.matches(name))
     }
 
+    /// Whether a key is wanted: it is there, and so are its type and its name.
+    pub fn wants_entry(&self, entry: &Entry, now: Timestamp) -> bool {
+        let is_of_type = |name: &[u8]| name.eq_ignore_ascii_case(entry.value.type_name().as_bytes());
+        entry.is_alive(now) && self.type_name.is_none_or(is_of_type) && self.wants(&entry.key)
+    }
+
     /// Walks keys of this shard from the cursor on, which stands in a slot of it.
     pub fn keys(&self, state: &State, now: Timestamp) -> Scanned {
         let (shard, map) = state.owner();
@@ -155,8 +168,7 @@ impl<'a> Scan<'a> {
                     .walk(from.unwrap_or(0), CURSOR_SLOT_SHIFT, wanted, |entry| {
                         looked += 1;
                         scanned.reveals = scanned.reveals.max(entry.version);
-                        let is_of_type = |name: &[u8]| name.eq_ignore_ascii_case(entry.value.type_name().as_bytes());
-                        if entry.is_alive(now) && self.type_name.is_none_or(is_of_type) && self.wants(&entry.key) {
+                        if self.wants_entry(entry, now) {
                             scanned.names.push(entry.key.clone());
                         }
                     });

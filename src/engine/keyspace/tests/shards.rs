@@ -117,6 +117,28 @@ fn a_scan_meets_every_key_that_stays() {
 }
 
 #[test]
+fn a_scan_in_a_transaction_sees_the_commands_before_it() {
+    for shard_count in [1, 2, 5] {
+        let mut client = Client::new(shard_count);
+        client.run("MSET a 1 b 1 c 1");
+        let scan = |key: &str, options: &str| {
+            let cursor = (Slot::of(key.as_bytes()).index() as u64) << CURSOR_SLOT_SHIFT;
+            format!("SCAN {cursor} COUNT 1 {options}")
+        };
+        let scans = [scan("a", "TYPE hash"), scan("d", ""), scan("b", "MATCH b"), scan("c", "TYPE hash")];
+        let mut commands = vec!["DEL a", "HSET a f v", "SET d 1", "DEL b"];
+        commands.extend(scans.iter().map(String::as_str));
+        let Answer::Array(answers) = client.call(transaction(&commands, Vec::new())) else {
+            panic!("a transaction answers a list")
+        };
+        let names: Vec<_> = answers[4..].iter().map(shown).collect();
+        assert!(names[0].contains("\"a\"") && names[1].contains("\"d\""), "{names:?}");
+        assert!(!names[2].contains("\"b\"") && !names[3].contains("\"c\""), "{names:?}");
+        client.check();
+    }
+}
+
+#[test]
 fn a_scan_shows_what_was_answered_before_it() {
     let keys: Vec<_> = (0..6).map(|key| format!("key-{key}")).collect();
     let pairs: Vec<_> = keys.iter().map(|key| format!("{key} 1")).collect();
