@@ -195,7 +195,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Option<Errand> {
         }
         (Some(word), Some(_)) if word.eq_ignore_ascii_case(b"ID") => {
             for wanted in arguments.from(3).iter() {
-                let Some(wanted) = parse_i64(wanted).filter(|&wanted| wanted > 0) else {
+                let Some(wanted) = parse_i64(wanted) else {
                     call.error("ERR Invalid client ID");
                     return None;
                 };
@@ -313,10 +313,7 @@ pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
             return None;
         }
     };
-    Some(Errand::tell(Inquiry::Pause {
-        until_ms,
-        writes_only,
-    }))
+    Some(Errand::tell(Inquiry::Pause { until_ms, writes_only }))
 }
 
 pub(super) fn unpause(_call: &mut Call<'_>) -> Option<Errand> {

@@ -359,7 +359,13 @@ pub const PUBLISHER: &[&str] = &[
 ];
 
 /// Commands with which a chunk may end, since the connection is another one afterwards; `version` is that of RESP.
-pub const ENDS: &[&str] = &["!QUIT", "!RESET", "!HELLO 2", "!HELLO 3", "!HELLO version SETNAME label"];
+pub const ENDS: &[&str] = &[
+    "!QUIT",
+    "!RESET",
+    "!HELLO 2",
+    "!HELLO 3",
+    "!HELLO version SETNAME label",
+];
 
 /// Commands that are not compared, by the names that `COMMAND` gives them, and why.
 pub const NOT_COMPARED: &[(&str, &str)] = &[

@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::bits::{BITS_MAX, check_bits_end};
+use super::bits::{BITS_MAX, check_bits_end, is_reached};
 use super::{argument, either, first, reads, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
@@ -185,19 +185,20 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
         if only_reads {
             return Err(Answer::error("ERR BITFIELD_RO only supports the GET subcommand"));
         }
-        let string = keys.string(name)?;
         // The whole of it fits, or nothing is done.
         check_bits_end(end)?;
         keys.fits((ends.count() + 1) * (name.bytes.len() + 64))?;
-        // It is as long as its writes reach, be they refused by OVERFLOW FAIL, and no integer any more.
+        // It becomes as long as its writes reach, be they refused by OVERFLOW FAIL.
         let last = end.div_ceil(8) - 1;
-        let byte = string.and_then(|string| string.get(last as usize).copied());
-        let effect = Effect::SetRange {
-            key: name.bytes,
-            offset: last,
-            bytes: &[byte.unwrap_or(0)],
-        };
-        keys.write(name, &effect);
+        if !is_reached(keys, name, last) {
+            let byte = keys.string(name)?.and_then(|string| string.get(last as usize).copied());
+            let effect = Effect::SetRange {
+                key: name.bytes,
+                offset: last,
+                bytes: &[byte.unwrap_or(0)],
+            };
+            keys.write(name, &effect);
+        }
     } else {
         keys.string(name)?;
     }
@@ -225,6 +226,12 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
             answers.push(Answer::Nil);
             continue;
         };
+        let is_set = matches!(action, Action::Set(_));
+        answers.push(Answer::Integer(if is_set { before } else { after }));
+        // What is written as it was is no change, for those who watch the key.
+        if after == before {
+            continue;
+        }
         let (start, part) = written(&bytes, kind, offset, after);
         // Held, the string would be copied before it is changed.
         drop(bytes);
@@ -234,8 +241,6 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
             bytes: &part,
         };
         keys.write(name, &effect);
-        let is_set = matches!(action, Action::Set(_));
-        answers.push(Answer::Integer(if is_set { before } else { after }));
     }
     Ok(Answer::Array(answers))
 }

@@ -6,8 +6,9 @@ use super::{argument, check_length, clamped, either, first, integer, range, read
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
 use crate::engine::keyspace::effect::Effect;
-use crate::engine::keyspace::keys::Keys;
+use crate::engine::keyspace::keys::{Keys, Name};
 use crate::engine::keyspace::request::KeyCommand;
+use crate::engine::keyspace::value::Value;
 
 /// Bits of the longest string of Redis: offsets from there on are no offsets.
 pub const BITS_MAX: i64 = 512 << 23;
@@ -56,6 +57,10 @@ fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     let name = first(keys, arguments);
     let value = keys.string(name)?.unwrap_or(ValueBytes::new(&[]));
     let before = bit_of(&value, offset);
+    // What is written as it was is no change, for those who watch the key.
+    if before == (bit == 1) && is_reached(keys, name, offset / 8) {
+        return Ok(Answer::truth(before));
+    }
     let byte = value.get((offset / 8) as usize).copied().unwrap_or(0);
     let shift = 7 - offset % 8;
     drop(value);
@@ -66,6 +71,14 @@ fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     };
     keys.write(name, &effect);
     Ok(Answer::truth(before))
+}
+
+/// Whether the key holds a string that has the byte with this index, and that Redis would change in its place.
+pub fn is_reached(keys: &mut Keys<'_>, name: Name<'_>, index: u64) -> bool {
+    match keys.find(name).map(|entry| &entry.value) {
+        Some(value @ Value::String(string)) => value.encoding() == "raw" && string.len() as u64 > index,
+        _ => false,
+    }
 }
 
 /// Whether `BYTE` or `BIT` is said: whether positions count bits.

@@ -1,10 +1,13 @@
 //! Commands about how values are held, and those that carry one elsewhere.
 
+use std::sync::Arc;
+
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::{argument, either, first, integer, reads, writes};
 use crate::engine::ids::Timestamp;
 use crate::engine::keyspace::answer::Answer;
+use crate::engine::keyspace::hash::Hash;
 use crate::engine::keyspace::image::{image_bytes_max, put_image, read_image};
 use crate::engine::keyspace::keys::Keys;
 use crate::engine::keyspace::request::KeyCommand;
@@ -152,6 +155,13 @@ fn value_of(payload: &[u8]) -> Result<Value, Answer> {
     match value {
         // Held as it would be if it was set.
         Some(Value::String(string)) => Ok(Value::string(&string)),
+        Some(Value::Hash(hash)) => {
+            let mut anew = Hash::default();
+            for field in hash.iter() {
+                anew.set(&field.name, &field.value);
+            }
+            Ok(Value::Hash(Arc::new(anew)))
+        }
         other => other.ok_or_else(|| Answer::error("ERR Bad data format")),
     }
 }

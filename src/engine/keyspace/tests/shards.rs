@@ -125,7 +125,12 @@ fn a_scan_in_a_transaction_sees_the_commands_before_it() {
             let cursor = (Slot::of(key.as_bytes()).index() as u64) << CURSOR_SLOT_SHIFT;
             format!("SCAN {cursor} COUNT 1 {options}")
         };
-        let scans = [scan("a", "TYPE hash"), scan("d", ""), scan("b", "MATCH b"), scan("c", "TYPE hash")];
+        let scans = [
+            scan("a", "TYPE hash"),
+            scan("d", ""),
+            scan("b", "MATCH b"),
+            scan("c", "TYPE hash"),
+        ];
         let mut commands = vec!["DEL a", "HSET a f v", "SET d 1", "DEL b"];
         commands.extend(scans.iter().map(String::as_str));
         let Answer::Array(answers) = client.call(transaction(&commands, Vec::new())) else {
