@@ -23,7 +23,7 @@ use support::{Site, start, stop_cleanly};
 const CHUNK: usize = 100;
 
 /// Chunks for each protocol and number of shards.
-const CHUNK_COUNT: usize = 900;
+const CHUNK_COUNT: usize = 720;
 
 /// Replies that are compared in each of the four runs, at least: what stands behind a difference is not.
 const COMPARED_MIN: usize = 50_000;
@@ -265,7 +265,6 @@ fn every_reply_is_that_of_redis(shard_count: u16, version: u8) {
     }
     drop((ours, theirs));
     servers.stop();
-    eprintln!("COMPARED {}", findings.compared);
     findings.assert_none(seed);
     assert!(
         findings.compared >= COMPARED_MIN,
@@ -298,6 +297,104 @@ fn every_reply_is_that_of_redis_on_two_shards_in_resp2() {
 #[test]
 fn every_reply_is_that_of_redis_on_two_shards_in_resp3() {
     every_reply_is_that_of_redis(2, 3);
+}
+
+/// Steps of the comparison of channels, for each protocol and number of shards.
+const STEP_COUNT: usize = 1_500;
+
+/// Steps until all channels are left.
+const STEPS_A_LIFE: usize = 50;
+
+/// Compares what one who subscribes and one who publishes are told.
+fn channels_are_those_of_redis(shard_count: u16, version: u8) {
+    let Some(servers) = Servers::start(shard_count) else {
+        return;
+    };
+    let seed = first_seed() + 100 + u64::from(shard_count) * 10 + u64::from(version);
+    let mut draw = Draw::new(seed, version);
+    let mut subscribers = servers.connect(version);
+    let mut publishers = servers.connect(version);
+    let mut message_count = 0;
+    for step in 0..STEP_COUNT {
+        // A message is with its subscribers once its publisher has the answer.
+        if draw.once_in(2) {
+            let words = draw.publisher_command();
+            let ours = publishers.0.pipeline(std::slice::from_ref(&words));
+            let theirs = publishers.1.pipeline(std::slice::from_ref(&words));
+            let is_same = same(&words, &ours[0], &theirs[0]) || listed(&words, &ours[0], &theirs[0]).is_some();
+            assert!(
+                is_same,
+                "{:?} (seed {seed}): {ours:?}, redis: {theirs:?}",
+                Shown(&words)
+            );
+            let (ours, theirs) = (subscribers.0.all_until_now(), subscribers.1.all_until_now());
+            message_count += theirs.len();
+            assert_eq!(
+                in_any_order(&ours),
+                in_any_order(&theirs),
+                "{:?} (seed {seed})",
+                Shown(&words)
+            );
+        } else {
+            let words = draw.subscriber_command();
+            let (ours, theirs) = (subscribers.0.all_to(&words), subscribers.1.all_to(&words));
+            // All channels at once are left in each server's own order, and so with each other's counts.
+            let is_all = words.len() == 1;
+            let is_same = if is_all {
+                parts_in_any_order(&ours) == parts_in_any_order(&theirs)
+            } else {
+                ours == theirs
+            };
+            assert!(
+                is_same || ours.len() == 1 && listed(&words, &ours[0], &theirs[0]).is_some(),
+                "{:?} (seed {seed}): {ours:?}, redis: {theirs:?}",
+                Shown(&words)
+            );
+        }
+        if step % STEPS_A_LIFE == STEPS_A_LIFE - 1 {
+            let reset = vec![b"RESET".to_vec()];
+            assert_eq!(subscribers.0.all_to(&reset), subscribers.1.all_to(&reset));
+            for subscriber in [&mut subscribers.0, &mut subscribers.1] {
+                subscriber.speak(version);
+            }
+        }
+    }
+    drop((subscribers, publishers));
+    servers.stop();
+    assert!(
+        message_count > STEP_COUNT / 10,
+        "only {message_count} messages were compared"
+    );
+}
+
+/// Replies that have no order among each other.
+fn in_any_order(replies: &[Reply]) -> Vec<&Reply> {
+    let mut replies: Vec<_> = replies.iter().collect();
+    replies.sort();
+    replies
+}
+
+/// The elements of replies each of which is a list, without their order.
+fn parts_in_any_order(replies: &[Reply]) -> Vec<&Reply> {
+    let parts = replies.iter().flat_map(|reply| match reply {
+        Reply::List(_, parts) => parts.as_slice(),
+        other => std::slice::from_ref(other),
+    });
+    let mut parts: Vec<_> = parts.collect();
+    parts.sort();
+    parts
+}
+
+#[test]
+fn channels_are_those_of_redis_on_one_shard() {
+    channels_are_those_of_redis(1, 2);
+    channels_are_those_of_redis(1, 3);
+}
+
+#[test]
+fn channels_are_those_of_redis_on_two_shards() {
+    channels_are_those_of_redis(2, 2);
+    channels_are_those_of_redis(2, 3);
 }
 
 /// The names in the answer to `COMMAND`: every command, `container|subcommand` for those that have some.
