@@ -5,6 +5,7 @@
 
 use super::hashing::table_hash;
 use super::inventory::Item;
+use super::look_ahead::prefetch;
 
 /// Smallest table that is not empty.
 const PLACES_MIN: usize = 2;
@@ -31,8 +32,14 @@ impl ItemTable {
         self.count as usize
     }
 
-    /// The item that lies where the one with this hash would lie first: to have the memory on its way before
-    /// [`ItemTable::get`] waits for it.
+    /// Has the place fetched where the item with this hash would lie first.
+    #[inline]
+    pub fn prefetch_place(&self, hash: u32) {
+        let mask = self.places.len().wrapping_sub(1);
+        prefetch(self.places.as_ptr().wrapping_add(hash as usize & mask));
+    }
+
+    /// The item that lies where the one with this hash would lie first.
     pub fn first(&self, hash: u32) -> Option<&Item> {
         let mask = self.places.len().wrapping_sub(1);
         self.places.get(hash as usize & mask)?.as_ref().map(|(_, item)| &**item)

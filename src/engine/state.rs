@@ -275,6 +275,11 @@ impl State {
             .map(move |(index, slot)| (number(index), slot))
     }
 
+    /// Whether this shard owns the slot.
+    pub fn owns_slot(&self, slot: Slot) -> bool {
+        slot.index().wrapping_sub(self.first_slot) < self.slots.len()
+    }
+
     /// Whether this shard owns the item.
     pub fn owns(&self, sku: &Sku) -> bool {
         self.map.shard_of(sku.slot()) == self.shard
@@ -527,6 +532,7 @@ impl State {
     fn resolve(&mut self, position: LogPosition, transaction: TransactionId, committed: bool) -> Vec<StockLine> {
         let pending = self.pending.remove(&transaction);
         let pending = pending.unwrap_or_else(|| panic!("{transaction:?} is resolved once, after it was prepared"));
+        self.look_ahead_to_end(&pending);
         if !self.replaying {
             self.settle(pending.stock, &pending.lines, committed);
         } else if committed {
