@@ -322,9 +322,15 @@ pub const OTHERS: &[&str] = &[
 /// Commands of the subscriber in the comparison of channels.
 pub const SUBSCRIBER: &[&str] = &[
     "SUBSCRIBE c+",
+    "SUBSCRIBE c+",
     "SUBSCRIBE c",
     "PSUBSCRIBE cp+",
+    "PSUBSCRIBE cp",
     "SSUBSCRIBE c+",
+    "SSUBSCRIBE c+",
+    "UNSUBSCRIBE c",
+    "PUNSUBSCRIBE cp",
+    "SUNSUBSCRIBE c",
     "UNSUBSCRIBE c+",
     "UNSUBSCRIBE",
     "PUNSUBSCRIBE cp+",
