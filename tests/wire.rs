@@ -9,8 +9,9 @@ use std::time::Duration;
 use cartwright_protocol::Operation;
 use cartwright_protocol::native::{CLIENT_HELLO_BYTES, ClientHello, PROTOCOL_VERSION, SHARD_ANY, encode_request};
 use cartwright_tools::random::Random;
+use cartwright_tools::server_process::SyncMode;
 use support::resp::{Resp, Value};
-use support::{Site, buy, checkout, clean_audit, connect, sku, stock, stock_item, stop_cleanly};
+use support::{Site, buy, checkout, clean_audit, connect, sku, start, stock, stock_item, stop_cleanly};
 
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
@@ -168,4 +169,17 @@ fn a_client_that_never_reads_does_not_stop_the_others() {
     drop(deaf);
     assert_eq!(clean_audit(&mut client).orders, 50);
     stop_cleanly(server);
+}
+
+#[test]
+fn config_tells_when_the_log_is_synced() {
+    for sync in [SyncMode::Always, SyncMode::EverySecond, SyncMode::No] {
+        let site = Site::new(1);
+        let mut options = site.options();
+        options.sync = sync;
+        let server = start(&options);
+        let told = Resp::connect(server.port()).call(&["CONFIG", "GET", "appendfsync"]);
+        assert_eq!(told.field("appendfsync"), &text(sync.as_str()), "{sync:?}");
+        stop_cleanly(server);
+    }
 }

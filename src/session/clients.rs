@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use cartwright_protocol::resp::{Writer, parse_i64};
+use cartwright_protocol::resp::{Writer, parse_i64, shown};
 
-use super::connection::{Call, ReplyMode, label, shortened};
+use super::connection::{Call, ReplyMode, label, parse_timeout_ms};
 use super::errand::{Errand, Finding, Inquiry, sum};
 use super::subscriptions::Kind;
 use super::{Front, Session};
@@ -70,7 +70,7 @@ impl ClientFilter {
         {
             self.nobody = true;
         } else {
-            return Err(format!("ERR Unknown client type '{}'", shortened(kind)));
+            return Err(format!("ERR Unknown client type '{}'", shown(kind)));
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Option<Errand> {
         }
         (Some(word), Some(_)) if word.eq_ignore_ascii_case(b"ID") => {
             for wanted in arguments.from(3).iter() {
-                let Some(wanted) = parse_i64(wanted).filter(|&wanted| wanted > 0) else {
+                let Some(wanted) = parse_i64(wanted) else {
                     call.error("ERR Invalid client ID");
                     return None;
                 };
@@ -261,7 +261,7 @@ fn kill_filter(call: &Call<'_>) -> Result<ClientFilter, String> {
             filter.local = Some(text());
         } else if word.eq_ignore_ascii_case(b"USER") {
             if *value != b"default" {
-                return Err(format!("ERR No such user '{}'", shortened(value)));
+                return Err(format!("ERR No such user '{}'", shown(value)));
             }
         } else if word.eq_ignore_ascii_case(b"MAXAGE") {
             let seconds = parse_i64(value)
@@ -288,11 +288,10 @@ fn kill_filter(call: &Call<'_>) -> Result<ClientFilter, String> {
 }
 
 pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
-    let timeout_ms = parse_i64(call.argument(2));
-    let Some(timeout_ms) = timeout_ms.and_then(|timeout| u64::try_from(timeout).ok()) else {
-        call.error("ERR timeout is not an integer or out of range");
+    if call.arguments.len() > 4 {
+        call.unknown_form();
         return None;
-    };
+    }
     let writes_only = match call.arguments.get(3) {
         None => false,
         Some(word) if word.eq_ignore_ascii_case(b"ALL") => false,
@@ -302,14 +301,19 @@ pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
             return None;
         }
     };
-    if call.arguments.len() > 4 {
-        call.syntax_error();
-        return None;
-    }
-    Some(Errand::tell(Inquiry::Pause {
-        until_ms: call.context.now_ms().saturating_add(timeout_ms),
-        writes_only,
-    }))
+    let now_ms = call.context.now_ms();
+    let until_ms = match parse_timeout_ms(call.argument(2)).map(|timeout_ms| now_ms.checked_add(timeout_ms)) {
+        Ok(Some(until_ms)) => until_ms,
+        Ok(None) => {
+            call.error("ERR timeout is out of range");
+            return None;
+        }
+        Err(error) => {
+            call.error(error);
+            return None;
+        }
+    };
+    Some(Errand::tell(Inquiry::Pause { until_ms, writes_only }))
 }
 
 pub(super) fn unpause(_call: &mut Call<'_>) -> Option<Errand> {
@@ -340,7 +344,7 @@ pub(super) fn setinfo(call: &mut Call<'_>) {
         option if option.eq_ignore_ascii_case(b"LIB-NAME") => ("lib-name", true),
         option if option.eq_ignore_ascii_case(b"LIB-VER") => ("lib-ver", false),
         option => {
-            let option = shortened(option);
+            let option = shown(option);
             return call.error(format_args!("ERR Unrecognized option '{option}'"));
         }
     };

@@ -3,6 +3,10 @@
 //! Called through the command table. Only what the server really heeds is a setting; what clients ask for and cannot
 //! change is told as it is.
 
+use std::borrow::Cow;
+
+use cartwright_protocol::resp::shown;
+
 use super::connection::Call;
 use super::context::SessionContext;
 use super::errand::{Errand, Inquiry};
@@ -43,16 +47,27 @@ fn all(context: &SessionContext) -> impl Iterator<Item = (&'static str, String)>
     told.chain(context.settings.list())
 }
 
+/// A setting that is asked for by its name is told under the name as it was written; those of a pattern under their own.
 pub(super) fn get(call: &mut Call<'_>) {
-    let patterns = call.arguments.from(2);
-    let mut found: Vec<_> = all(call.context)
-        .filter(|(name, _)| patterns.iter().any(|pattern| matches(pattern, name.as_bytes())))
-        .collect();
+    let mut found: Vec<(Cow<'_, [u8]>, String)> = Vec::new();
+    for wanted in call.arguments.from(2).iter() {
+        let is_pattern = wanted.iter().any(|byte| b"[*?".contains(byte));
+        for (name, value) in all(call.context) {
+            let name = match is_pattern {
+                true if matches(wanted, name.as_bytes()) => Cow::Borrowed(name.as_bytes()),
+                false if wanted.eq_ignore_ascii_case(name.as_bytes()) => Cow::Borrowed(wanted),
+                _ => continue,
+            };
+            if !found.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
+                found.push((name, value));
+            }
+        }
+    }
     found.sort_unstable();
     let mut writer = call.writer();
     writer.map(found.len());
     for (name, value) in found {
-        writer.text(name);
+        writer.bulk(&name);
         writer.text(&value);
     }
 }
@@ -61,7 +76,7 @@ pub(super) fn get(call: &mut Call<'_>) {
 pub(super) fn set(call: &mut Call<'_>) {
     let rest: Vec<_> = call.arguments.from(2).iter().collect();
     let (pairs, []) = rest.as_chunks::<2>() else {
-        return call.wrong_arity();
+        return call.syntax_error();
     };
     let mut changes = Vec::new();
     for [name, value] in pairs {
@@ -78,16 +93,16 @@ pub(super) fn set(call: &mut Call<'_>) {
                         ));
                     }
                     None => {
+                        let name = shown(name.as_bytes());
                         return call.error(format_args!(
                             "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
                         ));
                     }
                 }
             }
-            Err(error) => {
-                let name = String::from_utf8_lossy(name);
+            Err(SettingError::Value { name, fault }) => {
                 return call.error(format_args!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - {error}"
+                    "ERR CONFIG SET failed (possibly related to argument '{name}') - {fault}"
                 ));
             }
         }

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 
-use cartwright_protocol::resp::{Arguments, RespVersion, Writer, parse_i64};
+use cartwright_protocol::resp::{Arguments, RespVersion, Writer, parse_i64, shown};
 use hashbrown::HashSet;
 
 use super::commands::Command;
@@ -178,6 +178,15 @@ impl<'a> Call<'a> {
         self.error("ERR value is not an integer or out of range");
     }
 
+    /// What Redis answers to a subcommand whose arguments it knows in no such number.
+    pub(super) fn unknown_form(&mut self) {
+        let container = self.container.unwrap_or(self.command).name.to_ascii_uppercase();
+        let word = shortened(self.argument(1));
+        self.error(format_args!(
+            "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
+        ));
+    }
+
     pub(super) fn wrong_arity(&mut self) {
         let (container, name) = (self.container, self.command.name);
         match container {
@@ -234,8 +243,13 @@ pub(super) fn reset(call: &mut Call<'_>) {
 }
 
 pub(super) fn select(call: &mut Call<'_>) {
-    match parse_i64(call.argument(1)).and_then(|index| i32::try_from(index).ok()) {
+    match parse_i64(call.argument(1)) {
         Some(0) => call.ok(),
+        Some(index) if i32::try_from(index).is_err() => call.error(format_args!(
+            "ERR value is out of range, value must between {} and {}",
+            i32::MIN,
+            i32::MAX
+        )),
         Some(_) => call.error("ERR DB index is out of range"),
         None => call.not_an_integer(),
     }
@@ -297,7 +311,7 @@ pub(super) fn hello(call: &mut Call<'_>) {
                 index += 2;
             }
             _ => {
-                let word = shortened(word);
+                let word = shown(word);
                 return call.error(format_args!("ERR Syntax error in HELLO option '{word}'"));
             }
         }
@@ -336,10 +350,16 @@ pub(super) fn hello(call: &mut Call<'_>) {
     writer.array(0);
 }
 
+/// How long to wait at most, in milliseconds; or the error.
+pub(super) fn parse_timeout_ms(text: &[u8]) -> Result<u64, &'static str> {
+    let timeout = parse_i64(text).ok_or("ERR timeout is not an integer or out of range")?;
+    u64::try_from(timeout).map_err(|_| "ERR timeout is negative")
+}
+
 /// A client's bytes for an error text, as Redis cuts them.
 pub(super) fn shortened(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     const SHOWN_BYTES_MAX: usize = 128;
-    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)])
+    shown(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)])
 }
 
 /// A name that stands in a line of `CLIENT LIST`: no spaces, nothing that is not visible.

@@ -15,6 +15,10 @@ pub(super) fn matches_exactly(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 fn matches_in<const EXACT: bool>(pattern: &[u8], name: &[u8]) -> bool {
+    if name.is_empty() {
+        // Not even a star matches it, in Redis.
+        return pattern.is_empty();
+    }
     let (mut rest, mut at) = (pattern, 0);
     // The pattern behind the latest star, and from where in the name it is tried.
     let mut star: Option<(&[u8], usize)> = None;
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn patterns_match_as_in_redis() {
         for (pattern, name) in [
-            ("*", ""),
+            ("", ""),
             ("save", "SAVE"),
             ("s*e", "save"),
             ("*a*b", "aab"),
@@ -106,6 +110,7 @@ mod tests {
         for (pattern, name) in [
             ("", "a"),
             ("a", ""),
+            ("*", ""),
             ("s*x", "save"),
             ("[^s]ave", "save"),
             ("?", ""),

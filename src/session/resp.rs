@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cartwright_protocol::Reply;
-use cartwright_protocol::resp::{Arguments, RequestParser, RespVersion, Writer};
+use cartwright_protocol::resp::{Arguments, RequestParser, RespVersion, Writer, shown};
 
 use super::commands::{Command, Flags, Handler, find};
 use super::connection::{Call, Connection, ReplyMode, shortened};
@@ -564,19 +564,19 @@ fn resolve(name: &[u8], arguments: Arguments<'_>) -> Result<Resolved, (Option<&'
 /// Redis's text to the letter, its cut included: clients look at how it begins.
 fn unknown_command(name: &[u8], arguments: Arguments<'_>) -> String {
     const SHOWN_BYTES_MAX: usize = 128;
-    let mut shown = String::new();
+    let mut told = String::new();
     for argument in arguments.from(1).iter() {
-        if shown.len() >= SHOWN_BYTES_MAX {
+        if told.len() >= SHOWN_BYTES_MAX {
             break;
         }
-        let room = SHOWN_BYTES_MAX - shown.len();
-        let argument = String::from_utf8_lossy(&argument[..argument.len().min(room)]);
-        shown.push('\'');
-        shown.push_str(&argument);
-        shown.push_str("' ");
+        let room = SHOWN_BYTES_MAX - told.len();
+        let argument = shown(&argument[..argument.len().min(room)]);
+        told.push('\'');
+        told.push_str(&argument);
+        told.push_str("' ");
     }
     format!(
-        "ERR unknown command '{}', with args beginning with: {shown}",
+        "ERR unknown command '{}', with args beginning with: {told}",
         shortened(name)
     )
 }

@@ -4,7 +4,7 @@
 
 use cartwright_protocol::resp::parse_i64;
 
-use super::connection::Call;
+use super::connection::{Call, parse_timeout_ms};
 use super::errand::{Errand, Finding, Inquiry, Task, sum};
 
 /// Longest `DEBUG SLEEP`, in seconds: a day.
@@ -55,14 +55,21 @@ pub(super) fn time(call: &mut Call<'_>) {
 /// The end of the server is the end of the connection: there is no answer. What was acknowledged is in the log, with or
 /// without a last checkpoint, so every option comes to the same.
 pub(super) fn shutdown(call: &mut Call<'_>) {
-    for word in call.arguments.from(1).iter() {
-        if word.eq_ignore_ascii_case(b"ABORT") {
-            return call.error("ERR No shutdown in progress.");
-        }
-        let known = [&b"NOSAVE"[..], b"SAVE", b"NOW", b"FORCE"];
-        if !known.iter().any(|option| word.eq_ignore_ascii_case(option)) {
-            return call.syntax_error();
-        }
+    let says = |option: &[u8]| {
+        let mut words = call.arguments.from(1).iter();
+        words.any(|word| word.eq_ignore_ascii_case(option))
+    };
+    let options = [&b"NOSAVE"[..], b"SAVE", b"NOW", b"FORCE", b"ABORT"];
+    let are_known = call.arguments.from(1).iter().all(|word| {
+        let is = |option: &&[u8]| word.eq_ignore_ascii_case(option);
+        options.iter().any(is)
+    });
+    let aborts = says(b"ABORT");
+    if !are_known || (says(b"SAVE") && says(b"NOSAVE")) || (aborts && options[..4].iter().any(|option| says(option))) {
+        return call.syntax_error();
+    }
+    if aborts {
+        return call.error("ERR No shutdown in progress.");
     }
     call.connection.closing = true;
     call.context.facts.stop();
@@ -88,15 +95,13 @@ pub(super) fn debug_sleep(call: &mut Call<'_>) -> Option<Errand> {
 
 /// There are no replicas, and none can come: the number of those that have something is known at once.
 pub(super) fn wait(call: &mut Call<'_>) {
-    for index in [1, 2] {
-        match parse_i64(call.argument(index)) {
-            None => return call.not_an_integer(),
-            Some(..0) if index == 1 => return call.error("ERR value is out of range, must be positive"),
-            Some(..0) => return call.error("ERR timeout is negative"),
-            Some(_) => {}
-        }
+    if parse_i64(call.argument(1)).is_none() {
+        return call.not_an_integer();
     }
-    call.writer().integer(0);
+    match parse_timeout_ms(call.argument(2)) {
+        Ok(_) => call.writer().integer(0),
+        Err(error) => call.error(error),
+    }
 }
 
 /// Answers once what this connection wrote is on this server's disk, whatever the sync mode.

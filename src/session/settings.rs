@@ -187,15 +187,23 @@ pub enum SettingError {
     #[error("there is no setting '{0}' that can be changed")]
     Unknown(String),
     /// Not a number, or not within its limits.
-    #[error("{name} must be {wanted}, not '{given}'")]
+    #[error("{name}: {fault}")]
     Value {
         /// Which setting.
         name: &'static str,
-        /// What it may be.
-        wanted: String,
-        /// What it was to be.
-        given: String,
+        /// What is wrong with its value, in Redis's words where it has some.
+        fault: String,
     },
+}
+
+impl SettingError {
+    fn too_long_password(password: &[u8]) -> Self {
+        let length = password.len();
+        Self::Value {
+            name: "requirepass",
+            fault: format!("a password has at most {PASSWORD_BYTES_MAX} bytes, not {length}"),
+        }
+    }
 }
 
 /// See the module.
@@ -248,11 +256,7 @@ impl Settings {
     /// Sets the password, or with none lets everybody in. Connections that were let in stay.
     pub fn set_password(&self, password: &[u8]) -> Result<(), SettingError> {
         if password.len() > PASSWORD_BYTES_MAX {
-            return Err(SettingError::Value {
-                name: "requirepass",
-                wanted: format!("at most {PASSWORD_BYTES_MAX} bytes long"),
-                given: format!("{} bytes", password.len()),
-            });
+            return Err(SettingError::too_long_password(password));
         }
         let mut own = self.password.write().expect("nobody panics while holding it");
         password.clone_into(&mut own);
@@ -288,11 +292,7 @@ impl Settings {
     pub fn check(name: &[u8], value: &[u8]) -> Result<Change, SettingError> {
         if name.eq_ignore_ascii_case(b"requirepass") {
             if value.len() > PASSWORD_BYTES_MAX {
-                return Err(SettingError::Value {
-                    name: "requirepass",
-                    wanted: format!("at most {PASSWORD_BYTES_MAX} bytes long"),
-                    given: format!("{} bytes", value.len()),
-                });
+                return Err(SettingError::too_long_password(value));
             }
             return Ok(Change::Password(value.to_vec()));
         }
@@ -310,16 +310,18 @@ impl Settings {
             Form::Bytes => parse_bytes(value),
             Form::Count => parse_i64(value),
         };
-        match parsed.filter(|value| (setting.min..=setting.max).contains(value)) {
-            Some(value) => Ok(Change::Numbers(vec![(setting.number, value)])),
-            None => Err(SettingError::Value {
+        match parsed {
+            Some(value) if (setting.min..=setting.max).contains(&value) => {
+                Ok(Change::Numbers(vec![(setting.number, value)]))
+            }
+            _ => Err(SettingError::Value {
                 name: setting.name,
-                wanted: match setting.form {
-                    Form::YesNo => "yes or no".to_owned(),
-                    Form::Count => format!("an integer from {} to {}", setting.min, setting.max),
-                    Form::Bytes => format!("a number of bytes from {} to {}", setting.min, setting.max),
+                fault: match (setting.form, parsed) {
+                    (Form::YesNo, _) => "argument must be 'yes' or 'no'".to_owned(),
+                    (Form::Count, None) => "argument couldn't be parsed into an integer".to_owned(),
+                    (Form::Bytes, None) => "argument must be a memory value".to_owned(),
+                    (..) => format!("argument must be between {} and {} inclusive", setting.min, setting.max),
                 },
-                given: String::from_utf8_lossy(value).into_owned(),
             }),
         }
     }
@@ -378,8 +380,7 @@ fn output_limits(value: &[u8]) -> Result<Change, SettingError> {
     let text = String::from_utf8_lossy(value).into_owned();
     let refused = |wanted: &str| SettingError::Value {
         name: "client-output-buffer-limit",
-        wanted: wanted.to_owned(),
-        given: text.clone(),
+        fault: format!("argument must be {wanted}, not '{text}'"),
     };
     let words: Vec<_> = text.split_ascii_whitespace().collect();
     let (groups, []) = words.as_chunks::<4>() else {

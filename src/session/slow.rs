@@ -29,6 +29,10 @@ fn slow_commands(findings: Vec<Finding>) -> Vec<SlowCommand> {
 }
 
 pub(super) fn slowlog_get(call: &mut Call<'_>) -> Option<Errand> {
+    if call.arguments.len() > 3 {
+        call.unknown_form();
+        return None;
+    }
     let count = match call.arguments.get(2).map(parse_i64) {
         None => GIVEN_DEFAULT,
         Some(Some(-1)) => usize::MAX,
@@ -38,10 +42,6 @@ pub(super) fn slowlog_get(call: &mut Call<'_>) -> Option<Errand> {
             return None;
         }
     };
-    if call.arguments.len() > 3 {
-        call.wrong_arity();
-        return None;
-    }
     Some(Errand::ask(Inquiry::SlowCommands, move |writer, findings| {
         let slow = slow_commands(findings);
         let given = &slow[..slow.len().min(count)];

@@ -27,7 +27,6 @@ pub(super) enum Verb {
     Exec,
     Discard,
     Watch,
-    Unwatch,
 }
 
 /// A command that waits for `EXEC`.
@@ -164,10 +163,6 @@ pub(super) fn begin(
             connection.watched.clear();
             ok()
         }
-        Verb::Unwatch => {
-            connection.watched.clear();
-            ok()
-        }
         Verb::Watch if connection.transaction.is_some() => error("ERR WATCH inside MULTI is not allowed"),
         Verb::Watch => watch(connection, arguments, context),
         Verb::Exec => {
@@ -184,6 +179,12 @@ pub(super) fn begin(
             }
         }
     }
+}
+
+/// `UNWATCH`: in a transaction it is queued, and then does nothing, since `EXEC` ends what is watched.
+pub(super) fn unwatch(call: &mut Call<'_>) {
+    call.connection.watched.clear();
+    call.ok();
 }
 
 fn watch(connection: &Connection, arguments: Arguments<'_>, context: &SessionContext) -> Step {

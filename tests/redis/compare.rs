@@ -21,13 +21,33 @@ pub fn same(words: &Words, ours: &Reply, theirs: &Reply) -> bool {
         (b"pttl" | b"pexpiretime", Reply::Line(b':', ours), Reply::Line(b':', theirs)) => {
             near(ours, theirs, CLOCK_SLACK_MS)
         }
-        // What is measured or chosen by each server for itself.
-        (b"lastsave" | b"client" | b"memory" | b"object", Reply::Line(b':', _), Reply::Line(b':', _))
+        // What is measured, counted or chosen by each server for itself.
+        (b"lastsave", Reply::Line(b':', _), Reply::Line(b':', _))
         | (b"randomkey" | b"dump", Reply::Bulk(..), Reply::Bulk(..)) => true,
+        (b"memory", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["usage"]),
+        (b"object", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["idletime", "refcount"]),
+        (b"slowlog", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["len"]),
+        (b"command", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["count"]),
+        (b"client", Reply::Line(b':', _), Reply::Line(b':', _)) => is_sub(words, &["id"]),
+        // What describes each server.
+        (_, Reply::List(one, _), Reply::List(other, _)) if is_sub(words, &["help"]) => one == other,
+        (b"info", Reply::Bulk(one, _), Reply::Bulk(other, _)) => one == other,
+        (b"client", Reply::Bulk(one, _), Reply::Bulk(other, _)) => one == other && is_sub(words, &["info", "list"]),
+        (b"latency", Reply::Bulk(one, _), Reply::Bulk(other, _)) => one == other && is_sub(words, &["doctor"]),
+        (b"command", Reply::List(one, _), Reply::List(other, _)) => {
+            one == other && (words.len() == 1 || is_sub(words, &["list", "docs", "info"]))
+        }
+        (b"slowlog", Reply::List(one, _), Reply::List(other, _)) => one == other && is_sub(words, &["get"]),
+        (b"latency", Reply::List(one, _), Reply::List(other, _)) => one == other && is_sub(words, &["histogram"]),
+        // Each server has a checkpoint under way, or has not.
+        (b"bgsave" | b"save", _, _) => is_about_checkpoint(ours) && is_about_checkpoint(theirs),
         (b"time", Reply::List(b'*', ours), Reply::List(b'*', theirs)) => ours.len() == theirs.len(),
         (b"hrandfield", _, _) => shape(ours) == shape(theirs),
+        (b"pubsub", Reply::List(..), Reply::List(..)) if is_sub(words, &["channels", "shardchannels"]) => {
+            sorted(ours, 1) == sorted(theirs, 1)
+        }
         (b"keys" | b"hkeys" | b"hvals", _, _) => sorted(ours, 1) == sorted(theirs, 1),
-        (b"hgetall", _, _) => sorted(ours, 2) == sorted(theirs, 2),
+        (b"config" | b"hgetall", _, _) => sorted(ours, 2) == sorted(theirs, 2),
         (b"scan" | b"hscan", Reply::List(b'*', ours), Reply::List(b'*', theirs)) => {
             let by = if name == b"hscan" { 2 } else { 1 };
             // A cursor that is not the first means what its own server gave it for, and how much comes for a small
@@ -43,6 +63,20 @@ pub fn same(words: &Words, ours: &Reply, theirs: &Reply) -> bool {
                 (ours, theirs) => sorted(ours, by) == sorted(theirs, by),
             }
         }
+        _ => false,
+    }
+}
+
+/// Whether the command is one of these subcommands.
+fn is_sub(words: &Words, names: &[&str]) -> bool {
+    let is = |word: &Vec<u8>| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+    words.get(1).is_some_and(is)
+}
+
+fn is_about_checkpoint(reply: &Reply) -> bool {
+    match reply {
+        Reply::Line(b'+', text) => text == b"OK" || text.starts_with(b"Background saving"),
+        Reply::Line(b'-', text) => text == b"ERR Background save already in progress",
         _ => false,
     }
 }

@@ -4,8 +4,11 @@
 
 use cartwright_tools::random::Random;
 
-use super::forms::{KEYSPACE, OTHERS, TRANSACTIONS};
+use super::forms::{ENDS, KEYSPACE, OTHERS, PUBLISHER, SUBSCRIBER, TRANSACTIONS};
 use super::wire::Words;
+
+/// Stands for the payload that the server itself gave to an earlier `DUMP`.
+pub const DUMP: &[u8] = b"the payload of a DUMP";
 
 /// Arguments that programs get wrong. None is a number of seconds that pass while the test runs.
 const EDGES: &[&[u8]] = &[
@@ -91,13 +94,17 @@ const FLOATS: &[&str] = &[
     "nan",
     "inf",
     "-inf",
-    "1e400",
     "3.",
     ".5",
-    "0x1p3",
     "+2",
-    "1e300",
 ];
+
+/// Numbers that each server has its own range or its own digits for.
+const LARGE_FLOATS: &[&str] = &["1e300", "1e400", "-1e400", "0x1p3", "12345678901234567890.5"];
+
+const CHANNELS: &[&str] = &["news", "news.one", "news.two", "n", "", "other"];
+
+const CHANNEL_PATTERNS: &[&str] = &["*", "n*", "news.*", "news.[ot]*", "?", "other", "", "nope\\*"];
 
 const TYPES: &[&str] = &[
     "u1", "u8", "i8", "u16", "i5", "i32", "u63", "i64", "u64", "i0", "i65", "x8", "u", "8",
@@ -110,42 +117,71 @@ const PATTERNS: &[&str] = &[
 /// Draws commands.
 pub struct Draw {
     random: Random,
+    /// Of RESP, which the connection speaks.
+    version: u8,
     in_transaction: bool,
 }
 
 impl Draw {
     /// The same commands for the same seed.
-    pub const fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64, version: u8) -> Self {
         Self {
             random: Random::new(seed),
+            version,
             in_transaction: false,
         }
     }
 
-    /// So many commands. They leave no transaction open.
+    /// So many commands. They leave no transaction open, and the connection with its version of RESP, or ended.
     pub fn commands(&mut self, count: usize) -> Vec<Words> {
-        let mut commands: Vec<_> = (1..count).map(|_| self.command()).collect();
+        let mut commands: Vec<_> = (2..count).map(|_| self.command()).collect();
         commands.push(vec![b"EXEC".to_vec()]);
         self.in_transaction = false;
+        if self.random.below(4) == 0 {
+            let end = self.random.pick(ENDS);
+            commands.push(self.words(end));
+            if *end != "!QUIT" {
+                commands.push(self.words("HELLO version"));
+            }
+        }
         commands
     }
 
+    /// A command of one who subscribes.
+    pub fn subscriber_command(&mut self) -> Words {
+        let form = self.random.pick(SUBSCRIBER);
+        self.words(form)
+    }
+
+    /// A command of one who publishes.
+    pub fn publisher_command(&mut self) -> Words {
+        let form = self.random.pick(PUBLISHER);
+        self.words(form)
+    }
+
+    /// Whether something happens that does once in so many times.
+    pub fn once_in(&mut self, times: usize) -> bool {
+        self.random.below(times) == 0
+    }
+
     fn command(&mut self) -> Words {
+        let others_percent = if self.in_transaction { 1 } else { 6 };
         let form = match self.random.below(100) {
             0..6 => self.random.pick(TRANSACTIONS),
-            6..10 if !self.in_transaction => self.random.pick(OTHERS),
+            percent if percent < 6 + others_percent => self.random.pick(OTHERS),
             _ => self.random.pick(KEYSPACE),
         };
         match *form {
             "MULTI" => self.in_transaction = true,
             "EXEC" | "DISCARD" => self.in_transaction = false,
             // Each empties the keyspace, which leaves the commands after it little to find.
-            form if form.starts_with("FLUSH") && self.random.below(4) > 0 => return self.command(),
+            form if form.starts_with("FLUSH") && !self.once_in(4) => return self.command(),
+            // Each has Redis start a process, or write a file.
+            "!SAVE" | "!BGSAVE" | "!BGSAVE SCHEDULE" if !self.once_in(8) => return self.command(),
             _ => (),
         }
         let mut words = self.words(form);
-        // Waiting for a replica that there is not, without a limit, is for ever.
-        if !TRANSACTIONS.contains(form) && !form.starts_with("WAIT") {
+        if !TRANSACTIONS.contains(form) && !form.starts_with('!') {
             self.spoil(&mut words);
         }
         words
@@ -153,7 +189,7 @@ impl Draw {
 
     fn words(&mut self, form: &str) -> Words {
         let mut words = Words::new();
-        for word in form.split(' ') {
+        for word in form.trim_start_matches('!').split(' ') {
             let (shapes, count) = match word.strip_suffix('+') {
                 Some(shapes) => (shapes, 1 + self.random.below(4)),
                 None => (word, 1),
@@ -177,6 +213,13 @@ impl Draw {
             "v" => return self.value(),
             "i" => (*random.pick(INTEGERS)).to_owned(),
             "f" => (*random.pick(FLOATS)).to_owned(),
+            "large" => (*random.pick(LARGE_FLOATS)).to_owned(),
+            "c" => (*random.pick(CHANNELS)).to_owned(),
+            "cp" => (*random.pick(CHANNEL_PATTERNS)).to_owned(),
+            "long" => "x".repeat(1_000 + random.below(50)),
+            "label" => format!("name-{}", random.below(9)),
+            "version" => self.version.to_string(),
+            "dump" => return DUMP.to_vec(),
             "o" => (random.below(60) as i64 - 30).to_string(),
             "n" => random.below(9).to_string(),
             "#n" => format!("#{}", random.below(9)),
@@ -187,8 +230,8 @@ impl Draw {
             "s" => (10_000 + random.below(1_000_000_000)).to_string(),
             "ms" => (10_000_000 + random.below(1_000_000_000_000)).to_string(),
             "at" | "atms" if random.below(6) == 0 => random.below(1_000_000).to_string(),
-            "at" => (3_000_000_000 + random.below(1_000_000_000)).to_string(),
-            "atms" => (3_000_000_000_000 + random.below(1_000_000_000_000)).to_string(),
+            "at" | "later" => (3_000_000_000 + random.below(1_000_000_000)).to_string(),
+            "atms" | "laterms" => (3_000_000_000_000 + random.below(1_000_000_000_000)).to_string(),
             literal if random.below(4) == 0 => literal.to_lowercase(),
             literal => literal.to_owned(),
         };

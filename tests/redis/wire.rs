@@ -69,35 +69,38 @@ impl fmt::Debug for Shown<'_> {
 
 /// A connection.
 pub struct Wire {
+    /// Whose it is, for messages.
+    server: &'static str,
     stream: BufReader<TcpStream>,
 }
 
 impl Wire {
     /// Connects, and speaks the given version of the protocol from then on.
-    pub fn connect(port: u16, version: u8) -> Self {
+    pub fn connect(server: &'static str, port: u16, version: u8) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         stream
             .set_read_timeout(Some(REPLY_TIMEOUT))
             .expect("a socket takes a timeout");
         let mut wire = Self {
+            server,
             stream: BufReader::new(stream),
         };
-        let hello = [b"HELLO".to_vec(), version.to_string().into_bytes()].to_vec();
-        let greeting = wire.pipeline(&[hello]);
-        assert!(matches!(greeting[0], Reply::List(..)), "HELLO gave {greeting:?}");
+        wire.speak(version);
         wire
+    }
+
+    /// Speaks the given version of the protocol from then on.
+    pub fn speak(&mut self, version: u8) {
+        let hello = [b"HELLO".to_vec(), version.to_string().into_bytes()].to_vec();
+        let greeting = self.pipeline(&[hello]);
+        assert!(matches!(greeting[0], Reply::List(..)), "HELLO gave {greeting:?}");
     }
 
     /// Says all commands, then reads all replies. They have to fit the sockets' buffers.
     pub fn pipeline(&mut self, commands: &[Words]) -> Vec<Reply> {
         let mut bytes = Vec::new();
         for words in commands {
-            bytes.extend(format!("*{}\r\n", words.len()).into_bytes());
-            for word in words {
-                bytes.extend(format!("${}\r\n", word.len()).into_bytes());
-                bytes.extend(word);
-                bytes.extend(b"\r\n");
-            }
+            put_command(&mut bytes, words);
         }
         let mut sender = self.stream.get_ref().try_clone().expect("a socket can be cloned");
         std::thread::scope(|scope| {
@@ -107,10 +110,48 @@ impl Wire {
                 .enumerate()
                 .map(|(index, words)| {
                     let reply = self.reply();
-                    reply.unwrap_or_else(|| panic!("no reply came to command {index}: {:?}", Shown(words)))
+                    reply.unwrap_or_else(|| {
+                        let before = index.checked_sub(1).map(|before| Shown(&commands[before]));
+                        let (server, words) = (self.server, Shown(words));
+                        panic!("{server} gave no reply to {words:?}, behind {before:?}")
+                    })
                 })
                 .collect()
         })
+    }
+
+    /// Says a command, and gives everything that comes for it, however much that is.
+    pub fn all_to(&mut self, words: &Words) -> Vec<Reply> {
+        self.all_after(std::slice::from_ref(words))
+    }
+
+    /// Everything that has come without being asked for.
+    pub fn all_until_now(&mut self) -> Vec<Reply> {
+        self.all_after(&[])
+    }
+
+    /// Says commands with a `PING` behind them, which is answered whatever the connection subscribes to, and gives
+    /// everything before its answer.
+    fn all_after(&mut self, commands: &[Words]) -> Vec<Reply> {
+        const MARK: &[u8] = b"the mark behind all that comes";
+        let ping = [b"PING".to_vec(), MARK.to_vec()].to_vec();
+        let mut bytes = Vec::new();
+        for words in commands.iter().chain([&ping]) {
+            put_command(&mut bytes, words);
+        }
+        self.stream.get_mut().write_all(&bytes).expect("the server reads");
+        let mut replies = Vec::new();
+        loop {
+            let reply = self
+                .reply()
+                .unwrap_or_else(|| panic!("{} gave nothing more behind {replies:?}", self.server));
+            let is_mark = |reply: &Reply| matches!(reply, Reply::Bulk(_, text) if text == MARK);
+            match &reply {
+                Reply::List(_, parts) if parts.last().is_some_and(is_mark) => return replies,
+                reply if is_mark(reply) => return replies,
+                _ => replies.push(reply),
+            }
+        }
     }
 
     /// The next reply; none where the connection ends, or nothing comes in time.
@@ -141,5 +182,15 @@ impl Wire {
             b'%' => Reply::List(kind, (0..2 * count()).map(|_| self.reply()).collect::<Option<_>>()?),
             _ => panic!("{:?} begins no reply", kind as char),
         })
+    }
+}
+
+/// Adds a command as RESP has it.
+fn put_command(bytes: &mut Vec<u8>, words: &Words) {
+    bytes.extend(format!("*{}\r\n", words.len()).into_bytes());
+    for word in words {
+        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+        bytes.extend(word);
+        bytes.extend(b"\r\n");
     }
 }

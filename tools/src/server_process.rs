@@ -90,6 +90,8 @@ pub enum SyncMode {
     /// Before any answer that depends on it.
     #[default]
     Always,
+    /// Each second.
+    EverySecond,
     /// When it stops.
     No,
 }
@@ -99,6 +101,7 @@ impl SyncMode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Always => "always",
+            Self::EverySecond => "everysec",
             Self::No => "no",
         }
     }

@@ -9,4 +9,4 @@ pub mod writer;
 
 pub use number::{parse_i64, parse_u64};
 pub use parser::{Arguments, ParserLimits, ProtocolError, RequestParser};
-pub use writer::{RespVersion, Writer};
+pub use writer::{RespVersion, Writer, shown};

@@ -2,6 +2,7 @@
 //!
 //! Called by sessions. What version 2 lacks (maps, sets, doubles, booleans, pushes) it writes as Redis does there.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 
 /// Which RESP a connection speaks; `HELLO` changes it.
@@ -19,6 +20,12 @@ pub enum RespVersion {
 pub struct Writer<'a> {
     output: &'a mut Vec<u8>,
     version: RespVersion,
+}
+
+/// A client's bytes within an error's text: up to the first zero, as Redis shows them, and what is no text as U+FFFD.
+pub fn shown(bytes: &[u8]) -> Cow<'_, str> {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end])
 }
 
 /// Digits of the largest `u64`.

@@ -10,7 +10,7 @@ use super::bytes::ValueBytes;
 use super::keys::{Name, any_of};
 use super::pattern::Pattern;
 use super::request::{KeyRequest, Scope};
-use super::scan::{Scan, Scanned, slot_of_cursor};
+use super::scan::{Scan, Scanned, cursor_at, slot_of_cursor};
 use super::table::hash_of;
 use super::value::{Entry, KeyTable};
 use crate::engine::hashing::TableHasher;
@@ -126,13 +126,19 @@ impl Collected {
         LogPosition::ZERO
     }
 
-    /// What the scan of the command with this index found.
-    pub fn scanned(&self, index: usize) -> Option<Scanned> {
+    /// What the scan of the command with this index found, and what the commands before it made of its part.
+    pub fn scanned(&self, index: usize, scan: &Scan<'_>, now: Timestamp) -> Option<Scanned> {
         let survey = self.surveys.iter().find(|survey| survey.index == index)?;
         let mut scanned = survey.scanned.clone()?;
-        scanned.names.retain(|name| {
-            !self.flushed && (!self.asked.contains_key(name) || self.table.find(hash_of(name), name).is_some())
+        scanned
+            .names
+            .retain(|name| !self.flushed && !self.asked.contains_key(name));
+        let end = scanned.cursor;
+        let own = self.table.iter().filter(|entry| {
+            let place = cursor_at(&entry.key);
+            place >= scan.cursor && (place < end || end == 0) && scan.wants_entry(entry, now)
         });
+        scanned.names.extend(own.map(|entry| entry.key.clone()));
         Some(scanned)
     }
 

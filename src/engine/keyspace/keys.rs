@@ -349,7 +349,7 @@ impl<'a> Keys<'a> {
                 self.reveals = self.reveals.max(scanned.reveals);
                 Some(scanned)
             }
-            Store::Collected(collected) => collected.scanned(self.index),
+            Store::Collected(collected) => collected.scanned(self.index, scan, self.now),
         }
     }
 }

@@ -16,6 +16,10 @@ impl<'a> Pattern<'a> {
 
     /// Whether it matches all of `text`.
     pub fn matches(self, text: &[u8]) -> bool {
+        if text.is_empty() {
+            // More than one star is too much for it, in Redis.
+            return matches!(self.pattern, b"" | b"*");
+        }
         let (mut rest, mut at) = (self.pattern, 0);
         // The pattern behind the latest star, and from where in the text it is tried.
         let mut star: Option<(&[u8], usize)> = None;
@@ -98,6 +102,8 @@ mod tests {
             ("", "", true),
             ("", "a", false),
             ("*", "", true),
+            ("**", "", false),
+            ("**", "a", true),
             ("*", "anything", true),
             ("a*c", "abc", true),
             ("a*c", "abcd", false),

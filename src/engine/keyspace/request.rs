@@ -51,6 +51,11 @@ impl Scope {
     pub const fn is_everywhere(self) -> bool {
         !matches!(self, Self::Keys | Self::Cursor)
     }
+
+    /// Whether it looks at keys that no argument names, so that it has to wait for whoever has any.
+    pub const fn takes_shards(self) -> bool {
+        !matches!(self, Self::Keys)
+    }
 }
 
 /// A command's arguments with their bytes: one piece of memory, none for short commands.
@@ -244,6 +249,13 @@ impl KeyRequest {
         self.slots.iter().all(|&slot| Some(slot) == first)
             && self.watched.iter().all(|watched| Some(Slot::of(&watched.key)) == first)
             && !self.is_everywhere()
+    }
+
+    /// Whether it takes the shards that have a part in it as a whole, and not only its keys there.
+    pub fn takes_shards(&self) -> bool {
+        self.invocations
+            .iter()
+            .any(|invocation| invocation.command.scope.takes_shards())
     }
 
     /// Whether all shards have a part in it.

@@ -166,7 +166,7 @@ impl Step<'_> {
             return self.begin_key_transaction(reply_to, request);
         }
         let locks = &self.shard.keyspace.locks;
-        if locks.are_unused() || (!request.is_everywhere() && locks.are_free(request.keys().map(|(key, _)| key))) {
+        if locks.are_unused() || (!request.takes_shards() && locks.are_free(request.keys().map(|(key, _)| key))) {
             return self.run_keys(reply_to, &request);
         }
         if let Err(answer) = self.may_wait_for_keys() {
@@ -174,7 +174,7 @@ impl Step<'_> {
         }
         let keys = request.keys().map(|(key, _)| ValueBytes::new(key)).collect();
         let locks = &mut self.shard.keyspace.locks;
-        let (ticket, is_free) = locks.take(keys, request.is_everywhere());
+        let (ticket, is_free) = locks.take(keys, request.takes_shards());
         if is_free {
             self.run_keys(reply_to, &request);
             self.shard.keyspace.locks.release(ticket);

@@ -4,12 +4,14 @@
 //! all the time is met, by each walk, though everything around it changes; what is met is met once, unless it was away
 //! in between.
 
-use cartwright_protocol::resp::{Arguments, parse_i64, parse_u64};
+use cartwright_protocol::resp::{Arguments, parse_i64};
 use cartwright_protocol::{SLOT_COUNT, Slot};
 
 use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::pattern::Pattern;
+use super::table::place_of;
+use super::value::Entry;
 use crate::engine::ids::{LogPosition, Timestamp};
 use crate::engine::state::State;
 
@@ -22,10 +24,29 @@ const COUNT_DEFAULT: usize = 10;
 /// Empty slots that one call passes, however few elements it looks at.
 const EMPTY_SLOTS_MIN: usize = 2048;
 
+/// A cursor, which Redis reads with `strtoul`: signs and zeros may stand before it, and nothing is 0.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    let (is_negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if is_negative { number.wrapping_neg() } else { number })
+}
+
 /// The slot that the cursor in the first argument stands in. `None`: it is no cursor.
 pub fn slot_of_cursor(arguments: Arguments<'_>) -> Option<Slot> {
-    let cursor = parse_u64(arguments.get(1)?)?;
+    let cursor = parse_cursor(arguments.get(1)?)?;
     Slot::new(u16::try_from(cursor >> CURSOR_SLOT_SHIFT).ok()?)
+}
+
+/// The cursor that stands at this key.
+pub fn cursor_at(key: &[u8]) -> u64 {
+    (Slot::of(key).index() as u64) << CURSOR_SLOT_SHIFT | place_of(key, CURSOR_SLOT_SHIFT)
 }
 
 /// What to walk, and what of it to give.
@@ -67,7 +88,7 @@ impl<'a> Scan<'a> {
 
     /// The cursor in the argument with this index.
     pub fn check_cursor(arguments: Arguments<'_>, index: usize) -> Result<u64, Answer> {
-        let cursor = arguments.get(index).and_then(parse_u64);
+        let cursor = arguments.get(index).and_then(parse_cursor);
         cursor.ok_or_else(|| Answer::error("ERR invalid cursor"))
     }
 
@@ -116,6 +137,12 @@ impl<'a> Scan<'a> {
         self.pattern.is_none_or(|pattern| pattern.matches(name))
     }
 
+    /// Whether a key is wanted: it is there, and so are its type and its name.
+    pub fn wants_entry(&self, entry: &Entry, now: Timestamp) -> bool {
+        let is_of_type = |name: &[u8]| name.eq_ignore_ascii_case(entry.value.type_name().as_bytes());
+        entry.is_alive(now) && self.type_name.is_none_or(is_of_type) && self.wants(&entry.key)
+    }
+
     /// Walks keys of this shard from the cursor on, which stands in a slot of it.
     pub fn keys(&self, state: &State, now: Timestamp) -> Scanned {
         let (shard, map) = state.owner();
@@ -141,8 +168,7 @@ impl<'a> Scan<'a> {
                     .walk(from.unwrap_or(0), CURSOR_SLOT_SHIFT, wanted, |entry| {
                         looked += 1;
                         scanned.reveals = scanned.reveals.max(entry.version);
-                        let is_of_type = |name: &[u8]| name.eq_ignore_ascii_case(entry.value.type_name().as_bytes());
-                        if entry.is_alive(now) && self.type_name.is_none_or(is_of_type) && self.wants(&entry.key) {
+                        if self.wants_entry(entry, now) {
                             scanned.names.push(entry.key.clone());
                         }
                     });

@@ -33,6 +33,11 @@ pub fn hash_of(key: &[u8]) -> u64 {
     table_hash(key)
 }
 
+/// Where in the order of a table an entry with this key stands, as its uppermost `bits`: see [`PagedTable::walk`].
+pub fn place_of(key: &[u8], bits: u32) -> u64 {
+    order_of(hash_of(key)) >> (64 - bits)
+}
+
 /// Where an entry stands in the order of a table. The uppermost bits of a hash tell entries of one page apart in
 /// `hashbrown`, so pages are chosen by those below.
 const fn order_of(hash: u64) -> u64 {

@@ -211,7 +211,7 @@ impl Step<'_> {
         let own = transaction.request.keys().filter(|&(_, slot)| here(slot));
         let keys: Vec<_> = own.map(|(key, _)| ValueBytes::new(key)).collect();
         let locks = &mut self.shard.keyspace.locks;
-        let (ticket, is_free) = locks.take(keys, transaction.request.is_everywhere());
+        let (ticket, is_free) = locks.take(keys, transaction.request.takes_shards());
         if is_free {
             self.collect(transaction, ticket);
         } else {

@@ -1,20 +1,19 @@
 //! The rows of the commands about transactions.
 
-use super::{ALL_KEYS, Command, Flags, Group, Handler, row};
-use crate::session::transaction::Verb;
+use super::{ALL_KEYS, Command, Flags, Group, Handler, local, row};
+use crate::session::transaction::{self, Verb};
 
 const FLAGS: Flags = Flags::NOSCRIPT
     .and(Flags::LOADING)
     .and(Flags::STALE)
     .and(Flags::FAST)
-    .and(Flags::ALLOW_BUSY)
-    .and(Flags::NOT_QUEUED);
+    .and(Flags::ALLOW_BUSY);
 
 const fn verb(name: &'static str, arity: i16, syntax: &'static str, summary: &'static str, verb: Verb) -> Command {
     row(
         name,
         arity,
-        FLAGS,
+        FLAGS.and(Flags::NOT_QUEUED),
         Group::Transactions,
         syntax,
         summary,
@@ -52,5 +51,14 @@ pub(super) static COMMANDS: &[Command] = &[
         Verb::Watch,
     )
     .with_keys(ALL_KEYS),
-    verb("unwatch", 1, "", "Watches nothing any more.", Verb::Unwatch),
+    local(
+        "unwatch",
+        1,
+        // What is being watched is known when its answer is there.
+        FLAGS.and(Flags::IN_TURN),
+        Group::Transactions,
+        "",
+        "Watches nothing any more.",
+        transaction::unwatch,
+    ),
 ];

@@ -65,6 +65,35 @@ fn redis_commands_answer_in_the_words_of_redis() {
         ("TIME\r\n", "*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n"),
         ("WAIT 1 100\r\n", ":0\r\n"),
         ("WAIT x 100\r\n", "-ERR value is not an integer or out of range\r\n"),
+        ("WAIT -1 0\r\n", ":0\r\n"),
+        ("WAIT 1 x\r\n", "-ERR timeout is not an integer or out of range\r\n"),
+        ("CLIENT PAUSE -1\r\n", "-ERR timeout is negative\r\n"),
+        (
+            "CLIENT PAUSE 1 ALL x\r\n",
+            "-ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.\r\n",
+        ),
+        ("SHUTDOWN NOSAVE SAVE\r\nPING\r\n", "-ERR syntax error\r\n+PONG\r\n"),
+        ("SHUTDOWN ABORT NOW\r\nPING\r\n", "-ERR syntax error\r\n+PONG\r\n"),
+        (
+            "SELECT 2147483648\r\n",
+            "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
+        ),
+        ("MULTI\r\nUNWATCH\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"),
+        (
+            "FOO \"a\\x00b\"\r\n",
+            "-ERR unknown command 'FOO', with args beginning with: 'a' \r\n",
+        ),
+        ("CONFIG GET SAVE\r\n", "*2\r\n$4\r\nSAVE\r\n$0\r\n\r\n"),
+        (
+            "CONFIG SET timeout x\r\n",
+            "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an \
+             integer\r\n",
+        ),
+        (
+            "CONFIG SET timeout -1\r\n",
+            "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument must be between 0 and \
+             2147483647 inclusive\r\n",
+        ),
         (
             "CLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY ON\r\nPING\r\n",
             "+OK\r\n+PONG\r\n",

@@ -98,6 +98,16 @@ impl RedisProcess {
     ///
     /// No snapshots and no rewriting of the file: both would be a second process's work in the middle of a run.
     pub fn start(binary: &Path, directory: &Path, sync: SyncMode) -> Result<Self, RedisProcessError> {
+        Self::start_with(binary, directory, sync, &[])
+    }
+
+    /// The same, with options of its own: `--databases 1`.
+    pub fn start_with(
+        binary: &Path,
+        directory: &Path,
+        sync: SyncMode,
+        options: &[&str],
+    ) -> Result<Self, RedisProcessError> {
         let address = Address::local(free_port()?);
         let child = Command::new(binary)
             .args(["--port", &address.port.to_string(), "--bind", &address.host])
@@ -106,6 +116,7 @@ impl RedisProcess {
             .args(["--logfile", LOG_FILE, "--daemonize", "no", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", sync.as_str()])
             .args(["--auto-aof-rewrite-percentage", "0"])
+            .args(options)
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::bits::{BITS_MAX, check_bits_end};
+use super::bits::{BITS_MAX, check_bits_end, is_reached};
 use super::{argument, either, first, reads, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
@@ -66,7 +66,7 @@ impl Kind {
             _ => (text, 1),
         };
         let offset = parse_i64(text).and_then(|offset| offset.checked_mul(times));
-        let offset = offset.filter(|&offset| offset >= 0 && offset + i64::from(self.bits) <= BITS_MAX);
+        let offset = offset.filter(|offset| (0..=BITS_MAX - i64::from(self.bits)).contains(offset));
         let offset = offset.ok_or_else(|| Answer::error("ERR bit offset is not an integer or out of range"))?;
         Ok(offset as u64)
     }
@@ -94,7 +94,7 @@ struct Operation {
     overflow: Overflow,
 }
 
-fn parse(arguments: Arguments<'_>, only_reads: bool) -> Result<Vec<Operation>, Answer> {
+fn parse(arguments: Arguments<'_>) -> Result<Vec<Operation>, Answer> {
     let mut overflow = Overflow::Wrap;
     let mut operations = Vec::new();
     let mut index = 2;
@@ -125,9 +125,6 @@ fn parse(arguments: Arguments<'_>, only_reads: bool) -> Result<Vec<Operation>, A
         } else {
             Action::Get
         };
-        if only_reads && takes_value {
-            return Err(Answer::error("ERR BITFIELD_RO only supports the GET subcommand"));
-        }
         operations.push(Operation {
             kind,
             offset,
@@ -178,20 +175,32 @@ fn settled(kind: Kind, value: i128, overflow: Overflow) -> Option<i64> {
 }
 
 fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> Result<Answer, Answer> {
-    let operations = parse(arguments, only_reads)?;
+    let operations = parse(arguments)?;
     let name = first(keys, arguments);
-    keys.string(name)?;
-    // The whole of it fits, or nothing is done.
-    let mut bytes_written = 0;
-    for operation in operations
+    let writes = operations
         .iter()
-        .filter(|operation| !matches!(operation.action, Action::Get))
-    {
-        check_bits_end(operation.offset + u64::from(operation.kind.bits))?;
-        bytes_written += name.bytes.len() + 64;
-    }
-    if bytes_written > 0 {
-        keys.fits(bytes_written)?;
+        .filter(|operation| !matches!(operation.action, Action::Get));
+    let ends = writes.map(|operation| operation.offset + u64::from(operation.kind.bits));
+    if let Some(end) = ends.clone().max() {
+        if only_reads {
+            return Err(Answer::error("ERR BITFIELD_RO only supports the GET subcommand"));
+        }
+        // The whole of it fits, or nothing is done.
+        check_bits_end(end)?;
+        keys.fits((ends.count() + 1) * (name.bytes.len() + 64))?;
+        // It becomes as long as its writes reach, be they refused by OVERFLOW FAIL.
+        let last = end.div_ceil(8) - 1;
+        if !is_reached(keys, name, last) {
+            let byte = keys.string(name)?.and_then(|string| string.get(last as usize).copied());
+            let effect = Effect::SetRange {
+                key: name.bytes,
+                offset: last,
+                bytes: &[byte.unwrap_or(0)],
+            };
+            keys.write(name, &effect);
+        }
+    } else {
+        keys.string(name)?;
     }
     let mut answers = Vec::with_capacity(operations.len());
     for Operation {
@@ -208,6 +217,8 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
                 answers.push(Answer::Integer(before));
                 continue;
             }
+            // A negative number for an unsigned one is a large one, as for Redis.
+            Action::Set(value) if !kind.is_signed => settled(kind, i128::from(value as u64), overflow),
             Action::Set(value) => settled(kind, i128::from(value), overflow),
             Action::Add(value) => settled(kind, i128::from(before) + i128::from(value), overflow),
         };
@@ -215,6 +226,12 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
             answers.push(Answer::Nil);
             continue;
         };
+        let is_set = matches!(action, Action::Set(_));
+        answers.push(Answer::Integer(if is_set { before } else { after }));
+        // What is written as it was is no change, for those who watch the key.
+        if after == before {
+            continue;
+        }
         let (start, part) = written(&bytes, kind, offset, after);
         // Held, the string would be copied before it is changed.
         drop(bytes);
@@ -224,8 +241,6 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
             bytes: &part,
         };
         keys.write(name, &effect);
-        let is_set = matches!(action, Action::Set(_));
-        answers.push(Answer::Integer(if is_set { before } else { after }));
     }
     Ok(Answer::Array(answers))
 }

@@ -2,12 +2,13 @@
 
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::{argument, check_length, either, first, integer, range, reads, too_long, writes};
+use super::{argument, check_length, clamped, either, first, integer, range, reads, too_long, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
 use crate::engine::keyspace::effect::Effect;
-use crate::engine::keyspace::keys::Keys;
+use crate::engine::keyspace::keys::{Keys, Name};
 use crate::engine::keyspace::request::KeyCommand;
+use crate::engine::keyspace::value::Value;
 
 /// Bits of the longest string of Redis: offsets from there on are no offsets.
 pub const BITS_MAX: i64 = 512 << 23;
@@ -56,6 +57,10 @@ fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     let name = first(keys, arguments);
     let value = keys.string(name)?.unwrap_or(ValueBytes::new(&[]));
     let before = bit_of(&value, offset);
+    // What is written as it was is no change, for those who watch the key.
+    if before == (bit == 1) && is_reached(keys, name, offset / 8) {
+        return Ok(Answer::truth(before));
+    }
     let byte = value.get((offset / 8) as usize).copied().unwrap_or(0);
     let shift = 7 - offset % 8;
     drop(value);
@@ -66,6 +71,14 @@ fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     };
     keys.write(name, &effect);
     Ok(Answer::truth(before))
+}
+
+/// Whether the key holds a string that has the byte with this index, and that Redis would change in its place.
+pub fn is_reached(keys: &mut Keys<'_>, name: Name<'_>, index: u64) -> bool {
+    match keys.find(name).map(|entry| &entry.value) {
+        Some(value @ Value::String(string)) => value.encoding() == "raw" && string.len() as u64 > index,
+        _ => false,
+    }
 }
 
 /// Whether `BYTE` or `BIT` is said: whether positions count bits.
@@ -100,17 +113,20 @@ fn ones_in(bytes: &[u8], bits: std::ops::Range<usize>) -> u64 {
 }
 
 fn count(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let name = first(keys, arguments);
+    let Some(value) = keys.string(name)? else {
+        return Ok(Answer::Integer(0));
+    };
     let limits = match arguments.len() {
         2 => None,
         4 | 5 => {
             let (start, end) = (integer(arguments, 2)?, integer(arguments, 3)?);
+            if start < 0 && end < 0 && start > end {
+                return Ok(Answer::Integer(0));
+            }
             Some((start, end, counts_bits(arguments.get(4))?))
         }
         _ => return Err(Answer::syntax_error()),
-    };
-    let name = first(keys, arguments);
-    let Some(value) = keys.string(name)? else {
-        return Ok(Answer::Integer(0));
     };
     let bits = match limits {
         None => (!value.is_empty()).then_some(0..value.len() * 8),
@@ -126,18 +142,18 @@ fn position(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Ans
         1 => true,
         _ => return Err(Answer::error("ERR The bit argument must be 1 or 0.")),
     };
-    if arguments.len() > 6 {
-        return Err(Answer::syntax_error());
-    }
-    let start = arguments.get(3).map(|_| integer(arguments, 3)).transpose()?;
-    let end = arguments.get(4).map(|_| integer(arguments, 4)).transpose()?;
-    let in_bits = counts_bits(arguments.get(5))?;
     let name = first(keys, arguments);
     let Some(value) = keys.string(name)? else {
         return Ok(Answer::Integer(if bit { -1 } else { 0 }));
     };
+    if arguments.len() > 6 {
+        return Err(Answer::syntax_error());
+    }
+    let start = arguments.get(3).map(|_| integer(arguments, 3)).transpose()?;
+    let in_bits = counts_bits(arguments.get(5))?;
+    let end = arguments.get(4).map(|_| integer(arguments, 4)).transpose()?;
     let unit = if in_bits { 1 } else { 8 };
-    let found = range(start.unwrap_or(0), end.unwrap_or(-1), value.len() * 8 / unit);
+    let found = clamped(start.unwrap_or(0), end.unwrap_or(-1), value.len() * 8 / unit);
     let Some(found) = found else {
         return Ok(Answer::Integer(-1));
     };

@@ -54,6 +54,11 @@ impl Decimal {
         sum.is_finite().then_some(Self::Float(sum))
     }
 
+    /// Whether it is a number like others.
+    pub fn is_finite(self) -> bool {
+        self.to_float().is_finite()
+    }
+
     fn to_float(self) -> f64 {
         match self {
             Self::Exact(exact) => exact as f64 / ONE as f64,
@@ -87,12 +92,12 @@ fn parse_exact(text: &str) -> Option<i128> {
         None => (text, 0),
     };
     let (whole, places) = digits.split_once('.').unwrap_or((digits, ""));
-    if (whole.is_empty() && places.is_empty()) || exponent.abs() > 60 {
+    if (whole.is_empty() && places.is_empty()) || exponent > 60 {
         return None;
     }
     let mut value: i128 = 0;
     // How many places behind the point `value` has.
-    let mut scale = places.len() as i32 - exponent;
+    let mut scale = (places.len() as i32).saturating_sub(exponent);
     let mut dropped = false;
     for digit in whole.bytes().chain(places.bytes()) {
         if !digit.is_ascii_digit() {
@@ -113,7 +118,7 @@ fn parse_exact(text: &str) -> Option<i128> {
         value = value.checked_mul(10)?;
         scale += 1;
     }
-    while scale > PLACES as i32 {
+    while scale > PLACES as i32 && value > 0 {
         let last = scale == PLACES as i32 + 1;
         value = (value + if last { 5 } else { 0 }) / 10;
         scale -= 1;
@@ -138,6 +143,8 @@ mod tests {
             ("1e20", "1", "100000000000000000001"),
             ("1e300", "0", &format!("{:.0}", 1e300)),
             ("+5", ".5", "5.5"),
+            ("9223372036854775807", "5e-324", "9223372036854775807"),
+            ("1", "-1e-2147483648", "1"),
         ] {
             let decimal = |text: &str| Decimal::parse(text.as_bytes()).expect(text);
             assert_eq!(

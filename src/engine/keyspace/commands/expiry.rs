@@ -1,6 +1,6 @@
 //! Commands about when keys expire, and how times are told.
 
-use cartwright_protocol::resp::{Arguments, parse_i64};
+use cartwright_protocol::resp::{Arguments, parse_i64, shown};
 use compact_str::format_compact;
 
 use super::{argument, either, first, reads, writes};
@@ -155,7 +155,7 @@ impl Conditions {
             } else if is("LT") {
                 conditions.only_earlier = true;
             } else {
-                let word = String::from_utf8_lossy(word);
+                let word = shown(word);
                 return Err(Answer::Error(format_compact!("ERR Unsupported option {word}")));
             }
         }

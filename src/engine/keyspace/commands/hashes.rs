@@ -192,6 +192,9 @@ fn add(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> 
 fn add_decimal(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
     let by = Decimal::parse(argument(arguments, 3));
     let by = by.ok_or_else(|| Answer::error("ERR value is not a valid float"))?;
+    if !by.is_finite() {
+        return Err(Answer::error("ERR value is NaN or Infinity"));
+    }
     let (name, field) = (first(keys, arguments), argument(arguments, 2));
     let before = match keys.hash(name)?.and_then(|hash| hash.get(field)) {
         None => Decimal::Exact(0),

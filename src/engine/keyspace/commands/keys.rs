@@ -111,7 +111,13 @@ fn copy(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer>
         match arguments.get(index + 1) {
             _ if word.eq_ignore_ascii_case(b"REPLACE") => replaces = true,
             Some(_) if word.eq_ignore_ascii_case(b"DB") => {
-                if super::integer(arguments, index + 1)? != 0 {
+                let database = super::integer(arguments, index + 1)?;
+                if i32::try_from(database).is_err() {
+                    return Err(Answer::error(
+                        "ERR value is out of range, value must between -2147483648 and 2147483647",
+                    ));
+                }
+                if database != 0 {
                     return Err(Answer::error("ERR DB index is out of range"));
                 }
                 index += 1;

@@ -74,10 +74,15 @@ fn first<'a>(keys: &Keys<'_>, arguments: Arguments<'a>) -> Name<'a> {
 /// The part of `length` elements that Redis's `start` and `end` mean, each counted from the end where negative; `None`
 /// where it is empty.
 fn range(start: i64, end: i64, length: usize) -> Option<std::ops::Range<usize>> {
-    let length = length as i64;
     if start < 0 && end < 0 && start > end {
         return None;
     }
+    clamped(start, end, length)
+}
+
+/// The same, but that what lies before the first element is the first, as `BITPOS` has it: −3 to −5 of two is not empty.
+fn clamped(start: i64, end: i64, length: usize) -> Option<std::ops::Range<usize>> {
+    let length = length as i64;
     let from_end = |index: i64| if index < 0 { (length + index).max(0) } else { index };
     let (start, end) = (from_end(start), from_end(end).min(length - 1));
     if start > end || length == 0 {
@@ -95,7 +100,7 @@ pub static WATCH: KeyCommand = reads("watch", |keys, arguments| {
 
 #[cfg(test)]
 mod tests {
-    use super::range;
+    use super::{clamped, range};
 
     #[test]
     fn ranges_are_those_of_redis() {
@@ -107,5 +112,8 @@ mod tests {
         assert_eq!(range(5, 9, 5), None);
         assert_eq!(range(0, 0, 0), None);
         assert_eq!(range(0, -100, 5), Some(0..1));
+        assert_eq!(range(-7, -9, 5), None);
+        assert_eq!(clamped(-7, -9, 5), Some(0..1));
+        assert_eq!(clamped(-1, -3, 5), None);
     }
 }

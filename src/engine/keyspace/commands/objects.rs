@@ -1,10 +1,13 @@
 //! Commands about how values are held, and those that carry one elsewhere.
 
+use std::sync::Arc;
+
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::{argument, either, first, integer, reads, writes};
 use crate::engine::ids::Timestamp;
 use crate::engine::keyspace::answer::Answer;
+use crate::engine::keyspace::hash::Hash;
 use crate::engine::keyspace::image::{image_bytes_max, put_image, read_image};
 use crate::engine::keyspace::keys::Keys;
 use crate::engine::keyspace::request::KeyCommand;
@@ -94,13 +97,15 @@ fn memory_usage(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer,
 
 fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
     let (mut replaces, mut is_absolute, mut index) = (false, false, 4);
+    let (mut tells_idle_time, mut tells_frequency) = (false, false);
     while let Some(word) = arguments.get(index) {
         let is = |option: &str| word.eq_ignore_ascii_case(option.as_bytes());
         let value = arguments.get(index + 1);
         match value {
             _ if is("REPLACE") => replaces = true,
             _ if is("ABSTTL") => is_absolute = true,
-            Some(value) if is("IDLETIME") || is("FREQ") => {
+            Some(value) if is("IDLETIME") && !tells_frequency || is("FREQ") && !tells_idle_time => {
+                (tells_idle_time, tells_frequency) = (is("IDLETIME"), is("FREQ"));
                 let value = parse_i64(value).ok_or_else(Answer::not_an_integer)?;
                 if is("IDLETIME") && value < 0 {
                     return Err(Answer::error("ERR Invalid IDLETIME value, must be >= 0"));
@@ -124,9 +129,11 @@ fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     let expires_at = match (ttl, is_absolute) {
         (0, _) => Timestamp::default(),
         (at, true) => Timestamp(at),
-        (ttl, false) => keys.now.plus_ms(ttl),
+        (ttl, false) => Timestamp(ttl + keys.now.unix_ms()),
     };
-    if expires_at != Timestamp::default() && expires_at <= keys.now {
+    // What lies behind the end of Redis's time is over, for Redis.
+    let is_over = expires_at <= keys.now || i64::try_from(expires_at.unix_ms()).is_err();
+    if expires_at != Timestamp::default() && is_over {
         keys.delete(name);
         return Ok(Answer::Ok);
     }
@@ -145,7 +152,18 @@ fn value_of(payload: &[u8]) -> Result<Value, Answer> {
         Some((&PAYLOAD_KIND, image)) => read_image(image),
         _ => None,
     };
-    value.ok_or_else(|| Answer::error("ERR Bad data format"))
+    match value {
+        // Held as it would be if it was set.
+        Some(Value::String(string)) => Ok(Value::string(&string)),
+        Some(Value::Hash(hash)) => {
+            let mut anew = Hash::default();
+            for field in hash.iter() {
+                anew.set(&field.name, &field.value);
+            }
+            Ok(Value::Hash(Arc::new(anew)))
+        }
+        other => other.ok_or_else(|| Answer::error("ERR Bad data format")),
+    }
 }
 
 /// CRC-64 of Jones, as Redis: reflected, from 0.

@@ -158,37 +158,46 @@ fn put_all(keys: &mut Keys<'_>, arguments: Arguments<'_>) {
     }
 }
 
-/// What a `SET` is told beside key and value.
-#[expect(clippy::struct_excessive_bools, reason = "four independent words of a command")]
+/// What a `SET` is told beside key and value, or a `GETEX` beside its key.
+#[expect(clippy::struct_excessive_bools, reason = "independent words of a command")]
 #[derive(Default)]
-struct SetOptions {
+struct Options<'a> {
     only_new: bool,
     only_there: bool,
     gets: bool,
+    /// When the key expires stays as it is.
     keeps: bool,
-    expires_at: Option<Timestamp>,
+    /// The key does not expire any more.
+    persists: bool,
+    /// When it expires from now on, not looked at yet.
+    expiry: Option<(Expiry, &'a [u8])>,
 }
 
-impl SetOptions {
+impl<'a> Options<'a> {
     #[inline]
-    fn parse(keys: &Keys<'_>, arguments: Arguments<'_>) -> Result<Self, Answer> {
+    fn parse(arguments: Arguments<'a>, first: usize, is_set: bool) -> Result<Self, Answer> {
         let mut options = Self::default();
-        let mut index = 3;
+        let mut index = first;
         while let Some(word) = arguments.get(index) {
             let is = |option: &str| word.eq_ignore_ascii_case(option.as_bytes());
-            if is("NX") && !options.only_there {
+            let is_free = options.expiry.is_none();
+            if is_set && is("NX") && !options.only_there {
                 options.only_new = true;
-            } else if is("XX") && !options.only_new {
+            } else if is_set && is("XX") && !options.only_new {
                 options.only_there = true;
-            } else if is("GET") {
+            } else if is_set && is("GET") {
                 options.gets = true;
-            } else if is("KEEPTTL") && options.expires_at.is_none() {
+            } else if is_set && is("KEEPTTL") && is_free {
                 options.keeps = true;
+            } else if !is_set && is("PERSIST") && is_free {
+                options.persists = true;
             } else if let (Some(unit), Some(value)) = (Expiry::of_option(word), arguments.get(index + 1))
                 && !options.keeps
-                && options.expires_at.is_none()
+                && !options.persists
+                // The same once more is taken, and the last of them counts.
+                && options.expiry.is_none_or(|(before, _)| before == unit)
             {
-                options.expires_at = Some(parse_expiry(value, unit, keys.now, "set")?);
+                options.expiry = Some((unit, value));
                 index += 1;
             } else {
                 return Err(Answer::syntax_error());
@@ -196,6 +205,13 @@ impl SetOptions {
             index += 1;
         }
         Ok(options)
+    }
+
+    /// When the key expires from now on, if that is told.
+    fn expires_at(&self, keys: &Keys<'_>, command: &str) -> Result<Option<Timestamp>, Answer> {
+        self.expiry
+            .map(|(unit, value)| parse_expiry(value, unit, keys.now, command))
+            .transpose()
     }
 }
 
@@ -206,7 +222,8 @@ fn set(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> 
         put(keys, name, value, Timestamp::default());
         return Ok(Answer::Ok);
     }
-    let options = SetOptions::parse(keys, arguments)?;
+    let options = Options::parse(arguments, 3, true)?;
+    let told = options.expires_at(keys, "set")?;
     let before = if options.gets { keys.string(name)? } else { None };
     let entry = keys.find(name);
     let (is_there, expires) = (entry.is_some(), entry.map(|entry| entry.expires_at));
@@ -217,7 +234,7 @@ fn set(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> 
     };
     if is_wanted {
         let kept = expires.filter(|_| options.keeps);
-        put(keys, name, value, options.expires_at.or(kept).unwrap_or_default());
+        put(keys, name, value, told.or(kept).unwrap_or_default());
     }
     Ok(match (options.gets, is_wanted) {
         (true, _) => Answer::or_nil(before),
@@ -238,21 +255,14 @@ fn set_expiring(keys: &mut Keys<'_>, arguments: Arguments<'_>, unit: Expiry, com
 }
 
 fn getex(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
-    let (mut persists, mut unit) = (false, None);
-    match (arguments.len(), arguments.get(2)) {
-        (2, _) => {}
-        (3, Some(word)) if word.eq_ignore_ascii_case(b"PERSIST") => persists = true,
-        (4, Some(word)) => unit = Some(Expiry::of_option(word).ok_or_else(Answer::syntax_error)?),
-        _ => return Err(Answer::syntax_error()),
-    }
+    let options = Options::parse(arguments, 2, false)?;
     let name = first(keys, arguments);
     let Some(value) = keys.string(name)? else {
         return Ok(Answer::Nil);
     };
-    if let Some(unit) = unit {
-        let at = parse_expiry(argument(arguments, 3), unit, keys.now, "getex")?;
+    if let Some(at) = options.expires_at(keys, "getex")? {
         super::expiry::expire_at(keys, name, at);
-    } else if persists && keys.find(name).is_some_and(|entry| entry.expiry().is_some()) {
+    } else if options.persists && keys.find(name).is_some_and(|entry| entry.expiry().is_some()) {
         super::expiry::expire_at(keys, name, Timestamp::default());
     }
     Ok(Answer::Bulk(value))
@@ -298,9 +308,8 @@ fn add_decimal(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, 
         .ok_or_else(|| Answer::error("ERR increment would produce NaN or Infinity"))?
         .text();
     let expires_at = keys.find(name).map_or(Timestamp::default(), |entry| entry.expires_at);
-    // Longer than its arguments where the number was a long one before.
-    keys.fits(sum.len())?;
-    put(keys, name, sum.as_bytes(), expires_at);
+    // As text, also where it reads as an integer: that is how Redis holds it.
+    keys.put(name, &Value::String(ValueBytes::new(sum.as_bytes())), expires_at)?;
     Ok(Answer::bulk(sum.as_bytes()))
 }
 

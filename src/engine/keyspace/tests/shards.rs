@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use cartwright_protocol::Slot;
 use proptest::prelude::*;
 
-use super::{Client, request, transaction, words};
+use super::{Client, request, shown, transaction, words};
 use crate::engine::cluster_tests::Dice;
 use crate::engine::keyspace::Answer;
+use crate::engine::keyspace::scan::CURSOR_SLOT_SHIFT;
 use crate::engine::{Ask, EngineLimits, Input, recovery};
 
 #[test]
@@ -110,6 +112,59 @@ fn a_scan_meets_every_key_that_stays() {
         assert!(calls > 20);
         for key in 0..300 {
             assert!(met.contains(&format!("key-{key}")) && met.contains(&format!("{{tag}}-{key}")));
+        }
+    }
+}
+
+#[test]
+fn a_scan_in_a_transaction_sees_the_commands_before_it() {
+    for shard_count in [1, 2, 5] {
+        let mut client = Client::new(shard_count);
+        client.run("MSET a 1 b 1 c 1");
+        let scan = |key: &str, options: &str| {
+            let cursor = (Slot::of(key.as_bytes()).index() as u64) << CURSOR_SLOT_SHIFT;
+            format!("SCAN {cursor} COUNT 1 {options}")
+        };
+        let scans = [
+            scan("a", "TYPE hash"),
+            scan("d", ""),
+            scan("b", "MATCH b"),
+            scan("c", "TYPE hash"),
+        ];
+        let mut commands = vec!["DEL a", "HSET a f v", "SET d 1", "DEL b"];
+        commands.extend(scans.iter().map(String::as_str));
+        let Answer::Array(answers) = client.call(transaction(&commands, Vec::new())) else {
+            panic!("a transaction answers a list")
+        };
+        let names: Vec<_> = answers[4..].iter().map(shown).collect();
+        assert!(names[0].contains("\"a\"") && names[1].contains("\"d\""), "{names:?}");
+        assert!(!names[2].contains("\"b\"") && !names[3].contains("\"c\""), "{names:?}");
+        client.check();
+    }
+}
+
+#[test]
+fn a_scan_shows_what_was_answered_before_it() {
+    let keys: Vec<_> = (0..6).map(|key| format!("key-{key}")).collect();
+    let pairs: Vec<_> = keys.iter().map(|key| format!("{key} 1")).collect();
+    let set = format!("MSET {}", pairs.join(" "));
+    for seed in 0..50 {
+        let (mut client, mut dice) = (Client::new(3), Dice(seed));
+        let answered = client.cluster.ask(Ask::Keys(request(&words(&set))));
+        while !client.cluster.answers.contains_key(&answered) {
+            client.cluster.happen(&mut dice);
+        }
+        // The other shards may not have heard yet that all is done.
+        let scans = keys.iter().map(|key| {
+            let cursor = (Slot::of(key.as_bytes()).index() as u64) << CURSOR_SLOT_SHIFT;
+            let scan = format!("SCAN {cursor} COUNT 1");
+            (key, client.cluster.ask(Ask::Keys(request(&words(&scan)))))
+        });
+        let scans: Vec<_> = scans.collect();
+        client.cluster.drain();
+        for (key, scan) in scans {
+            let answer = shown(&client.cluster.answers[&scan]);
+            assert!(answer.contains(key.as_str()), "seed {seed}: {answer} lacks {key}");
         }
     }
 }
