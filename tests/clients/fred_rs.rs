@@ -251,6 +251,9 @@ fn messages_the_shop_and_a_crash() {
             let resubscribe = subscriber.manage_subscriptions();
             subscriber.subscribe("news").await.unwrap();
             subscriber.psubscribe("ne?s*").await.unwrap();
+            // The client does not wait for the answer.
+            let patterns = async || call(&r, &["PUBSUB", "NUMPAT"]).await.unwrap() == Value::Integer(1);
+            eventually("the subscription", patterns).await;
             assert_eq!(r.publish::<i64, _, _>("news", "extra").await.unwrap(), 2);
             for _ in 0..2 {
                 let message = tokio::time::timeout(TIMEOUT, heard.recv()).await.unwrap().unwrap();
