@@ -6,6 +6,7 @@
 mod environment;
 mod fred_rs;
 mod redis_rs;
+mod redis_tools;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;
