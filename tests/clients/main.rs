@@ -10,6 +10,7 @@ mod redis_tools;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;
+mod versions;
 
 use environment::Environment;
 

@@ -233,13 +233,13 @@ fn redis_benchmark_runs_without_error() {
         return;
     }
     for shard_count in [1, 2] {
-        for (sync, sent) in [(SyncMode::Always, 1), (SyncMode::No, 4)] {
+        for (sync, sent) in [(SyncMode::Always, 1), (SyncMode::No, 2)] {
             let site = Site::new(shard_count);
             let server = start(&site.options().syncing(sync));
-            benchmark(&server, sent * 8000, 16, &[]);
+            benchmark(&server, sent * 5000, 16, &[]);
             benchmark(
                 &server,
-                sent * 8000,
+                sent * 5000,
                 16,
                 &["-r", "1000", "-d", "100", "-3", "-c", "100", "--threads", "2"],
             );
