@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cartwright::net::open_files::raise_open_files_limit;
-use cartwright_tools::server_process::SyncMode;
+use cartwright_tools::server_process::{ServerProcess, SyncMode};
 use support::resp::{Resp, Value, ok, text};
 use support::{Site, stop_cleanly};
 
@@ -132,29 +132,6 @@ fn who_floods_and_never_reads_costs_the_others_nothing() {
     stop_cleanly(server);
 }
 
-#[test]
-fn who_sends_a_byte_at_a_time_costs_the_others_nothing() {
-    let _alone = alone();
-    let site = Site::new(2);
-    let server = site.start();
-    let port = server.port();
-    let neighbour = Neighbour::start(4, |_| {
-        let mut stream = connect(port);
-        let command = Resp::encode(&["SET", "slow", &"x".repeat(100_000)]);
-        let mut sent = 0;
-        Box::new(move || {
-            let byte = &command[sent % command.len()..][..1];
-            sent += 1;
-            std::thread::sleep(Duration::from_millis(1));
-            push(&mut stream, byte, &mut 0)
-        })
-    });
-    let longest = work(port);
-    assert!(neighbour.end() > 100);
-    assert!(longest < LONGEST_WAIT, "an answer took {longest:?}");
-    stop_cleanly(server);
-}
-
 /// How many connections a server takes unless told otherwise, as Redis does.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -179,6 +156,16 @@ impl Workers {
     }
 }
 
+/// One server to be misused and one to be left alone, with clients at work on both. Neither syncs: that would hide what
+/// neighbours cost.
+fn two_servers(sites: &[Site; 2]) -> ([ServerProcess; 2], [Workers; 2]) {
+    let servers = sites
+        .each_ref()
+        .map(|site| support::start(&site.options().syncing(SyncMode::No)));
+    let workers = servers.each_ref().map(|server| Workers::new(server.port()));
+    (servers, workers)
+}
+
 /// The median time that something takes on each of two servers, in turns: what else the machine does slows both.
 fn medians(rounds: usize, servers: &mut [Workers; 2], mut something: impl FnMut(&mut Resp)) -> [Duration; 2] {
     let mut took = [Vec::new(), Vec::new()];
@@ -193,17 +180,17 @@ fn medians(rounds: usize, servers: &mut [Workers; 2], mut something: impl FnMut(
     })
 }
 
-/// Those at work on the crowded server, the first, are as fast as those on the quiet one: one command at a time, and
-/// with a hundred in flight. A server that looks at all its connections for each command is not.
-fn crowds_cost_nothing(when: &str, servers: &mut [Workers; 2]) {
+/// Those at work on the first server, beside others, are as fast as those on the second, where nobody else is: one
+/// command at a time, and with a hundred in flight. They would not be if it looked at all connections for each command.
+fn cost_nothing(when: &str, servers: &mut [Workers; 2]) {
     let get: &[&str] = &["GET", "worked"];
     let answers = medians(1000, servers, |client| assert_eq!(client.call(get), text("value")));
-    let batches = medians(100, servers, |client| drop(client.pipeline(&[get; 100])));
-    for (what, [crowded, quiet]) in [("two answers", answers), ("two hundred at a time", batches)] {
-        println!("{when}, {what}: {crowded:?}, and {quiet:?} on a quiet server");
+    let batches = medians(300, servers, |client| drop(client.pipeline(&[get; 100])));
+    for (what, [beside, alone]) in [("two answers", answers), ("two hundred at a time", batches)] {
+        println!("{when}, {what}: {beside:?}, and {alone:?} alone");
         assert!(
-            crowded < quiet * 5 / 4 + Duration::from_micros(30),
-            "{when}, {what}: {crowded:?}, not {quiet:?}"
+            beside < alone * 3 / 2 + Duration::from_micros(50),
+            "{when}, {what}: {beside:?}, not {alone:?}"
         );
     }
 }
@@ -222,16 +209,37 @@ fn ask(stream: &mut TcpStream, question: &[u8]) -> String {
 }
 
 #[test]
+fn who_sends_a_byte_now_and_then_costs_the_others_nothing() {
+    const THREADS: usize = 4;
+    const CLIENTS_A_THREAD: usize = 50;
+    let _alone = alone();
+    let sites = [Site::new(2), Site::new(2)];
+    let (servers, mut workers) = two_servers(&sites);
+    let port = servers[0].port();
+    let neighbour = Neighbour::start(THREADS, |_| {
+        let mut streams: Vec<_> = (0..CLIENTS_A_THREAD).map(|_| connect(port)).collect();
+        let command = Resp::encode(&["SET", "slow", &"x".repeat(100_000)]);
+        let mut sent = 0;
+        // Each a byte in a quarter of a second.
+        Box::new(move || {
+            let byte = &command[sent / CLIENTS_A_THREAD..][..1];
+            sent += 1;
+            std::thread::sleep(Duration::from_millis(5));
+            push(&mut streams[sent % CLIENTS_A_THREAD], byte, &mut 0)
+        })
+    });
+    cost_nothing("beside slow senders", &mut workers);
+    assert!(neighbour.end() > 100);
+    servers.into_iter().for_each(stop_cleanly);
+}
+
+#[test]
 fn ten_thousand_connections_and_others_that_come_and_go_cost_the_others_nothing() {
     const PONG: &str = "+PONG\r";
     let _alone = alone();
-    // Syncs would hide what connections cost.
     let sites = [Site::new(2), Site::new(2)];
-    let [crowded, quiet] = sites
-        .each_ref()
-        .map(|site| support::start(&site.options().syncing(SyncMode::No)));
-    let port = crowded.port();
-    let mut workers = [Workers::new(port), Workers::new(quiet.port())];
+    let (servers, mut workers) = two_servers(&sites);
+    let port = servers[0].port();
     let Value::Array(setting) = workers[0].0[0].call(&["CONFIG", "GET", "maxclients"]) else {
         panic!("CONFIG GET is a list")
     };
@@ -253,7 +261,7 @@ fn ten_thousand_connections_and_others_that_come_and_go_cost_the_others_nothing(
     for stream in &mut idle {
         assert_eq!(ask(stream, b"PING\r\n"), PONG);
     }
-    crowds_cost_nothing("with many connections", &mut workers);
+    cost_nothing("with many connections", &mut workers);
     let neighbour = Neighbour::start(2, |_| {
         Box::new(move || {
             std::thread::sleep(Duration::from_millis(1));
@@ -264,9 +272,9 @@ fn ten_thousand_connections_and_others_that_come_and_go_cost_the_others_nothing(
             push(&mut stream, b"PING\r\n", &mut 0)
         })
     });
-    let longest = work(port);
+    let longest = (0..5).map(|_| work(port)).max();
     assert!(neighbour.end() > 20);
-    assert!(longest < LONGEST_WAIT, "an answer took {longest:?}");
+    assert!(longest < Some(LONGEST_WAIT), "an answer took {longest:?}");
 
     // What is over the limit is told so, and disturbs nobody either.
     if allowed_there == connections {
@@ -291,12 +299,11 @@ fn ten_thousand_connections_and_others_that_come_and_go_cost_the_others_nothing(
             );
         }
     }
-    crowds_cost_nothing("with as many as may be", &mut workers);
+    cost_nothing("with as many as may be", &mut workers);
     for stream in &mut idle {
         assert_eq!(ask(stream, b"PING\r\n"), PONG);
     }
-    stop_cleanly(crowded);
-    stop_cleanly(quiet);
+    servers.into_iter().for_each(stop_cleanly);
 }
 
 #[test]
