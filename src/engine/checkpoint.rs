@@ -6,15 +6,16 @@
 //! the checkpoint begins; a record reaches only those things whose part is older than it (see `State::apply`).
 //! What pends when the checkpoint begins is its first part.
 
-use cartwright_protocol::{Amount, Currency, Location, OrderId, Quantity, SLOT_COUNT, Sku, Slot, Text};
+use cartwright_protocol::{OrderId, SLOT_COUNT, Slot};
 use hashbrown::HashMap;
 
+use super::encoding::Reader;
 use super::hashing::TableHasher;
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
-use super::inventory::{Item, Level};
 use super::keyspace::{EntriesCursor, EntryImage, Restored, are_effects, fields_of};
 use super::limits::EngineLimits;
+use super::packed_item::{put_item, take_item};
 use super::packed_order::PackedOrder;
 use super::record::RecordError;
 use super::shard::Shard;
@@ -23,57 +24,6 @@ use super::state::{KeysPending, Pending, State};
 
 /// How many orders one part holds at most: what bounds the pause of a slot in which one customer has very many.
 const ORDERS_PER_PART: u64 = 256;
-
-/// An item as a part holds it: decided state only.
-#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct ItemImage {
-    sku: Sku,
-    price: Amount,
-    currency: Currency,
-    name: Text,
-    limit: Option<Quantity>,
-    backorder: u32,
-    levels: Vec<LevelImage>,
-}
-
-#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct LevelImage {
-    location: Location,
-    on_hand: i64,
-    held: i64,
-    committed: i64,
-}
-
-impl ItemImage {
-    fn of(item: &Item) -> Self {
-        let level = |(location, level): (&str, &Level)| LevelImage {
-            location: location.parse().expect("a level's location is a location"),
-            on_hand: level.on_hand,
-            held: level.held,
-            committed: level.committed,
-        };
-        Self {
-            sku: item.sku.clone(),
-            price: item.price,
-            currency: item.currency,
-            name: item.name.clone(),
-            limit: item.limit,
-            backorder: item.backorder,
-            levels: item.levels().map(level).collect(),
-        }
-    }
-
-    fn restore(self) -> Item {
-        let mut item = Item::new(self.sku, self.price, self.currency);
-        item.name = self.name;
-        item.limit = self.limit;
-        item.backorder = self.backorder;
-        for level in self.levels {
-            item.restore_level(&level.location, level.on_hand, level.held, level.committed);
-        }
-        item
-    }
-}
 
 /// One part of a checkpoint.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -90,8 +40,8 @@ pub enum Part {
         order_sequence: u64,
         /// Keys used before are forgotten, those of orders, too.
         keys_from: Timestamp,
-        /// Its items.
-        items: Vec<ItemImage>,
+        /// Its items: see [`super::packed_item`].
+        items: Vec<u8>,
         /// Its keys, but for those of orders.
         keys: Vec<KeyRecord>,
     },
@@ -103,8 +53,8 @@ pub enum Part {
         position: LogPosition,
         /// The largest sequence number that belongs to this part.
         sequence_last: u64,
-        /// The orders.
-        orders: Vec<PackedOrder>,
+        /// The orders, each with its length before: see [`super::packed_order`].
+        orders: Vec<u8>,
     },
     /// Some keys of the slot whose part came last, as of the same position.
     Entries {
@@ -152,6 +102,8 @@ pub struct CheckpointCursor {
     entries: Option<(u16, EntriesCursor)>,
     keys_pending: Vec<(TransactionId, LogPosition, KeysPending)>,
     latest: Option<Timestamp>,
+    /// Memory in which items and orders are packed.
+    packed: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -172,6 +124,7 @@ impl CheckpointCursor {
             entries: None,
             keys_pending: Vec::new(),
             latest: None,
+            packed: Vec::new(),
         }
     }
 
@@ -249,7 +202,7 @@ impl CheckpointCursor {
                     if !state.entries.is_empty() {
                         self.entries = Some((index as u16, EntriesCursor::begin(&state.entries)));
                     }
-                    slot_part(index, position, state)
+                    slot_part(index, position, state, self.packed_memory())
                 }
                 Stage::Orders { slot, after } => {
                     let state = shard.state.slot(slot_at(slot));
@@ -259,10 +212,9 @@ impl CheckpointCursor {
                     } else {
                         Stage::Slot(slot + 1)
                     };
-                    let orders = (after + 1..=last)
-                        .filter_map(|sequence| state.order(OrderId::new(slot_at(slot), sequence)))
-                        .map(PackedOrder::unlinked)
-                        .collect();
+                    let mut orders = self.packed_memory();
+                    let packed = state.orders_between(after, last);
+                    packed.for_each(|order| order.put_unlinked(&mut orders));
                     Part::Orders {
                         slot: slot as u16,
                         position,
@@ -274,8 +226,17 @@ impl CheckpointCursor {
             };
             self.ends = position;
             encode(&part, buffer);
+            if let Part::Slot { items: packed, .. } | Part::Orders { orders: packed, .. } = part {
+                self.packed = packed;
+            }
             return true;
         }
+    }
+
+    fn packed_memory(&mut self) -> Vec<u8> {
+        let mut packed = std::mem::take(&mut self.packed);
+        packed.clear();
+        packed
     }
 
     /// What belongs to the part before and is not written.
@@ -307,13 +268,14 @@ fn slot_at(index: usize) -> Slot {
     Slot::new(index as u16).expect("a shard's slots are slots")
 }
 
-fn slot_part(index: usize, position: LogPosition, state: &SlotState) -> Part {
+fn slot_part(index: usize, position: LogPosition, state: &SlotState, mut items: Vec<u8>) -> Part {
+    state.items().for_each(|item| put_item(&mut items, item));
     Part::Slot {
         slot: index as u16,
         position,
         order_sequence: state.order_sequence,
         keys_from: state.keys_from(),
-        items: state.items().map(ItemImage::of).collect(),
+        items,
         keys: state
             .keys()
             .filter_map(|kept| match kept {
@@ -358,10 +320,14 @@ impl Restore {
                 return Err(refused(format!("slot {slot} is not one of shard {shard}")));
             }
         }
-        self.check_orders(&part).map_err(refused)?;
         self.part_count += 1;
         match part {
-            Part::Pending(pending) => self.state.pending.extend(pending),
+            Part::Pending(pending) => {
+                let mut made = pending.iter().filter_map(|(_, pending)| pending.order_made());
+                made.try_for_each(PackedOrder::check)
+                    .map_err(|fault| refused(fault.to_owned()))?;
+                self.state.pending.extend(pending);
+            }
             Part::Slot {
                 slot,
                 position,
@@ -371,9 +337,18 @@ impl Restore {
                 keys,
             } => {
                 self.positions.slots[usize::from(slot)] = position;
-                let items = items.into_iter().map(ItemImage::restore);
+                let mut reader = Reader { bytes: &items };
+                let mut fault = false;
+                let items = std::iter::from_fn(|| {
+                    let item = (!reader.bytes.is_empty()).then(|| take_item(&mut reader))?;
+                    fault = item.is_none();
+                    item
+                });
                 self.state
                     .restore_slot(slot_at(slot.into()), (order_sequence, keys_from), items, keys);
+                if fault {
+                    return Err(refused(format!("slot {slot} has an item that is none")));
+                }
             }
             Part::Orders {
                 slot,
@@ -381,11 +356,9 @@ impl Restore {
                 sequence_last,
                 orders,
             } => {
-                self.positions
-                    .orders
-                    .entry(slot)
-                    .or_default()
-                    .push((sequence_last, position));
+                let orders = self.orders_of(slot, sequence_last, &orders).map_err(refused)?;
+                let positions = self.positions.orders.entry(slot).or_default();
+                positions.push((sequence_last, position));
                 self.state.restore_orders(slot_at(slot.into()), orders);
             }
             Part::Entries { slot, entries } => {
@@ -415,42 +388,29 @@ impl Restore {
         Ok(())
     }
 
-    /// Orders are found by their numbers, so these must be those that the parts before leave.
-    fn check_orders(&self, part: &Part) -> Result<(), String> {
-        match part {
-            Part::Pending(pending) => {
-                let mut made = pending.iter().filter_map(|(_, pending)| pending.order_made());
-                made.try_for_each(PackedOrder::check).map_err(ToOwned::to_owned)
-            }
-            Part::Slot { .. } | Part::Entries { .. } | Part::KeysPending(_) | Part::Latest(_) => Ok(()),
-            Part::Orders {
-                slot,
-                sequence_last,
-                orders,
-                ..
-            } => {
-                let parts = self.positions.orders.get(slot);
-                let after = parts.and_then(|parts| parts.last()).map_or(0, |&(last, _)| last);
-                if *sequence_last <= after || *sequence_last - after > ORDERS_PER_PART {
-                    return Err(format!(
-                        "orders up to {sequence_last} of slot {slot} follow those up to {after}"
-                    ));
-                }
-                let mut last = after;
-                for order in orders {
-                    order.check()?;
-                    let id = order.id();
-                    if id.slot().index() != usize::from(*slot)
-                        || id.sequence() <= last
-                        || id.sequence() > *sequence_last
-                    {
-                        return Err(format!("order {id} is none of those of slot {slot} behind {last}"));
-                    }
-                    last = id.sequence();
-                }
-                Ok(())
-            }
+    /// The orders of a part. They are found by their numbers, so these must be those that the parts before leave.
+    fn orders_of(&self, slot: u16, sequence_last: u64, packed: &[u8]) -> Result<Vec<PackedOrder>, String> {
+        let parts = self.positions.orders.get(&slot);
+        let after = parts.and_then(|parts| parts.last()).map_or(0, |&(last, _)| last);
+        if sequence_last <= after || sequence_last - after > ORDERS_PER_PART {
+            return Err(format!(
+                "orders up to {sequence_last} of slot {slot} follow those up to {after}"
+            ));
         }
+        let (mut orders, mut last) = (Vec::new(), after);
+        let mut reader = Reader { bytes: packed };
+        while !reader.bytes.is_empty() {
+            let bytes = reader.string().ok_or("an order is cut short")?;
+            let order = PackedOrder::from_bytes(bytes);
+            order.check()?;
+            let id = order.id();
+            if id.slot().index() != usize::from(slot) || id.sequence() <= last || id.sequence() > sequence_last {
+                return Err(format!("order {id} is none of those of slot {slot} behind {last}"));
+            }
+            last = id.sequence();
+            orders.push(order);
+        }
+        Ok(orders)
     }
 
     /// The shard as of the checkpoint: the log is replayed into it from behind where the checkpoint begins.

@@ -5,6 +5,7 @@
 
 use super::hashing::table_hash;
 use super::inventory::Item;
+use super::look_ahead::prefetch;
 
 /// Smallest table that is not empty.
 const PLACES_MIN: usize = 2;
@@ -29,6 +30,13 @@ impl ItemTable {
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.count as usize
+    }
+
+    /// Has the place fetched where the item with this hash would lie first.
+    #[inline]
+    pub fn prefetch_place(&self, hash: u32) {
+        let mask = self.places.len().wrapping_sub(1);
+        prefetch(self.places.as_ptr().wrapping_add(hash as usize & mask));
     }
 
     /// The item that lies where the one with this hash would lie first: to have the memory on its way before

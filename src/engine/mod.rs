@@ -9,6 +9,7 @@ mod checkout;
 mod checkpoint;
 #[cfg(test)]
 mod cluster_tests;
+mod encoding;
 mod hashing;
 mod idempotency;
 mod ids;
@@ -16,11 +17,13 @@ mod inventory;
 mod item_table;
 pub mod keyspace;
 mod limits;
+mod look_ahead;
 mod message;
 #[doc(hidden)]
 pub mod mutation;
 mod order_changes;
 mod orders;
+mod packed_item;
 mod packed_order;
 mod record;
 pub mod recovery;
@@ -36,6 +39,7 @@ pub use ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, Transa
 pub use inventory::{Allocation, Allocations, StockChange, StockLine};
 pub use keyspace::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
 pub use limits::EngineLimits;
+pub use look_ahead::{LOOK_AHEAD_MAX, Upcoming};
 pub use message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
 pub use orders::OrderChange;
 pub use packed_order::{PackedLine, PackedOrder};

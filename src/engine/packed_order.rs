@@ -11,8 +11,10 @@ use cartwright_protocol::{
     Amount, Currency, Customer, Key, LineView, Location, OrderId, OrderState, OrderSummary, OrderView, Receipt, Sku,
 };
 
+use super::encoding::{put_number, put_string};
 use super::ids::Timestamp;
 use super::inventory::{Allocation, Allocations, StockChange, StockLine};
+use super::look_ahead::prefetch;
 use super::orders::stock_change;
 
 const ID_AT: usize = 0;
@@ -196,6 +198,12 @@ impl PackedOrder {
         }
     }
 
+    /// Has its header and its names fetched.
+    pub fn prefetch(&self) {
+        prefetch(self.0.as_ptr());
+        prefetch(self.0.as_ptr().wrapping_add(HEADER_BYTES));
+    }
+
     fn u64_at(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.0[at..at + 8].try_into().expect("eight bytes"))
     }
@@ -295,12 +303,16 @@ impl PackedOrder {
         put_u32(&mut self.0, PREVIOUS_AT, previous.unwrap_or(0));
     }
 
-    /// The order without its link, as checkpoints hold it.
-    #[must_use]
-    pub fn unlinked(&self) -> Self {
-        let mut copy = self.clone();
-        copy.set_previous(None);
-        copy
+    /// Adds the order without its link, with its length before: as checkpoints hold it.
+    pub fn put_unlinked(&self, bytes: &mut Vec<u8>) {
+        put_string(bytes, &self.0);
+        let start = bytes.len() - self.0.len();
+        put_u32(&mut bytes[start..], PREVIOUS_AT, 0);
+    }
+
+    /// Bytes from a file, to be looked at with [`PackedOrder::check`] before anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
     }
 
     /// What its checkout did to the stock of its lines.
@@ -443,14 +455,6 @@ fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
 fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.push(text.len() as u8);
     bytes.extend_from_slice(text);
-}
-
-fn put_number(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }
 
 // Inlined into each loop over lines, so that a line stays in registers.

@@ -238,6 +238,11 @@ impl Shard {
     pub fn replay(&mut self, position: LogPosition, payload: &[u8]) -> Result<(), RecordError> {
         let record = Record::decode(position, payload)?;
         self.replay_notes.note(self.id, position, &record);
+        if let Record::OrderChanged { change, .. } = &record
+            && let Some(order) = change.order_made()
+        {
+            self.state.look_ahead_to(order);
+        }
         self.state.apply(position, record);
         self.end = position;
         Ok(())

@@ -14,6 +14,7 @@ use super::ids::{LogPosition, Timestamp};
 use super::inventory::Item;
 use super::item_table::{ItemTable, item_hash};
 use super::keyspace::KeyTable;
+use super::look_ahead::prefetch;
 use super::packed_order::PackedOrder;
 
 /// Largest sequence number of an order within a slot.
@@ -24,6 +25,23 @@ pub const ORDER_SEQUENCE_MAX: u64 = u32::MAX as u64;
 struct CustomerEntry {
     hash: u32,
     newest: u32,
+}
+
+/// The hashes under which a customer and a key of theirs are found in their slot.
+#[derive(Clone, Copy, Debug)]
+pub struct CustomerHashes {
+    customer: u32,
+    key: u32,
+}
+
+impl CustomerHashes {
+    /// Of their bytes.
+    pub fn of(customer: &[u8], key: &[u8]) -> Self {
+        Self {
+            customer: customer_hash(customer),
+            key: customer_key_hash(customer, key),
+        }
+    }
 }
 
 /// A used key: that of an order that is here, or a record of its own.
@@ -157,6 +175,33 @@ impl SlotState {
         self.items.len()
     }
 
+    /// Has the places fetched where a customer, a key of theirs and their next order are or will be.
+    pub fn prefetch_customer(&self, hashes: CustomerHashes) {
+        // Never the one; the table's own memory is read on the way.
+        self.keys.find(spread(hashes.key), |_| false);
+        if let Some(newest) = self.newest_by_hash(hashes)
+            && let Some(order) = self.orders.get(index_of(newest))
+        {
+            prefetch(order);
+        }
+        prefetch(self.orders.as_ptr().wrapping_add(self.orders.len()));
+    }
+
+    /// Has the start of the customer's newest order fetched.
+    pub fn prefetch_newest_order(&self, hashes: CustomerHashes) {
+        if let Some(newest) = self.newest_by_hash(hashes)
+            && let Some(Some(order)) = self.orders.get(index_of(newest))
+        {
+            order.prefetch();
+        }
+    }
+
+    fn newest_by_hash(&self, hashes: CustomerHashes) -> Option<u32> {
+        let customers = &self.customers;
+        let entry = customers.find(spread(hashes.customer), |entry| entry.hash == hashes.customer);
+        entry.map(|entry| entry.newest)
+    }
+
     fn order_at(&self, sequence: u32) -> &PackedOrder {
         self.orders[index_of(sequence)]
             .as_ref()
@@ -256,6 +301,13 @@ impl SlotState {
     /// Every order, ascending.
     pub fn orders(&self) -> impl Iterator<Item = &PackedOrder> {
         self.orders.iter().flatten()
+    }
+
+    /// The orders with sequence numbers above `after` and up to `last`, ascending.
+    pub fn orders_between(&self, after: u64, last: u64) -> impl Iterator<Item = &PackedOrder> {
+        let end = (last as usize).min(self.orders.len());
+        let orders = self.orders.get(after as usize..end).unwrap_or_default();
+        orders.iter().flatten()
     }
 
     /// A customer's orders, newest first, or only those older than `before`.

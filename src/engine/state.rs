@@ -275,6 +275,11 @@ impl State {
             .map(move |(index, slot)| (number(index), slot))
     }
 
+    /// Whether this shard owns the slot.
+    pub fn owns_slot(&self, slot: Slot) -> bool {
+        slot.index().wrapping_sub(self.first_slot) < self.slots.len()
+    }
+
     /// Whether this shard owns the item.
     pub fn owns(&self, sku: &Sku) -> bool {
         self.map.shard_of(sku.slot()) == self.shard

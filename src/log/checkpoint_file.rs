@@ -25,7 +25,7 @@ use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, shard_path, sync_d
 use crate::engine::LogPosition;
 
 /// Version of the layout above.
-pub const CHECKPOINT_FORMAT_VERSION: u32 = 2;
+pub const CHECKPOINT_FORMAT_VERSION: u32 = 3;
 
 /// Largest part, in bytes: a slot's items and keys, or 256 orders of the largest cart.
 pub const PART_BYTES_MAX: u32 = 1 << 30;
@@ -60,9 +60,12 @@ pub enum CheckpointError<E> {
         /// What is wrong.
         fault: &'static str,
     },
-    /// Written by a later version.
-    #[error("{} has format version {found}, and this server reads up to {CHECKPOINT_FORMAT_VERSION}", path.display())]
-    Newer {
+    /// Written by another version.
+    #[error(
+        "{} has format version {found}, and this server reads version {CHECKPOINT_FORMAT_VERSION}; start the version of \
+         cartwright that wrote it", path.display()
+    )]
+    Version {
         /// The file.
         path: PathBuf,
         /// The version it has.
@@ -283,12 +286,11 @@ impl CheckpointWriter {
         self.write(&checksum.to_le_bytes())?;
         self.write(payload)?;
         if self.bytes - self.synced_bytes >= SYNC_INTERVAL_BYTES {
-            self.synced_bytes = self.bytes;
             let began = Instant::now();
-            self.file
-                .get_ref()
-                .sync_data()
-                .context("sync the checkpoint", &self.temporary)?;
+            self.file.flush().context("write the checkpoint", &self.temporary)?;
+            write_back(self.file.get_ref(), self.synced_bytes..self.bytes)
+                .context("write the checkpoint", &self.temporary)?;
+            self.synced_bytes = self.bytes;
             return Ok(Some(began.elapsed()));
         }
         Ok(None)
@@ -325,6 +327,21 @@ impl CheckpointWriter {
         self.published = true;
         sync_directory(&self.directory)?;
         Ok(self.bytes)
+    }
+}
+
+/// Has the file's bytes written to the disk, and waits for it. Unlike a sync it flushes neither the disk's own cache nor
+/// the file system's journal, which others would have to wait for.
+fn write_back(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let length = range.end - range.start;
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), range.start as i64, length as i64, flags) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -380,8 +397,8 @@ impl Reader {
             return Err(self.damage(0, "the file is not a checkpoint"));
         }
         let found = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
-        if found > CHECKPOINT_FORMAT_VERSION {
-            return Err(CheckpointError::Newer {
+        if found != CHECKPOINT_FORMAT_VERSION {
+            return Err(CheckpointError::Version {
                 path: self.path.clone(),
                 found,
             });

@@ -27,6 +27,12 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Smallest share of a shard in [`IN_FLIGHT_BYTES_MAX`].
 const IN_FLIGHT_BYTES_MIN: usize = 256 << 10;
 
+/// Of the thread: between 0, a shard's own, and 19.
+const NICENESS: i32 = 10;
+
+/// How long the disk is left to the logs after a sync of a checkpoint, as a multiple of what the sync took.
+const DISK_REST: u32 = 3;
+
 /// What has become of a checkpoint.
 #[derive(Debug)]
 pub enum CheckpointNews {
@@ -111,6 +117,8 @@ impl CheckpointMaker {
         let (orders, incoming) = channel();
         let mut work = Work { data, benches, shared };
         let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || {
+            // Where it shares a core with a shard, the shard goes first. It goes on without, too.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
             while let Ok((shard, order)) = incoming.recv() {
                 work.carry_out(shard, order);
             }
@@ -220,9 +228,9 @@ impl Work {
         match bench.carry_out(order) {
             Ok(Done::Quickly) => {}
             Ok(Done::Synced(took)) => {
-                // The logs share the disk: they get as much of its time. A stop has nothing else to wait for.
+                // The logs share the disk. A stop has nothing else to wait for.
                 if !self.shared.is_stopping() {
-                    std::thread::sleep(took);
+                    std::thread::sleep(took * DISK_REST);
                 }
             }
             Ok(Done::Published(written)) => {

@@ -22,6 +22,15 @@ use crate::log::SegmentMemory;
 /// After how long a checkpoint that failed is tried again.
 pub const RETRY_MS: u64 = 10_000;
 
+/// How fast a checkpoint is taken: no faster than anybody needs, so that the shard, its core and the disk stay free for
+/// what clients wait for. Bytes a millisecond; and so many bytes for each byte of log written meanwhile, so that it
+/// always ends long before the next one is due.
+const PACE_BYTES_PER_MS: u64 = 64 << 10;
+const PACE_BYTES_PER_LOG_BYTE: u64 = 2;
+
+/// So many bytes are taken at once.
+const UNPACED_BYTES: u64 = 1 << 20;
+
 /// What shards say to each other about checkpoints. Goes the way of their other messages, behind those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointMessage {
@@ -97,6 +106,19 @@ struct Run {
     barriers_left: u16,
     /// What the writer had appended where it began.
     log_bytes: u64,
+    began_at: Timestamp,
+    /// Of the parts so far.
+    part_bytes: u64,
+}
+
+impl Run {
+    /// When the next part is due.
+    fn part_due_at<M: SegmentMemory>(&self, partition: &Partition<M>) -> Timestamp {
+        let logged = partition.log().appended_bytes() - self.log_bytes;
+        let unpaced = UNPACED_BYTES + PACE_BYTES_PER_LOG_BYTE * logged;
+        let paced = self.part_bytes.saturating_sub(unpaced);
+        self.began_at.plus_ms(paced / PACE_BYTES_PER_MS)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +227,7 @@ impl Checkpointing {
             self.retry_at = None;
         }
         if self.wants_to_begin(partition) {
-            self.begin(partition);
+            self.begin(now, partition);
         }
         if self.may_publish(partition)
             && let Some(run) = &mut self.run
@@ -223,9 +245,13 @@ impl Checkpointing {
         })
     }
 
-    /// Whether [`Self::take_part`] has something to take.
-    pub fn wants_parts(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.stage == Stage::Taking)
+    /// Whether [`Self::take_part`] has something to take, and it is time to.
+    pub fn wants_parts<M: SegmentMemory>(&self, now: Timestamp, partition: &Partition<M>) -> bool {
+        // A stop has nothing else to do.
+        let is_due = |run: &Run| self.is_ending || run.part_due_at(partition) <= now;
+        self.run
+            .as_ref()
+            .is_some_and(|run| run.stage == Stage::Taking && is_due(run))
     }
 
     /// Takes the next part of the checkpoint under way, into `buffer`; `false` when there is none.
@@ -235,6 +261,7 @@ impl Checkpointing {
         };
         let taken = run.cursor.next_part(partition.shard(), &mut buffer);
         if taken {
+            run.part_bytes += buffer.len() as u64;
             self.orders.push(CheckpointOrder::Part(buffer));
         } else {
             let ends = run.cursor.ends();
@@ -273,9 +300,14 @@ impl Checkpointing {
     }
 
     /// When a turn is wanted though nothing else happens.
-    pub const fn next_timer(&self) -> Option<Timestamp> {
-        // A stop tries but once.
-        if self.is_ending { None } else { self.retry_at }
+    pub fn next_timer<M: SegmentMemory>(&self, partition: &Partition<M>) -> Option<Timestamp> {
+        // A stop tries but once, and waits for nothing in between.
+        if self.is_ending {
+            return None;
+        }
+        let taking = self.run.as_ref().filter(|run| run.stage == Stage::Taking);
+        let part = taking.map(|run| run.part_due_at(partition));
+        [self.retry_at, part].into_iter().flatten().min()
     }
 
     fn is_due<M: SegmentMemory>(&self, partition: &Partition<M>) -> bool {
@@ -290,7 +322,7 @@ impl Checkpointing {
         log_bytes >= self.log_bytes_min.max(self.checkpoint_bytes)
     }
 
-    fn begin<M: SegmentMemory>(&mut self, partition: &mut Partition<M>) {
+    fn begin<M: SegmentMemory>(&mut self, now: Timestamp, partition: &mut Partition<M>) {
         let cursor = CheckpointCursor::begin(partition.shard());
         self.runs += 1;
         self.is_wanted = false;
@@ -305,6 +337,8 @@ impl Checkpointing {
             stage: Stage::Taking,
             barriers_left: self.map.shard_count() - 1,
             log_bytes: partition.log().appended_bytes(),
+            began_at: now,
+            part_bytes: 0,
         });
         // What pends is taken before the shard takes another step.
         self.take_part(partition, Vec::new());

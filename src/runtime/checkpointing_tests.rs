@@ -434,7 +434,7 @@ fn a_failed_checkpoint_is_tried_again_after_a_while_but_not_at_the_end() {
     checkpointing.failed(NOW);
     checkpointing.advance(NOW.plus_ms(RETRY_MS - 1), partition);
     assert!(!checkpointing.is_running());
-    assert_eq!(checkpointing.next_timer(), Some(NOW.plus_ms(RETRY_MS)));
+    assert_eq!(checkpointing.next_timer(partition), Some(NOW.plus_ms(RETRY_MS)));
     checkpointing.advance(NOW.plus_ms(RETRY_MS), partition);
     assert!(checkpointing.is_running());
     checkpointing.end();

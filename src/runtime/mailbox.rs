@@ -12,7 +12,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::checkpointing::CheckpointMessage;
 use super::desk::DeskMail;
-use crate::engine::{Question, ReplyTo, Response, ShardId, ShardMessage};
+use crate::engine::{Question, ReplyTo, Response, ShardId, ShardMessage, Upcoming};
 use crate::net::{Cause, Doorbell};
 
 /// Pieces of mail that all queues to one shard hold together: 64 Ki of about 100 bytes.
@@ -40,6 +40,17 @@ pub enum Mail {
     Desk(DeskMail),
     /// A connection that was accepted and is now the addressee's.
     Connection(OwnedFd),
+}
+
+impl Mail {
+    /// What the engine will be given, if it is for the engine.
+    pub const fn upcoming(&self) -> Option<Upcoming<'_>> {
+        match self {
+            Self::Request(question) => Some(Upcoming::Ask(&question.ask)),
+            Self::Message(message) => Some(Upcoming::Message(message)),
+            _ => None,
+        }
+    }
 }
 
 struct Outbox {

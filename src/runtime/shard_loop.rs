@@ -27,7 +27,7 @@ use super::partition::Partition;
 use super::segment_maker::SegmentOrders;
 use super::shared::{Shared, Tally};
 use super::watermark::WatermarkView;
-use crate::engine::{Ask, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp};
+use crate::engine::{Ask, LOOK_AHEAD_MAX, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp, Upcoming};
 use crate::log::{LogWriter, MappedSegment, SyncPlan};
 use crate::net::{Cause, ConnectionId, Events, Network, Parked, Rest, RingError};
 use crate::session::report::Durations;
@@ -50,8 +50,8 @@ const DRAIN_MS: u64 = 10_000;
 const FAREWELL_MS: u64 = 1000;
 
 /// How long a turn takes parts of a checkpoint, at least and at most; it ends with the part that goes over it. In
-/// between, a third of what the rest of the turn took: a checkpoint takes a quarter of a busy shard's time.
-const CHECKPOINT_PER_TURN_MIN: Duration = Duration::from_micros(50);
+/// between, a tenth of what the rest of the turn took.
+const CHECKPOINT_PER_TURN_MIN: Duration = Duration::from_micros(20);
 const CHECKPOINT_PER_TURN_MAX: Duration = Duration::from_micros(200);
 
 /// What a client over the limit is told.
@@ -93,6 +93,12 @@ enum Stage {
     LastCheckpoint,
 }
 
+/// Processor time of this thread, in microseconds.
+fn thread_cpu_us() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// One shard's loop.
 pub struct ShardLoop {
     id: ShardId,
@@ -100,6 +106,8 @@ pub struct ShardLoop {
     partition: Partition<MappedSegment>,
     mailboxes: Mailboxes,
     segments: SegmentOrders,
+    /// For this shard's engine, of this turn.
+    questions: Vec<Question>,
     checkpointing: Checkpointing,
     checkpoints: CheckpointOrders,
     /// When the checkpoint under way began.
@@ -160,6 +168,7 @@ impl ShardLoop {
             partition,
             mailboxes,
             segments,
+            questions: Vec::new(),
             checkpointing,
             checkpoints,
             checkpoint_began: None,
@@ -196,7 +205,7 @@ impl ShardLoop {
             if self.is_finished(now) {
                 break;
             }
-            if self.has_more() {
+            if self.has_more(now) {
                 glommio::yield_if_needed().await;
             } else {
                 self.park(now).await;
@@ -214,7 +223,7 @@ impl ShardLoop {
             Parked::ForMail
         };
         self.doorbell().announce(parked);
-        if self.has_news() {
+        if self.has_news(now) {
             return self.doorbell().announce(Parked::Not);
         }
         self.set_timer(now);
@@ -378,7 +387,15 @@ impl ShardLoop {
     fn take_mail(&mut self, now: Timestamp) {
         let mut mail = std::mem::take(&mut self.mail);
         self.mailboxes.collect(&mut mail);
-        for (from, mail) in mail.drain(..) {
+        let mut incoming = mail.drain(..);
+        for index in 0.. {
+            if index % LOOK_AHEAD_MAX == 0 {
+                let next = incoming.as_slice().iter().take(LOOK_AHEAD_MAX);
+                self.partition
+                    .shard()
+                    .look_ahead(next.filter_map(|(_, mail)| mail.upcoming()));
+            }
+            let Some((from, mail)) = incoming.next() else { break };
             match mail {
                 Mail::Request(request) => self.partition.request(now, request),
                 Mail::Message(message) => self.partition.message(now, from, message),
@@ -389,6 +406,7 @@ impl ShardLoop {
                 Mail::Connection(socket) => self.adopt(socket),
             }
         }
+        drop(incoming);
         self.mail = mail;
     }
 
@@ -451,21 +469,20 @@ impl ShardLoop {
         if self.checkpointing.is_running() {
             self.checkpoint_began.get_or_insert(began);
             let rest = began.duration_since(turn_began);
-            let budget = (rest / 3).clamp(CHECKPOINT_PER_TURN_MIN, CHECKPOINT_PER_TURN_MAX);
-            let mut any = self.checkpointing.wants_parts();
+            let budget = (rest / 10).clamp(CHECKPOINT_PER_TURN_MIN, CHECKPOINT_PER_TURN_MAX);
             self.pass_on_checkpoint_orders();
-            while self.checkpointing.wants_parts() && self.checkpoints.has_room() && began.elapsed() < budget {
-                any = true;
-                let buffer = self.checkpoints.buffer();
-                self.checkpointing.take_part(&mut self.partition, buffer);
-                self.pass_on_checkpoint_orders();
-            }
-            if any {
+            if self.wants_checkpoint_parts(now) {
+                let before_us = thread_cpu_us();
+                while self.wants_checkpoint_parts(now) && began.elapsed() < budget {
+                    let buffer = self.checkpoints.buffer();
+                    self.checkpointing.take_part(&mut self.partition, buffer);
+                    self.pass_on_checkpoint_orders();
+                }
+                let tally = &self.tally().checkpoints;
                 let pause_us = began.elapsed().as_micros() as u64;
-                self.tally()
-                    .checkpoints
-                    .pause_us_max
-                    .fetch_max(pause_us, Ordering::Relaxed);
+                tally.pause_us_max.fetch_max(pause_us, Ordering::Relaxed);
+                let cpu_us = thread_cpu_us() - before_us;
+                tally.pause_cpu_us_max.fetch_max(cpu_us, Ordering::Relaxed);
             }
         }
         let tally = &self.tally().checkpoints;
@@ -474,6 +491,10 @@ impl ShardLoop {
         tally
             .changes
             .store(self.checkpointing.changes(&self.partition), Ordering::Relaxed);
+    }
+
+    fn wants_checkpoint_parts(&self, now: Timestamp) -> bool {
+        self.checkpointing.wants_parts(now, &self.partition) && self.checkpoints.has_room()
     }
 
     fn pass_on_checkpoint_orders(&mut self) {
@@ -524,19 +545,35 @@ impl ShardLoop {
                 self.in_flight += 1;
                 match request {
                     Request::Engine(ask) => self.route(now, Question { reply_to, ask }),
-                    Request::Server(task) => self.begin_task(reply_to, task),
+                    Request::Server(task) => {
+                        self.ask_engine(now);
+                        self.begin_task(reply_to, task);
+                    }
                 }
             }
             self.network.touch(id);
         }
+        self.ask_engine(now);
     }
 
     fn route(&mut self, now: Timestamp, question: Question) {
         let home = home_of(self.map, &question.ask);
         if home == self.id {
-            self.partition.request(now, question);
+            self.questions.push(question);
+            if self.questions.len() == LOOK_AHEAD_MAX {
+                self.ask_engine(now);
+            }
         } else {
             self.mailboxes.post(home, Mail::Request(question));
+        }
+    }
+
+    /// Questions are gathered, so that their memory is fetched together.
+    fn ask_engine(&mut self, now: Timestamp) {
+        let shard = self.partition.shard();
+        shard.look_ahead(self.questions.iter().map(|question| Upcoming::Ask(&question.ask)));
+        for question in self.questions.drain(..) {
+            self.partition.request(now, question);
         }
     }
 
@@ -608,23 +645,23 @@ impl ShardLoop {
     }
 
     /// Whether another turn finds something to do at once.
-    fn has_more(&mut self) -> bool {
+    fn has_more(&mut self, now: Timestamp) -> bool {
         self.network.has_submissions()
             || (!self.ready.is_empty() && self.may_take_requests())
             || self.partition.has_work()
             || self.mailboxes.is_waiting()
-            || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
+            || self.wants_checkpoint_parts(now)
             || self.checkpointing.wants_to_begin(&self.partition)
             || self.checkpointing.may_publish(&self.partition)
     }
 
     /// Whether something came that no doorbell was rung for, because the shard was not parked.
-    fn has_news(&self) -> bool {
+    fn has_news(&self, now: Timestamp) -> bool {
         self.mailboxes.has_mail()
             || (self.partition.awaits_peers() && self.watermarks.has_moved(&self.shared.watermarks))
             || self.segments.is_made()
             || self.checkpoints.has_news()
-            || (self.checkpointing.wants_parts() && self.checkpoints.has_room())
+            || self.wants_checkpoint_parts(now)
             || self.checkpoint_request != self.shared.checkpoint_requests.load(Ordering::SeqCst)
             || (self.stage == Stage::Serving && self.shared.is_stopping())
             || (matches!(self.stage, Stage::Draining(_)) && self.all_are_quiet())
@@ -642,7 +679,7 @@ impl ShardLoop {
             self.partition.next_timer(),
             self.segment_retry_at,
             self.accept_retry_at,
-            self.checkpointing.next_timer(),
+            self.checkpointing.next_timer(&self.partition),
             self.desk.next_timer(),
             self.context.paused.get().map(|pause| Timestamp(pause.until_ms)),
             idle_look,

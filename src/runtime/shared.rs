@@ -47,6 +47,8 @@ pub struct CheckpointTally {
     pub changes: AtomicU64,
     /// The longest time in one turn that the shard spent on parts, in microseconds.
     pub pause_us_max: AtomicU64,
+    /// The most of the shard's processor time that one turn spent on a checkpoint, in microseconds.
+    pub pause_cpu_us_max: AtomicU64,
 }
 
 /// What the shards share.
@@ -141,6 +143,7 @@ impl Shared {
             saved_at_ms: over(|tally| &tally.at_ms).min().unwrap_or(0).max(started_ms),
             took_ms: over(|tally| &tally.took_ms).max().unwrap_or(0),
             pause_us_max: over(|tally| &tally.pause_us_max).max().unwrap_or(0),
+            pause_cpu_us_max: over(|tally| &tally.pause_cpu_us_max).max().unwrap_or(0),
         }
     }
 

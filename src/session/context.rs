@@ -85,6 +85,8 @@ pub struct PersistenceCounters {
     pub took_ms: u64,
     /// The longest time in one turn that a shard spent on a checkpoint, in microseconds.
     pub pause_us_max: u64,
+    /// The same without what others did on its core meanwhile.
+    pub pause_cpu_us_max: u64,
 }
 
 /// What a session gets from the server around it. The driver's; a session reads no clock itself.

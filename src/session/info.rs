@@ -276,6 +276,7 @@ fn cartwright(figures: &Figures, text: &mut String) {
     let persistence = figures.counters.persistence;
     line(text, "checkpoint_last_ms", persistence.took_ms);
     line(text, "checkpoint_pause_usec_max", persistence.pause_us_max);
+    line(text, "checkpoint_pause_cpu_usec_max", persistence.pause_cpu_us_max);
     line(text, "items", report.items);
     line(text, "orders", report.orders);
     line(text, "orders_held", report.orders_held);

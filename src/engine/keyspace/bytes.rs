@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::engine::look_ahead::prefetch;
+
 /// Longest value that needs no memory of its own.
 pub const INLINE_BYTES_MAX: usize = 22;
 
@@ -37,6 +39,15 @@ impl ValueBytes {
             }
         } else {
             Self::Fixed(Arc::from(bytes))
+        }
+    }
+
+    /// Has the start of what lies elsewhere fetched.
+    pub fn prefetch(&self) {
+        match self {
+            Self::Inline { .. } => {}
+            Self::Fixed(bytes) => prefetch(Arc::as_ptr(bytes).cast::<u8>()),
+            Self::Growing(bytes) => prefetch(Arc::as_ptr(bytes)),
         }
     }
 

@@ -1,6 +1,8 @@
-//! Strings and numbers as effects and images hold them: lengths in seven bits a byte, then the bytes.
+//! Lists of strings as effects and images hold them.
 
 use cartwright_protocol::resp::Arguments;
+
+pub(super) use crate::engine::encoding::{Reader, put_number, put_string};
 
 /// Bytes of the length of a string, at most.
 pub const LENGTH_BYTES_MAX: usize = 5;
@@ -49,49 +51,8 @@ impl<'a> Strings<'a> {
     }
 }
 
-pub(super) fn put_number(log: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        log.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    log.push(number as u8);
-}
-
-pub(super) fn put_string(log: &mut Vec<u8>, string: &[u8]) {
-    put_number(log, string.len() as u64);
-    log.extend_from_slice(string);
-}
-
-/// Reads back what was put; `None` where there is something else.
-pub(super) struct Reader<'a> {
-    /// What is left.
-    pub(super) bytes: &'a [u8],
-}
-
 impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(count)?;
-        self.bytes = rest;
-        Some(taken)
-    }
-
-    pub(super) fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        self.take(length)
-    }
-
+    /// A list of strings.
     pub(super) fn strings(&mut self) -> Option<Strings<'a>> {
         let count = usize::try_from(self.number()?).ok()?;
         let before = self.bytes;

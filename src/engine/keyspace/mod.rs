@@ -37,5 +37,6 @@ pub use keys::Keys;
 pub use request::{Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Scope, Watched};
 pub use run::Keyspace;
 pub use state::{Expiry, entry_hash};
+pub use table::hash_of as table_hash_of;
 pub use transaction::KeyMessage;
 pub use value::KeyTable;

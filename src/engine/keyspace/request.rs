@@ -254,7 +254,7 @@ impl KeyRequest {
     }
 
     /// The keys it is about with their slots, one by one: those of the invocations, then those watched.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], Slot)> {
+    pub(in crate::engine) fn keys(&self) -> impl Iterator<Item = (&[u8], Slot)> {
         let keys = self.invocations.iter().flat_map(|invocation| {
             let arguments = invocation.arguments.get();
             let keys = invocation.keys.indices();

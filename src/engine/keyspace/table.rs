@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use crate::engine::hashing::table_hash;
+use crate::engine::look_ahead::prefetch_whole;
 
 /// Entries of one page: what an insertion moves at most, and a change of a copied table copies.
 pub const PAGE_ENTRIES_MAX: usize = 512;
@@ -119,6 +120,14 @@ impl<T: Keyed> PagedTable<T> {
             Pages::Many(directory) => &directory.pages[directory.place(hash)].table,
         };
         page.find(hash, is_it)
+    }
+
+    /// Has the places fetched where entries with this hash may be.
+    pub fn prefetch(&self, hash: u64) {
+        self.find_by_hash(hash, |entry| {
+            prefetch_whole(entry);
+            false
+        });
     }
 
     fn page_mut(&mut self, hash: u64) -> &mut HashTable<T> {

@@ -124,6 +124,19 @@ impl Keyed for Entry {
 /// Keys with their values.
 pub type KeyTable = PagedTable<Entry>;
 
+impl KeyTable {
+    /// Has the bytes fetched that entries with this hash point to.
+    pub fn prefetch_value(&self, hash: u64) {
+        self.find_by_hash(hash, |entry| {
+            entry.key.prefetch();
+            if let Value::String(bytes) = &entry.value {
+                bytes.prefetch();
+            }
+            false
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
