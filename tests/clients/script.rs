@@ -36,11 +36,10 @@ pub fn run(environment: &Environment, script: &Path, arguments: &[&str], checks_
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map(Script)
-        .unwrap_or_else(|error| panic!("{}: {error}", environment.program.display()));
+        .map_or_else(|error| panic!("{}: {error}", environment.program.display()), Script);
     let (sender, lines) = channel();
-    child.0.stdout.take().map(|output| read_lines(output, sender.clone()));
-    child.0.stderr.take().map(|output| read_lines(output, sender));
+    read_lines(child.0.stdout.take().expect("it is piped"), sender.clone());
+    read_lines(child.0.stderr.take().expect("it is piped"), sender);
     let mut said = String::new();
     let deadline = Instant::now() + TIMEOUT;
     while let Some(line) = next(&lines, deadline, &said) {
