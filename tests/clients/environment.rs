@@ -63,7 +63,7 @@ impl Environment {
             );
         });
         Self {
-            program: "node".into(),
+            program: command("node", "nodejs").get_program().into(),
             directory,
         }
     }

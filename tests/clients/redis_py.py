@@ -8,7 +8,7 @@ import time
 import redis
 import redis.asyncio
 from checks import LOCKED_PORT, PASSWORD, PORT, check, restart_server, run
-from redis.backoff import ConstantBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
 
 PROTOCOL = int(sys.argv[1])
@@ -396,9 +396,10 @@ def a_password_is_asked_for():
     def locked(**options):
         return redis.Redis(host=HOST, port=LOCKED_PORT, protocol=PROTOCOL, decode_responses=True, **options)
 
-    refusal(redis.AuthenticationError, locked().ping)
-    refusal(redis.AuthenticationError, locked(password="wrong").ping)
-    refusal(redis.AuthenticationError, locked(username="ann", password=PASSWORD).ping)
+    once = Retry(NoBackoff(), 0)
+    refusal(redis.AuthenticationError, locked(retry=once).ping)
+    refusal(redis.AuthenticationError, locked(retry=once, password="wrong").ping)
+    refusal(redis.AuthenticationError, locked(retry=once, username="ann", password=PASSWORD).ping)
     for options in ({}, {"username": "default"}):
         with locked(password=PASSWORD, **options) as inside:
             equal(inside.set("in", 1), True)
