@@ -12,8 +12,10 @@ pub struct Slot(u16);
 impl Slot {
     /// The slot of `key`: CRC-16/XMODEM of the key, or of what stands between its first `{` and the next `}` if that
     /// is not empty, modulo [`SLOT_COUNT`]. Source: the Redis Cluster specification, "Key distribution model".
+    #[inline]
     pub fn of(key: &[u8]) -> Self {
-        Self(crc16(hash_tag(key)) % SLOT_COUNT as u16)
+        let crc = short_without_tag(key).unwrap_or_else(|| crc16(hash_tag(key)));
+        Self(crc % SLOT_COUNT as u16)
     }
 
     /// `None` from [`SLOT_COUNT`] upwards.
@@ -42,18 +44,21 @@ fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
-/// Bytes whose look-ups do not wait for each other.
+/// Bytes whose look-ups do not wait for each other, in a long key.
 const STRIDE: usize = 4;
+
+/// Longest key all of whose look-ups are independent.
+const SHORT_BYTES_MAX: usize = 16;
 
 /// `TABLES[distance][byte]`: what a byte adds to the CRC that many bytes further on. Source: "slicing", Kounavis and
 /// Berry, "A Systematic Approach to Building High Performance Software-based CRC Generators", 2005.
-const TABLES: [[u16; 256]; STRIDE] = {
-    let mut tables = [[0u16; 256]; STRIDE];
+const TABLES: [[u16; 256]; SHORT_BYTES_MAX] = {
+    let mut tables = [[0u16; 256]; SHORT_BYTES_MAX];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
         let mut distance = 0;
-        while distance < STRIDE {
+        while distance < SHORT_BYTES_MAX {
             let mut bit = 0;
             while bit < 8 {
                 crc = if crc & 0x8000 == 0 {
@@ -70,6 +75,20 @@ const TABLES: [[u16; 256]; STRIDE] = {
     }
     tables
 };
+
+/// The CRC of a short key that has no hash tag: nearly every key.
+#[inline]
+fn short_without_tag(key: &[u8]) -> Option<u16> {
+    if key.len() > SHORT_BYTES_MAX {
+        return None;
+    }
+    let (mut crc, mut has_brace) = (0, false);
+    for (&byte, table) in key.iter().rev().zip(&TABLES) {
+        crc ^= table[usize::from(byte)];
+        has_brace |= byte == b'{';
+    }
+    (!has_brace).then_some(crc)
+}
 
 fn crc16(bytes: &[u8]) -> u16 {
     let (strides, rest) = bytes.as_chunks::<STRIDE>();
@@ -108,6 +127,9 @@ mod tests {
                 (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| (crc << 1) ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 })
             });
             proptest::prop_assert_eq!(crc16(&bytes), bitwise);
+            if !bytes.contains(&b'{') {
+                proptest::prop_assert_eq!(Slot::of(&bytes).index(), usize::from(bitwise) % SLOT_COUNT);
+            }
         }
     }
 }

@@ -200,11 +200,6 @@ impl Item {
         }
     }
 
-    /// Reads what a cart will read, for nothing but to have it in the cache.
-    pub fn touch(&self) -> i64 {
-        self.main.on_hand ^ i64::from(self.pending_count) ^ self.sku.as_bytes().len() as i64
-    }
-
     /// The catalogue entry as clients see it.
     pub fn view(&self) -> ItemView {
         ItemView {

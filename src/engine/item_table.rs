@@ -39,8 +39,7 @@ impl ItemTable {
         prefetch(self.places.as_ptr().wrapping_add(hash as usize & mask));
     }
 
-    /// The item that lies where the one with this hash would lie first: to have the memory on its way before
-    /// [`ItemTable::get`] waits for it.
+    /// The item that lies where the one with this hash would lie first.
     pub fn first(&self, hash: u32) -> Option<&Item> {
         let mask = self.places.len().wrapping_sub(1);
         self.places.get(hash as usize & mask)?.as_ref().map(|(_, item)| &**item)

@@ -14,7 +14,7 @@ use super::message::{Ask, ShardMessage};
 use super::packed_order::PackedOrder;
 use super::shard::Shard;
 use super::slots::{CustomerHashes, SlotState};
-use super::state::State;
+use super::state::{Pending, State};
 
 /// Requests that look ahead together: their places fit the nearest caches.
 pub const LOOK_AHEAD_MAX: usize = 8;
@@ -95,10 +95,6 @@ impl<'a> Chains<'a> {
     }
 
     fn add_order(&mut self, order: &PackedOrder) {
-        for line in order.lines() {
-            let sku = line.sku_bytes();
-            self.add(Slot::of(sku), Place::Item(item_hash(sku)));
-        }
         let hashes = CustomerHashes::of(order.customer_bytes(), order.key_bytes());
         self.add(order.id().slot(), Place::Customer(hashes));
     }
@@ -157,7 +153,23 @@ impl State {
     /// This order's record is about to be applied.
     pub fn look_ahead_to(&self, order: &PackedOrder) {
         let mut chains = Chains::new(self);
+        for line in order.lines() {
+            let sku = line.sku_bytes();
+            chains.add(Slot::of(sku), Place::Item(item_hash(sku)));
+        }
         chains.add_order(order);
+        chains.follow();
+    }
+
+    /// This transaction is about to be resolved.
+    pub fn look_ahead_to_end(&self, pending: &Pending) {
+        let mut chains = Chains::new(self);
+        for line in &pending.lines {
+            chains.add_item(line.sku.slot(), &line.sku);
+        }
+        if let Some(order) = pending.order_made() {
+            chains.add_order(order);
+        }
         chains.follow();
     }
 }

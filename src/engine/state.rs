@@ -532,6 +532,7 @@ impl State {
     fn resolve(&mut self, position: LogPosition, transaction: TransactionId, committed: bool) -> Vec<StockLine> {
         let pending = self.pending.remove(&transaction);
         let pending = pending.unwrap_or_else(|| panic!("{transaction:?} is resolved once, after it was prepared"));
+        self.look_ahead_to_end(&pending);
         if !self.replaying {
             self.settle(pending.stock, &pending.lines, committed);
         } else if committed {

@@ -9,13 +9,11 @@ use std::ops::Range;
 
 use cartwright_protocol::{Amount, Currency, Error, ErrorCode, Quantity, Reply, Sku, Slot};
 use compact_str::format_compact;
-use smallvec::SmallVec;
 
 use super::idempotency::{KeptReply, KeyRecord, KeyUse};
 use super::ids::{LogPosition, ShardId, TransactionId};
 use super::inventory::StockLine;
-use super::inventory::{Allocations, Item, Shortage, StockChange};
-use super::item_table::{ItemTable, item_hash};
+use super::inventory::{Allocations, Shortage, StockChange};
 use super::message::{ReplyTo, ShardMessage};
 use super::mutation::{Mutation, is_on};
 use super::orders::OrderChange;
@@ -232,10 +230,10 @@ impl Step<'_> {
         currency: &mut Option<Currency>,
         front_of: Option<&Sku>,
     ) -> Result<(), Verdict> {
-        let items = self.look_up(lines);
+        let state = &self.shard.state;
         let mut wait = None;
-        for (line, item) in lines.iter_mut().zip(items) {
-            let Some(item) = item else {
+        for line in lines {
+            let Some(item) = state.slot(line.slot).item(&line.sku) else {
                 let error = Error::new(
                     ErrorCode::NoItem,
                     format_compact!("{} is not in the catalogue", line.sku),
@@ -270,24 +268,6 @@ impl Step<'_> {
             }
         }
         wait.map_or(Ok(()), |sku| Err(Verdict::Wait(sku)))
-    }
-
-    /// The items of the lines, in short loops of independent loads, so that the processor waits for the memory of many
-    /// items at once and not of one after the other.
-    fn look_up(&self, lines: &[PieceLine]) -> SmallVec<[Option<&Item>; 32]> {
-        let state = &self.shard.state;
-        let hashes: SmallVec<[u32; 32]> = lines.iter().map(|line| item_hash(line.sku.as_bytes())).collect();
-        let tables: SmallVec<[&ItemTable; 32]> = lines.iter().map(|line| state.slot(line.slot).item_table()).collect();
-        let likely: SmallVec<[Option<&Item>; 32]> = tables
-            .iter()
-            .zip(&hashes)
-            .map(|(table, &hash)| table.first(hash))
-            .collect();
-        std::hint::black_box(likely.iter().flatten().fold(0, |sum, item| sum ^ item.touch()));
-        let found = tables.iter().zip(&hashes).zip(lines);
-        found
-            .map(|((table, &hash), line)| table.get(hash, line.sku.as_bytes()))
-            .collect()
     }
 
     /// Checks and reserves this shard's piece in one go, or refuses, or waits.
