@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -503,4 +503,50 @@ fn a_truncated_log_goes_on_and_is_read_from_its_checkpoint_only() {
     let (mut writer, factory) = log.into_writer().unwrap();
     assert_eq!(positions, (31..=last.0 + 5).collect::<Vec<_>>());
     append(&mut writer, &factory, 1);
+}
+
+#[test]
+fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
+    let directory = TempDir::new().unwrap();
+    killed_server(directory.path());
+    let data = DataDirectory::open(directory.path()).unwrap();
+    let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
+    append(&mut writer, &factory, 40);
+    sync(&mut writer);
+    let inode = |number| fs::metadata(segment_path(directory.path(), number)).unwrap().ino();
+    let before: Vec<_> = (1..=3).map(inode).collect();
+    let truncated = truncate_log(data.path(), FIRST, LogPosition(30)).unwrap();
+    let put_by = before[truncated.segments as usize - 1];
+    let number = loop {
+        if let Some(number) = writer.wants_segment() {
+            break number;
+        }
+        append(&mut writer, &factory, 1);
+    };
+    writer.offer_segment(factory.create(number).unwrap());
+    assert_eq!(inode(number.0), put_by);
+    let bytes = fs::read(segment_path(directory.path(), number.0)).unwrap();
+    let header = bytes.iter().take_while(|&&byte| byte != 0).count();
+    assert_eq!(bytes.len() as u64, SEGMENT_BYTES);
+    assert!(
+        header > 0 && bytes[64..].iter().all(|&byte| byte == 0),
+        "nothing is left of what it was"
+    );
+
+    // One that is put by when the server ends is gone after the next start.
+    append(&mut writer, &factory, 40);
+    sync(&mut writer);
+    let end = writer.last();
+    truncate_log(data.path(), FIRST, LogPosition(60)).unwrap();
+    let recycled = directory.path().join("log/generation-00001/shard-000/recycled.log.new");
+    assert!(recycled.exists());
+    drop((writer, data));
+    let data = DataDirectory::open(directory.path()).unwrap();
+    let start = LogStart {
+        from: LogPosition(60),
+        synced: end,
+    };
+    let log = open_log(&data, FIRST, SEGMENT_BYTES, start, &mut |_, _| Ok::<_, Infallible>(())).unwrap();
+    log.into_writer().unwrap();
+    assert!(!recycled.exists());
 }

@@ -97,6 +97,12 @@ pub(super) fn segment_path(shard_directory: &Path, number: SegmentNumber) -> Pat
     shard_directory.join(format!("segment-{:08}.log", number.0))
 }
 
+/// The file of a segment that is not needed any more, for the next one that is made: its blocks are on the disk and its
+/// pages in memory. A start removes it with everything else that is not complete.
+pub(super) fn recycled_path(shard_directory: &Path) -> PathBuf {
+    shard_directory.join(format!("recycled.log{TEMPORARY_SUFFIX}"))
+}
+
 /// The segments there are, ascending. Other files are none of the log's.
 pub(super) fn list_segments(shard_directory: &Path) -> Result<Vec<SegmentNumber>, StorageError> {
     let mut numbers = Vec::new();
@@ -172,13 +178,18 @@ impl SegmentFactory {
     }
 
     fn create_at(&self, number: SegmentNumber, temporary: &Path, path: &Path) -> Result<MappedSegment, StorageError> {
+        // Where there is none to be had, a new one is made.
+        let _ = fs::rename(recycled_path(&self.directory), temporary);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .open(temporary)
             .context("create the log segment", temporary)?;
+        if file.metadata().context("look at", temporary)?.len() > self.segment_bytes {
+            file.set_len(self.segment_bytes).context("cut", temporary)?;
+        }
         let mut bytes = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
         let salt = Salt(RandomState::new().build_hasher().finish());
         SegmentHeader {

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::record::MARK_BYTES;
 use super::scan::opening_mark;
 use super::segment::{LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
-use super::storage::{Context, StorageError, list_segments, segment_path, shard_path, sync_directory};
+use super::storage::{Context, StorageError, list_segments, recycled_path, segment_path, shard_path, sync_directory};
 use crate::engine::LogPosition;
 
 /// What was removed of a log.
@@ -35,7 +35,7 @@ pub fn segments_below(openings: impl IntoIterator<Item = Option<LogPosition>>, p
 }
 
 /// Removes the segments of the log `identity` under `data` that hold nothing behind `position`, which must be synced;
-/// durably, one after the other. The log may be appended to meanwhile.
+/// durably, one after the other. The last one's file is put by for the next segment. The log may be appended to meanwhile.
 pub fn truncate_log(data: &Path, identity: LogIdentity, position: LogPosition) -> Result<TruncatedLog, StorageError> {
     let directory = shard_path(data, identity.generation, identity.shard);
     let numbers = list_segments(&directory)?;
@@ -45,7 +45,13 @@ pub fn truncate_log(data: &Path, identity: LogIdentity, position: LogPosition) -
         let path = segment_path(&directory, number);
         truncated.bytes += fs::metadata(&path).context("look at", &path)?.len();
         truncated.segments += 1;
-        fs::remove_file(&path).context("remove the log segment", &path)?;
+        let is_last = number.next() == first;
+        if is_last {
+            let recycled = recycled_path(&directory);
+            fs::rename(&path, &recycled).context("put by the log segment", &path)?;
+        } else {
+            fs::remove_file(&path).context("remove the log segment", &path)?;
+        }
         // Before the next one: no crash leaves a gap.
         sync_directory(&directory)?;
     }
