@@ -1,6 +1,6 @@
 //! What a disk may do to a log behind everybody's back, and what recovery must say to it (rule R6).
 //!
-//! Works on a copy: a bit flips, or a sector is written to the wrong place. Where an intact record behind the damage
+//! Works on a copy: a bit flips, a sector is written to the wrong place, or a file loses its end. Where an intact record behind the damage
 //! proves that what is lost was on disk, the log must be refused; otherwise it may be cut, never read as another.
 
 use std::ops::Range;
@@ -89,6 +89,9 @@ pub fn check_damage(disk: &Disk, witness: &Witness, random: &mut Random, trace: 
     let frames = frames(disk, &names, (clean.end.segment.0, clean.end.offset));
 
     let victim = *random.pick(&names);
+    if random.below(8) == 0 {
+        return check_shortened(copy, identity, victim, random);
+    }
     let changed = damage(&mut copy, &names, victim, &frames, random);
     if changed.is_empty() {
         return Ok(());
@@ -128,6 +131,21 @@ pub fn check_damage(disk: &Disk, witness: &Witness, random: &mut Random, trace: 
         Err(Refused::Damage(_)) => {}
         Err(other) => return Err(Violation(format!("R6: damage is taken for something else: {other}"))),
     }
+    Ok(())
+}
+
+/// A file that lost its end is refused, whatever was there.
+fn check_shortened(mut copy: Disk, identity: LogIdentity, victim: SegmentName, random: &mut Random) -> Checked {
+    let file = copy.file_mut(victim);
+    let length = random.index(file.bytes().len());
+    file.shorten(length);
+    let opened = open_log(&mut copy, identity, &mut |_, _| Ok(()));
+    promise!(
+        matches!(opened, Err(Refused::Damage(_))),
+        "R6: segment {} of shard {} has only {length} bytes left, and nobody notices",
+        victim.number.0,
+        identity.shard
+    );
     Ok(())
 }
 

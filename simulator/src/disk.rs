@@ -129,6 +129,12 @@ impl File {
         self.lost.clear();
     }
 
+    /// Loses all from `length` on, as a disk does that lied about a sync of the file's size.
+    pub fn shorten(&mut self, length: usize) {
+        self.durable.truncate(length);
+        self.cache.truncate(length);
+    }
+
     /// Changes durable bytes, as a failing disk does.
     pub fn damage(&mut self, offset: usize, bytes: &[u8]) {
         self.durable[offset..offset + bytes.len()].copy_from_slice(bytes);

@@ -422,10 +422,18 @@ impl Server {
         }
     }
 
-    /// The process ends: all that is left of it is what it stored.
-    pub fn end(self, disk: &mut Disk) {
+    /// The process ends: all that is left of it is what it stored, and segments that were made a moment before their
+    /// shards would have heard of it.
+    pub fn end(self, disk: &mut Disk, segment_bytes: u64, random: &mut Random) {
         for shard in 0..self.nodes.len() {
             self.flush(shard, disk);
+            if let SegmentOrder::UnderWay(number) = self.nodes[shard].order
+                && random.chance(300)
+            {
+                let identity = self.identity(shard);
+                let bytes = empty_segment(identity, number, segment_bytes, random);
+                disk.create(segment_name(identity, number), bytes);
+            }
         }
     }
 

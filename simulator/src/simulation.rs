@@ -457,7 +457,8 @@ impl Simulation {
         self.checker.forget_open();
         self.key_attempts.open.clear();
         if let Some(server) = self.server.take() {
-            server.end(&mut self.disk);
+            let segment_bytes = self.parameters.segment_bytes;
+            server.end(&mut self.disk, segment_bytes, &mut self.random);
         }
         self.disk.crash(crash, &mut self.random);
         for index in 0..self.clients.len() {

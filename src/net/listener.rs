@@ -5,9 +5,17 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long an address that is taken is tried again: where a server was killed, its ring lets go of the port only a
+/// moment after the process has ended, and its successor is not to fail for that.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is tried meanwhile.
+const TAKEN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Silence after which a connection's peer is asked whether it still lives, in seconds; as Redis has it.
 const KEEPALIVE_SECONDS: i32 = 300;
@@ -48,8 +56,7 @@ pub enum ListenError {
 
 /// Listens on `address`; port 0 takes a free one.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    // The standard library sets SO_REUSEADDR, so that a restart need not wait for old connections to time out.
-    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+    let listener = bind(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken { address },
         io::ErrorKind::PermissionDenied => ListenError::Forbidden { address },
         io::ErrorKind::AddrNotAvailable => ListenError::Unknown { address },
@@ -70,6 +77,19 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
         set_option(&listener, level, name, value).map_err(|error| ListenError::Other { address, error })?;
     }
     Ok(listener)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + TAKEN_PATIENCE;
+    loop {
+        // The standard library sets SO_REUSEADDR, so that a restart need not wait for old connections to time out.
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(TAKEN_INTERVAL);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn set_option(listener: &TcpListener, level: i32, name: i32, value: i32) -> io::Result<()> {
@@ -101,6 +121,16 @@ mod tests {
         let error = listen(address).unwrap_err();
         assert!(matches!(error, ListenError::Taken { .. }), "{error}");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_in_time_is_taken() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = std::thread::spawn(move || listen(address));
+        std::thread::sleep(TAKEN_INTERVAL * 3);
+        drop(first);
+        assert_eq!(second.join().unwrap().unwrap().local_addr().unwrap(), address);
     }
 
     #[test]

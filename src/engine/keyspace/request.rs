@@ -61,7 +61,7 @@ impl Scope {
 /// A command's arguments with their bytes: one piece of memory, none for short commands.
 #[derive(Clone)]
 pub struct OwnedArguments {
-    bytes: SmallVec<[u8; 64]>,
+    bytes: SmallVec<[u8; 96]>,
     ranges: SmallVec<[(u32, u32); 4]>,
 }
 
