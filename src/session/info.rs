@@ -281,9 +281,9 @@ fn cartwright(figures: &Figures, text: &mut String) {
     line(text, "orders", report.orders);
     line(text, "orders_held", report.orders_held);
     line(text, "transactions_in_flight", report.transactions_in_flight);
-    let shop = commands::all()
-        .zip(&report.commands)
-        .filter(|(command, _)| command.group == commands::Group::Shop && command.flags.has(commands::Flags::WRITE));
+    let shop = commands::all().zip(&report.commands).filter(|(command, _)| {
+        command.group == Some(commands::Group::Shop) && command.flags.has(commands::Flags::WRITE)
+    });
     for (command, statistics) in shop {
         let name = command.name.replace('.', "_");
         line(

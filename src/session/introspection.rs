@@ -4,7 +4,7 @@
 
 use cartwright_protocol::resp::{Arguments, Writer};
 
-use super::commands::{Command, Flags, all, count, find};
+use super::commands::{Command, Flags, Group, all, count, find};
 use super::connection::Call;
 use super::context::CARTWRIGHT_VERSION;
 use super::glob::matches;
@@ -63,7 +63,7 @@ pub(super) fn command_list(call: &mut Call<'_>) {
                     .collect()
             } else if kind.eq_ignore_ascii_case(b"ACLCAT") {
                 let is_in = |command: &&Command| {
-                    categories(command)
+                    categories(None, command)
                         .iter()
                         .any(|category| category.as_bytes()[1..].eq_ignore_ascii_case(value))
                 };
@@ -148,7 +148,12 @@ fn full_name(container: Option<&Command>, command: &Command) -> String {
     )
 }
 
-fn categories(command: &Command) -> Vec<&'static str> {
+fn group_of(container: Option<&Command>, command: &Command) -> Group {
+    let group = container.unwrap_or(command).group;
+    group.expect("every command is in a group")
+}
+
+fn categories(container: Option<&Command>, command: &Command) -> Vec<&'static str> {
     let mut categories = Vec::new();
     for (flag, category) in [
         (Flags::WRITE, "@write"),
@@ -168,7 +173,7 @@ fn categories(command: &Command) -> Vec<&'static str> {
     } else {
         "@slow"
     });
-    categories.extend(command.group.category());
+    categories.extend(group_of(container, command).category());
     categories
 }
 
@@ -189,7 +194,7 @@ fn write_info(writer: &mut Writer<'_>, container: Option<&Command>, command: &Co
     for place in [first, last, step] {
         writer.integer(place);
     }
-    write_words(writer, &categories(command));
+    write_words(writer, &categories(container, command));
     // Tips and key specifications.
     writer.array(0);
     writer.array(0);
@@ -213,7 +218,7 @@ fn write_docs(writer: &mut Writer<'_>, container: Option<&Command>, command: &Co
     for (field, value) in [
         ("summary", command.summary),
         ("since", CARTWRIGHT_VERSION),
-        ("group", command.group.name()),
+        ("group", group_of(container, command).name()),
     ] {
         writer.text(field);
         writer.text(value);

@@ -1,25 +1,10 @@
 //! The rows of the commands about bits of strings.
 
-use super::{Command, Flags, Group, KEYS_FROM_SECOND, KeyPositions, ONE_KEY, READ, READ_FAST, WRITE_MORE, keyed};
-use crate::engine::KeyCommand;
+use super::{Command, KEYS_FROM_SECOND, ONE_KEY, READ, READ_FAST, WRITE_MORE, keyed};
 use crate::engine::keyspace::commands::{bitfield, bits};
 
-const GROUP: Group = Group::Bits;
-
-const fn row(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    keys: KeyPositions,
-    syntax: &'static str,
-    summary: &'static str,
-    command: &'static KeyCommand,
-) -> Command {
-    keyed(name, arity, flags, keys, GROUP, syntax, summary, command)
-}
-
-pub(super) static COMMANDS: &[Command] = &[
-    row(
+pub(super) const COMMANDS: &[Command] = &[
+    keyed(
         "setbit",
         4,
         WRITE_MORE,
@@ -28,7 +13,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a bit, and gives what it was.",
         &bits::SETBIT,
     ),
-    row(
+    keyed(
         "getbit",
         3,
         READ_FAST,
@@ -37,7 +22,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives a bit.",
         &bits::GETBIT,
     ),
-    row(
+    keyed(
         "bitcount",
         -2,
         READ,
@@ -46,7 +31,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Counts the bits that are set.",
         &bits::BITCOUNT,
     ),
-    row(
+    keyed(
         "bitpos",
         -3,
         READ,
@@ -55,7 +40,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Finds the first bit that is set, or is not.",
         &bits::BITPOS,
     ),
-    row(
+    keyed(
         "bitop",
         -4,
         WRITE_MORE,
@@ -64,7 +49,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Combines strings bit by bit into a key.",
         &bits::BITOP,
     ),
-    row(
+    keyed(
         "bitfield",
         -2,
         WRITE_MORE,
@@ -73,7 +58,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Reads and writes integers of any width within a string.",
         &bitfield::BITFIELD,
     ),
-    row(
+    keyed(
         "bitfield_ro",
         -2,
         READ_FAST,

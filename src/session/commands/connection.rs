@@ -1,41 +1,16 @@
 //! The rows of the commands about a connection.
 
-use super::{Command, Flags, Group, container, help};
+use super::{Command, Flags, container, errand, help, local};
 use crate::session::clients;
-use crate::session::connection::{self, Call};
-use crate::session::errand::Errand;
-
-const GROUP: Group = Group::Connection;
+use crate::session::connection;
 
 /// Answered at once, whatever the connection's state.
 const LIGHT: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 
-const fn local(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    syntax: &'static str,
-    summary: &'static str,
-    handler: fn(&mut Call<'_>),
-) -> Command {
-    super::local(name, arity, flags, GROUP, syntax, summary, handler)
-}
-
-const fn errand(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    syntax: &'static str,
-    summary: &'static str,
-    handler: fn(&mut Call<'_>) -> Option<Errand>,
-) -> Command {
-    super::errand(name, arity, flags, GROUP, syntax, summary, handler)
-}
-
 /// Changes who the client is, or what it gets.
 const FIRST: Flags = LIGHT.and(Flags::FAST).and(Flags::NO_AUTH).and(Flags::ALLOW_BUSY);
 
-pub(super) static COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     local(
         "ping",
         -1,
@@ -92,10 +67,10 @@ pub(super) static COMMANDS: &[Command] = &[
         "Changes the version of RESP and tells about the server.",
         connection::hello,
     ),
-    container("client", GROUP, "About connections.", CLIENT),
+    container("client", "About connections.", CLIENT),
 ];
 
-static CLIENT: &[Command] = &[
+const CLIENT: &[Command] = &[
     local("id", 2, LIGHT, "", "Gives the connection's number.", clients::id),
     errand("info", 2, LIGHT, "", "Tells about this connection.", clients::info),
     errand(
@@ -178,5 +153,5 @@ static CLIENT: &[Command] = &[
         "Ends a CLIENT PAUSE.",
         clients::unpause,
     ),
-    help(GROUP),
+    help(),
 ];

@@ -1,25 +1,10 @@
 //! The rows of the commands about hashes.
 
-use super::{Command, Flags, Group, KeyPositions, ONE_KEY, READ, READ_FAST, WRITE_FAST, WRITE_MORE_FAST, keyed};
-use crate::engine::KeyCommand;
+use super::{Command, ONE_KEY, READ, READ_FAST, WRITE_FAST, WRITE_MORE_FAST, keyed};
 use crate::engine::keyspace::commands::hashes;
 
-const GROUP: Group = Group::Hashes;
-
-const fn row(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    keys: KeyPositions,
-    syntax: &'static str,
-    summary: &'static str,
-    command: &'static KeyCommand,
-) -> Command {
-    keyed(name, arity, flags, keys, GROUP, syntax, summary, command)
-}
-
-pub(super) static COMMANDS: &[Command] = &[
-    row(
+pub(super) const COMMANDS: &[Command] = &[
+    keyed(
         "hset",
         -4,
         WRITE_MORE_FAST,
@@ -28,7 +13,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets fields, and counts those that are new.",
         &hashes::HSET,
     ),
-    row(
+    keyed(
         "hmset",
         -4,
         WRITE_MORE_FAST,
@@ -37,7 +22,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets fields.",
         &hashes::HMSET,
     ),
-    row(
+    keyed(
         "hsetnx",
         4,
         WRITE_MORE_FAST,
@@ -46,7 +31,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a field that is not there.",
         &hashes::HSETNX,
     ),
-    row(
+    keyed(
         "hget",
         3,
         READ_FAST,
@@ -55,7 +40,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives a field's value.",
         &hashes::HGET,
     ),
-    row(
+    keyed(
         "hmget",
         -3,
         READ_FAST,
@@ -64,7 +49,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives fields' values.",
         &hashes::HMGET,
     ),
-    row(
+    keyed(
         "hgetall",
         2,
         READ,
@@ -73,9 +58,9 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives all fields with their values.",
         &hashes::HGETALL,
     ),
-    row("hkeys", 2, READ, ONE_KEY, "key", "Gives all fields.", &hashes::HKEYS),
-    row("hvals", 2, READ, ONE_KEY, "key", "Gives all values.", &hashes::HVALS),
-    row(
+    keyed("hkeys", 2, READ, ONE_KEY, "key", "Gives all fields.", &hashes::HKEYS),
+    keyed("hvals", 2, READ, ONE_KEY, "key", "Gives all values.", &hashes::HVALS),
+    keyed(
         "hlen",
         2,
         READ_FAST,
@@ -84,7 +69,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Counts the fields.",
         &hashes::HLEN,
     ),
-    row(
+    keyed(
         "hexists",
         3,
         READ_FAST,
@@ -93,7 +78,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Tells whether there is a field.",
         &hashes::HEXISTS,
     ),
-    row(
+    keyed(
         "hstrlen",
         3,
         READ_FAST,
@@ -102,7 +87,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the length of a field's value.",
         &hashes::HSTRLEN,
     ),
-    row(
+    keyed(
         "hdel",
         -3,
         WRITE_FAST,
@@ -111,7 +96,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Deletes fields.",
         &hashes::HDEL,
     ),
-    row(
+    keyed(
         "hincrby",
         4,
         WRITE_MORE_FAST,
@@ -120,7 +105,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Adds to the number in a field.",
         &hashes::HINCRBY,
     ),
-    row(
+    keyed(
         "hincrbyfloat",
         4,
         WRITE_MORE_FAST,
@@ -129,7 +114,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Adds to the decimal number in a field.",
         &hashes::HINCRBYFLOAT,
     ),
-    row(
+    keyed(
         "hrandfield",
         -2,
         READ,
@@ -138,7 +123,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives any fields.",
         &hashes::HRANDFIELD,
     ),
-    row(
+    keyed(
         "hscan",
         -3,
         READ,

@@ -2,19 +2,29 @@
 //!
 //! Asked for every command of every client. It knows the rows only by their names.
 
-use super::{Command, bits, connection, hashes, keys, pubsub, server, shop, strings, transactions};
+use super::{Command, Group, bits, connection, hashes, in_group, keys, pubsub, server, shop, strings, transactions};
 
-/// All rows, a slice a group.
+static SHOP: [Command; shop::COMMANDS.len()] = in_group(Group::Shop, shop::COMMANDS);
+static KEYS: [Command; keys::COMMANDS.len()] = in_group(Group::Keys, keys::COMMANDS);
+static STRINGS: [Command; strings::COMMANDS.len()] = in_group(Group::Strings, strings::COMMANDS);
+static BITS: [Command; bits::COMMANDS.len()] = in_group(Group::Bits, bits::COMMANDS);
+static HASHES: [Command; hashes::COMMANDS.len()] = in_group(Group::Hashes, hashes::COMMANDS);
+static TRANSACTIONS: [Command; transactions::COMMANDS.len()] = in_group(Group::Transactions, transactions::COMMANDS);
+static PUBSUB: [Command; pubsub::COMMANDS.len()] = in_group(Group::PubSub, pubsub::COMMANDS);
+static CONNECTION: [Command; connection::COMMANDS.len()] = in_group(Group::Connection, connection::COMMANDS);
+static SERVER: [Command; server::COMMANDS.len()] = in_group(Group::Server, server::COMMANDS);
+
+/// All rows, a slice a group, in the order of the groups.
 static GROUPS: [&[Command]; 9] = [
-    shop::COMMANDS,
-    keys::COMMANDS,
-    strings::COMMANDS,
-    bits::COMMANDS,
-    hashes::COMMANDS,
-    transactions::COMMANDS,
-    pubsub::COMMANDS,
-    connection::COMMANDS,
-    server::COMMANDS,
+    &SHOP,
+    &KEYS,
+    &STRINGS,
+    &BITS,
+    &HASHES,
+    &TRANSACTIONS,
+    &PUBSUB,
+    &CONNECTION,
+    &SERVER,
 ];
 
 /// Longest name, container and subcommand apart.
@@ -95,14 +105,13 @@ static OFFSETS: [usize; GROUPS.len()] = {
 
 /// A number for each command below [`count`], without gaps.
 pub(in crate::session) fn number(command: &'static Command) -> usize {
-    let rows = GROUPS[command.group as usize];
-    let distance = std::ptr::from_ref(command).addr() - rows.as_ptr().addr();
-    let row = distance / size_of::<Command>();
-    assert!(
-        row < rows.len(),
-        "only commands are numbered, and not their subcommands"
-    );
-    OFFSETS[command.group as usize] + row
+    let group = command
+        .group
+        .expect("only commands are in a group, and not their subcommands");
+    let rows = GROUPS[group as usize];
+    let row = (std::ptr::from_ref(command).addr() - rows.as_ptr().addr()) / size_of::<Command>();
+    assert!(row < rows.len(), "a command stands in the table of its group");
+    OFFSETS[group as usize] + row
 }
 
 /// How many commands there are.
@@ -112,7 +121,7 @@ pub(in crate::session) fn count() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Flags, Group, Handler};
+    use super::super::{Flags, Handler};
     use super::*;
 
     #[test]
@@ -140,9 +149,8 @@ mod tests {
 
     #[test]
     fn every_row_is_whole() {
-        fn check(command: &Command, group: Group) {
+        fn check(command: &Command) {
             let name = command.name;
-            assert_eq!(command.group, group, "{name} stands in the file of another group");
             assert!(command.arity != 0 && command.summary.ends_with('.'), "{name}");
             assert_eq!(
                 matches!(command.handler, Handler::Container),
@@ -156,13 +164,10 @@ mod tests {
                     subcommand.subcommands.is_empty(),
                     "{name}: subcommands have none of their own"
                 );
-                check(subcommand, group);
+                assert!(subcommand.group.is_none(), "{name}: the group is that of the container");
+                check(subcommand);
             }
         }
-        for rows in GROUPS {
-            for command in rows {
-                check(command, rows[0].group);
-            }
-        }
+        all().for_each(check);
     }
 }

@@ -1,29 +1,14 @@
 //! The rows of the commands about keys of any type.
 
 use super::{
-    ALL_KEYS, Command, Flags, Group, KEY_OF_SUBCOMMAND, KeyPositions, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE,
-    WRITE_FAST, WRITE_MORE, container, help, keyed,
+    ALL_KEYS, Command, KEY_OF_SUBCOMMAND, KeyPositions, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST,
+    WRITE_MORE, container, help, keyed,
 };
-use crate::engine::KeyCommand;
 use crate::engine::keyspace::commands::{expiry, keys, objects};
 
-const GROUP: Group = Group::Keys;
-
-const fn row(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    keys: KeyPositions,
-    syntax: &'static str,
-    summary: &'static str,
-    command: &'static KeyCommand,
-) -> Command {
-    keyed(name, arity, flags, keys, GROUP, syntax, summary, command)
-}
-
-pub(super) static COMMANDS: &[Command] = &[
-    row("del", -2, WRITE, ALL_KEYS, "key [key ...]", "Deletes keys.", &keys::DEL),
-    row(
+pub(super) const COMMANDS: &[Command] = &[
+    keyed("del", -2, WRITE, ALL_KEYS, "key [key ...]", "Deletes keys.", &keys::DEL),
+    keyed(
         "unlink",
         -2,
         WRITE_FAST,
@@ -32,7 +17,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Deletes keys.",
         &keys::UNLINK,
     ),
-    row(
+    keyed(
         "exists",
         -2,
         READ_FAST,
@@ -41,7 +26,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Counts how many of the keys there are.",
         &keys::EXISTS,
     ),
-    row(
+    keyed(
         "touch",
         -2,
         READ_FAST,
@@ -50,7 +35,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Counts how many of the keys there are.",
         &keys::TOUCH,
     ),
-    row(
+    keyed(
         "type",
         2,
         READ_FAST,
@@ -59,7 +44,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the type of what a key holds.",
         &keys::TYPE,
     ),
-    row(
+    keyed(
         "rename",
         3,
         WRITE,
@@ -68,7 +53,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Renames a key, over what the new name held.",
         &keys::RENAME,
     ),
-    row(
+    keyed(
         "renamenx",
         3,
         WRITE_FAST,
@@ -77,7 +62,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Renames a key, unless the new name holds something.",
         &keys::RENAMENX,
     ),
-    row(
+    keyed(
         "copy",
         -3,
         WRITE_MORE,
@@ -86,7 +71,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Copies what a key holds.",
         &keys::COPY,
     ),
-    row(
+    keyed(
         "keys",
         2,
         READ,
@@ -95,7 +80,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Lists the keys that match a pattern.",
         &keys::KEYS,
     ),
-    row(
+    keyed(
         "scan",
         -2,
         READ,
@@ -104,7 +89,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Walks over the keys, some at a time.",
         &keys::SCAN,
     ),
-    row(
+    keyed(
         "randomkey",
         1,
         READ,
@@ -113,7 +98,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives any key.",
         &keys::RANDOMKEY,
     ),
-    row(
+    keyed(
         "expire",
         -3,
         WRITE_FAST,
@@ -122,7 +107,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Has a key expire in so many seconds.",
         &expiry::EXPIRE,
     ),
-    row(
+    keyed(
         "pexpire",
         -3,
         WRITE_FAST,
@@ -131,7 +116,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Has a key expire in so many milliseconds.",
         &expiry::PEXPIRE,
     ),
-    row(
+    keyed(
         "expireat",
         -3,
         WRITE_FAST,
@@ -140,7 +125,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Has a key expire at a time.",
         &expiry::EXPIREAT,
     ),
-    row(
+    keyed(
         "pexpireat",
         -3,
         WRITE_FAST,
@@ -149,7 +134,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Has a key expire at a time.",
         &expiry::PEXPIREAT,
     ),
-    row(
+    keyed(
         "ttl",
         2,
         READ_FAST,
@@ -158,7 +143,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the seconds until a key expires.",
         &expiry::TTL,
     ),
-    row(
+    keyed(
         "pttl",
         2,
         READ_FAST,
@@ -167,7 +152,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the milliseconds until a key expires.",
         &expiry::PTTL,
     ),
-    row(
+    keyed(
         "expiretime",
         2,
         READ_FAST,
@@ -176,7 +161,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives when a key expires, in Unix seconds.",
         &expiry::EXPIRETIME,
     ),
-    row(
+    keyed(
         "pexpiretime",
         2,
         READ_FAST,
@@ -185,7 +170,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives when a key expires, in Unix milliseconds.",
         &expiry::PEXPIRETIME,
     ),
-    row(
+    keyed(
         "persist",
         2,
         WRITE_FAST,
@@ -194,7 +179,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Has a key expire no more.",
         &expiry::PERSIST,
     ),
-    row(
+    keyed(
         "dump",
         2,
         READ,
@@ -203,7 +188,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives what a key holds, for RESTORE.",
         &objects::DUMP,
     ),
-    row(
+    keyed(
         "restore",
         -4,
         WRITE_MORE,
@@ -212,11 +197,11 @@ pub(super) static COMMANDS: &[Command] = &[
         "Makes a key from what DUMP gave.",
         &objects::RESTORE,
     ),
-    container("object", GROUP, "About how a key is held.", OBJECT),
+    container("object", "About how a key is held.", OBJECT),
 ];
 
-static OBJECT: &[Command] = &[
-    row(
+const OBJECT: &[Command] = &[
+    keyed(
         "encoding",
         3,
         READ,
@@ -225,7 +210,7 @@ static OBJECT: &[Command] = &[
         "Gives how a key's value is held.",
         &objects::OBJECT_ENCODING,
     ),
-    row(
+    keyed(
         "freq",
         3,
         READ,
@@ -234,7 +219,7 @@ static OBJECT: &[Command] = &[
         "Refused, as uses are not counted.",
         &objects::OBJECT_FREQ,
     ),
-    row(
+    keyed(
         "idletime",
         3,
         READ,
@@ -243,7 +228,7 @@ static OBJECT: &[Command] = &[
         "Gives 0 for a key that is there.",
         &objects::OBJECT_IDLETIME,
     ),
-    row(
+    keyed(
         "refcount",
         3,
         READ,
@@ -252,5 +237,5 @@ static OBJECT: &[Command] = &[
         "Gives 1 for a key that is there.",
         &objects::OBJECT_REFCOUNT,
     ),
-    help(GROUP),
+    help(),
 ];

@@ -47,8 +47,8 @@ pub(super) struct Command {
     pub(super) flags: Flags,
     /// Which arguments are keys.
     pub(super) keys: KeyPositions,
-    /// What it is for.
-    pub(super) group: Group,
+    /// What it is for: the group of its table. `None`: a subcommand, which is for what its container is.
+    pub(super) group: Option<Group>,
     /// The arguments, as documentation writes them.
     pub(super) syntax: &'static str,
     /// One sentence.
@@ -130,12 +130,23 @@ const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
 const WRITE_MORE: Flags = WRITE.and(Flags::DENYOOM);
 const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
 
-/// A row without keys and subcommands.
+/// The rows of a table, which are those of a group.
+const fn in_group<const COUNT: usize>(group: Group, table: &[Command]) -> [Command; COUNT] {
+    let mut rows = [table[0]; COUNT];
+    let mut row = 0;
+    while row < COUNT {
+        rows[row] = table[row];
+        rows[row].group = Some(group);
+        row += 1;
+    }
+    rows
+}
+
+/// A row without keys and subcommands, in no group yet.
 const fn row(
     name: &'static str,
     arity: i16,
     flags: Flags,
-    group: Group,
     syntax: &'static str,
     summary: &'static str,
     handler: Handler,
@@ -145,7 +156,7 @@ const fn row(
         arity,
         flags,
         keys: KeyPositions::None,
-        group,
+        group: None,
         syntax,
         summary,
         handler,
@@ -158,12 +169,11 @@ const fn local(
     name: &'static str,
     arity: i16,
     flags: Flags,
-    group: Group,
     syntax: &'static str,
     summary: &'static str,
     handler: fn(&mut Call<'_>),
 ) -> Command {
-    row(name, arity, flags, group, syntax, summary, Handler::Local(handler))
+    row(name, arity, flags, syntax, summary, Handler::Local(handler))
 }
 
 /// A row that needs the server around the session.
@@ -171,22 +181,19 @@ const fn errand(
     name: &'static str,
     arity: i16,
     flags: Flags,
-    group: Group,
     syntax: &'static str,
     summary: &'static str,
     handler: fn(&mut Call<'_>) -> Option<Errand>,
 ) -> Command {
-    row(name, arity, flags, group, syntax, summary, Handler::Errand(handler))
+    row(name, arity, flags, syntax, summary, Handler::Errand(handler))
 }
 
 /// A row that the keyspace runs.
-#[allow(clippy::too_many_arguments, reason = "a row has as many cells")]
 const fn keyed(
     name: &'static str,
     arity: i16,
     flags: Flags,
     keys: KeyPositions,
-    group: Group,
     syntax: &'static str,
     summary: &'static str,
     command: &'static KeyCommand,
@@ -195,26 +202,21 @@ const fn keyed(
         command.writes == flags.has(Flags::WRITE),
         "row and command agree on whether it writes"
     );
-    row(name, arity, flags, group, syntax, summary, Handler::Keys(command)).with_keys(keys)
+    row(name, arity, flags, syntax, summary, Handler::Keys(command)).with_keys(keys)
 }
 
 /// A row of subcommands, of which `HELP` should be one.
-const fn container(
-    name: &'static str,
-    group: Group,
-    summary: &'static str,
-    subcommands: &'static [Command],
-) -> Command {
+const fn container(name: &'static str, summary: &'static str, subcommands: &'static [Command]) -> Command {
     Command {
         subcommands,
-        ..row(name, -2, Flags::NONE, group, "subcommand", summary, Handler::Container)
+        ..row(name, -2, Flags::NONE, "subcommand", summary, Handler::Container)
     }
 }
 
-/// The `HELP` of a container in this group.
-const fn help(group: Group) -> Command {
+/// The `HELP` of a container.
+const fn help() -> Command {
     let flags = Flags::LOADING.and(Flags::STALE);
-    local("help", 2, flags, group, "", "Prints this help.", introspection::help)
+    local("help", 2, flags, "", "Prints this help.", introspection::help)
 }
 
 impl std::fmt::Debug for Command {

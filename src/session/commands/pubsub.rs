@@ -1,10 +1,8 @@
 //! The rows of the commands about channels and their subscribers.
 
-use super::{Command, Flags, Group, KeyPositions, container, errand, help, local};
+use super::{Command, Flags, KeyPositions, container, errand, help, local};
 use crate::session::connection::Call;
 use crate::session::pubsub;
-
-const GROUP: Group = Group::PubSub;
 
 const SUBSCRIBE: Flags = Flags::PUBSUB
     .and(Flags::NOSCRIPT)
@@ -27,14 +25,14 @@ const fn subscribe(
     summary: &'static str,
     handler: fn(&mut Call<'_>),
 ) -> Command {
-    local(name, arity, SUBSCRIBE, GROUP, syntax, summary, handler)
+    local(name, arity, SUBSCRIBE, syntax, summary, handler)
 }
 
 /// What a client routes sharded channels by, as if they were keys.
 const ONE_CHANNEL: KeyPositions = super::ONE_KEY;
 const ALL_CHANNELS: KeyPositions = super::ALL_KEYS;
 
-pub(super) static COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     subscribe(
         "subscribe",
         -2,
@@ -83,7 +81,6 @@ pub(super) static COMMANDS: &[Command] = &[
         "publish",
         3,
         PUBLISH,
-        GROUP,
         "channel message",
         "Sends a message to all subscribers of a channel, and tells how many they are.",
         pubsub::publish,
@@ -92,21 +89,19 @@ pub(super) static COMMANDS: &[Command] = &[
         "spublish",
         3,
         PUBLISH,
-        GROUP,
         "shardchannel message",
         "Sends a message to all who said SSUBSCRIBE.",
         pubsub::publish,
     )
     .with_keys(ONE_CHANNEL),
-    container("pubsub", GROUP, "About channels.", PUBSUB),
+    container("pubsub", "About channels.", PUBSUB),
 ];
 
-static PUBSUB: &[Command] = &[
+const PUBSUB: &[Command] = &[
     errand(
         "channels",
         -2,
         TOLD,
-        GROUP,
         "[pattern]",
         "Lists the channels that have subscribers.",
         pubsub::channels,
@@ -115,7 +110,6 @@ static PUBSUB: &[Command] = &[
         "numsub",
         -2,
         TOLD,
-        GROUP,
         "[channel [channel ...]]",
         "Counts the subscribers of channels.",
         pubsub::numsub,
@@ -124,7 +118,6 @@ static PUBSUB: &[Command] = &[
         "numpat",
         2,
         TOLD,
-        GROUP,
         "",
         "Counts the patterns that are subscribed to.",
         pubsub::numpat,
@@ -133,7 +126,6 @@ static PUBSUB: &[Command] = &[
         "shardchannels",
         -2,
         TOLD,
-        GROUP,
         "[pattern]",
         "Lists the channels of SSUBSCRIBE.",
         pubsub::shardchannels,
@@ -142,10 +134,9 @@ static PUBSUB: &[Command] = &[
         "shardnumsub",
         -2,
         TOLD,
-        GROUP,
         "[shardchannel [shardchannel ...]]",
         "Counts the subscribers of SSUBSCRIBE.",
         pubsub::shardnumsub,
     ),
-    help(GROUP),
+    help(),
 ];

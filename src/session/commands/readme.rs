@@ -36,7 +36,7 @@ fn listed(command: &Command) -> String {
 fn table() -> String {
     let mut table = String::from("\n| group | commands |\n| --- | --- |\n");
     for (group, name) in GROUPS {
-        let mut rows: Vec<_> = all().filter(|command| command.group == *group).collect();
+        let mut rows: Vec<_> = all().filter(|command| command.group == Some(*group)).collect();
         if rows.is_empty() {
             continue;
         }

@@ -1,41 +1,16 @@
 //! The rows of the commands about the server.
 
 use super::{
-    Command, Flags, Group, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, help, keyed,
+    Command, Flags, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, errand, help, keyed,
+    local,
 };
 use crate::engine::keyspace::commands::{keys, objects};
-use crate::session::connection::Call;
-use crate::session::errand::Errand;
 use crate::session::{config, info, introspection, server, slow};
-
-const GROUP: Group = Group::Server;
 
 const TOLD: Flags = Flags::LOADING.and(Flags::STALE);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(TOLD);
 
-const fn local(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    syntax: &'static str,
-    summary: &'static str,
-    handler: fn(&mut Call<'_>),
-) -> Command {
-    super::local(name, arity, flags, GROUP, syntax, summary, handler)
-}
-
-const fn errand(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    syntax: &'static str,
-    summary: &'static str,
-    handler: fn(&mut Call<'_>) -> Option<Errand>,
-) -> Command {
-    super::errand(name, arity, flags, GROUP, syntax, summary, handler)
-}
-
-pub(super) static COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command {
         subcommands: COMMAND,
         ..local(
@@ -117,7 +92,6 @@ pub(super) static COMMANDS: &[Command] = &[
         1,
         READ_FAST,
         KeyPositions::None,
-        GROUP,
         "",
         "Counts the keys.",
         &keys::DBSIZE,
@@ -127,7 +101,6 @@ pub(super) static COMMANDS: &[Command] = &[
         -1,
         WRITE,
         KeyPositions::None,
-        GROUP,
         "[ASYNC | SYNC]",
         "Deletes all keys; the shop stays.",
         &keys::FLUSHDB,
@@ -137,33 +110,31 @@ pub(super) static COMMANDS: &[Command] = &[
         -1,
         WRITE,
         KeyPositions::None,
-        GROUP,
         "[ASYNC | SYNC]",
         "Deletes all keys; the shop stays.",
         &keys::FLUSHALL,
     ),
-    container("memory", GROUP, "About memory.", MEMORY),
-    container("config", GROUP, "About the settings.", CONFIG),
-    container("debug", GROUP, "For tests.", DEBUG),
-    container("slowlog", GROUP, "About commands that took long.", SLOWLOG),
-    container("latency", GROUP, "About events that took long.", LATENCY),
+    container("memory", "About memory.", MEMORY),
+    container("config", "About the settings.", CONFIG),
+    container("debug", "For tests.", DEBUG),
+    container("slowlog", "About commands that took long.", SLOWLOG),
+    container("latency", "About events that took long.", LATENCY),
 ];
 
-static MEMORY: &[Command] = &[
+const MEMORY: &[Command] = &[
     keyed(
         "usage",
         -3,
         READ,
         KEY_OF_SUBCOMMAND,
-        GROUP,
         "key [SAMPLES count]",
         "Gives the bytes that a key takes.",
         &objects::MEMORY_USAGE,
     ),
-    help(GROUP),
+    help(),
 ];
 
-static DEBUG: &[Command] = &[
+const DEBUG: &[Command] = &[
     errand(
         "sleep",
         3,
@@ -172,10 +143,10 @@ static DEBUG: &[Command] = &[
         "Answers after so long; other connections are served meanwhile.",
         server::debug_sleep,
     ),
-    help(GROUP),
+    help(),
 ];
 
-static SLOWLOG: &[Command] = &[
+const SLOWLOG: &[Command] = &[
     errand(
         "get",
         -2,
@@ -186,10 +157,10 @@ static SLOWLOG: &[Command] = &[
     ),
     errand("len", 2, ADMIN, "", "Counts them.", slow::slowlog_len),
     errand("reset", 2, ADMIN, "", "Forgets them.", slow::slowlog_reset),
-    help(GROUP),
+    help(),
 ];
 
-static LATENCY: &[Command] = &[
+const LATENCY: &[Command] = &[
     errand(
         "latest",
         2,
@@ -230,10 +201,10 @@ static LATENCY: &[Command] = &[
         "Gives how long commands took.",
         slow::latency_histogram,
     ),
-    help(GROUP),
+    help(),
 ];
 
-static COMMAND: &[Command] = &[
+const COMMAND: &[Command] = &[
     local(
         "count",
         2,
@@ -274,10 +245,10 @@ static COMMAND: &[Command] = &[
         "Gives the commands' names.",
         introspection::command_list,
     ),
-    help(GROUP),
+    help(),
 ];
 
-static CONFIG: &[Command] = &[
+const CONFIG: &[Command] = &[
     local(
         "get",
         -3,
@@ -310,7 +281,7 @@ static CONFIG: &[Command] = &[
         "Refused: there is no file of settings.",
         config::rewrite,
     ),
-    help(GROUP),
+    help(),
 ];
 
 const _: () = assert!(

@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::Arguments;
 
-use super::{Command, Flags, Group, Handler, ONE_KEY, row};
+use super::{Command, Flags, Handler, ONE_KEY, row};
 use crate::session::shop::{self, Parsed};
 
 const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
@@ -29,10 +29,10 @@ const fn on_order(
     summary: &'static str,
     handler: fn(Arguments<'_>) -> Parsed,
 ) -> Command {
-    row(name, arity, flags, Group::Shop, syntax, summary, Handler::Shop(handler))
+    row(name, arity, flags, syntax, summary, Handler::Shop(handler))
 }
 
-pub(super) static COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     on_item(
         "item.put",
         -4,

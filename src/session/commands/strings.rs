@@ -1,28 +1,13 @@
 //! The rows of the commands about strings.
 
 use super::{
-    ALL_KEYS, Command, Flags, Group, KEYS_AND_VALUES, KeyPositions, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE_FAST,
-    WRITE_MORE, WRITE_MORE_FAST, keyed,
+    ALL_KEYS, Command, KEYS_AND_VALUES, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE_FAST, WRITE_MORE, WRITE_MORE_FAST,
+    keyed,
 };
-use crate::engine::KeyCommand;
 use crate::engine::keyspace::commands::{lcs, strings};
 
-const GROUP: Group = Group::Strings;
-
-const fn row(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    keys: KeyPositions,
-    syntax: &'static str,
-    summary: &'static str,
-    command: &'static KeyCommand,
-) -> Command {
-    keyed(name, arity, flags, keys, GROUP, syntax, summary, command)
-}
-
-pub(super) static COMMANDS: &[Command] = &[
-    row(
+pub(super) const COMMANDS: &[Command] = &[
+    keyed(
         "get",
         2,
         READ_FAST,
@@ -31,7 +16,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the string at a key.",
         &strings::GET,
     ),
-    row(
+    keyed(
         "set",
         -3,
         WRITE_MORE,
@@ -40,7 +25,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a key to a string.",
         &strings::SET,
     ),
-    row(
+    keyed(
         "setnx",
         3,
         WRITE_MORE_FAST,
@@ -49,7 +34,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a key that is not there.",
         &strings::SETNX,
     ),
-    row(
+    keyed(
         "setex",
         4,
         WRITE_MORE,
@@ -58,7 +43,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a key that expires.",
         &strings::SETEX,
     ),
-    row(
+    keyed(
         "psetex",
         4,
         WRITE_MORE,
@@ -67,7 +52,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a key that expires.",
         &strings::PSETEX,
     ),
-    row(
+    keyed(
         "getset",
         3,
         WRITE_MORE_FAST,
@@ -76,7 +61,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets a key, and gives what it held.",
         &strings::GETSET,
     ),
-    row(
+    keyed(
         "getdel",
         2,
         WRITE_FAST,
@@ -85,7 +70,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Deletes a key, and gives what it held.",
         &strings::GETDEL,
     ),
-    row(
+    keyed(
         "getex",
         -2,
         WRITE_FAST,
@@ -94,7 +79,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the string at a key, and sets when it expires.",
         &strings::GETEX,
     ),
-    row(
+    keyed(
         "append",
         3,
         WRITE_MORE_FAST,
@@ -103,7 +88,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Appends to the string at a key.",
         &strings::APPEND,
     ),
-    row(
+    keyed(
         "strlen",
         2,
         READ_FAST,
@@ -112,7 +97,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the length of the string at a key.",
         &strings::STRLEN,
     ),
-    row(
+    keyed(
         "incr",
         2,
         WRITE_MORE_FAST,
@@ -121,7 +106,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Adds one to the number at a key.",
         &strings::INCR,
     ),
-    row(
+    keyed(
         "decr",
         2,
         WRITE_MORE_FAST,
@@ -130,7 +115,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Takes one from the number at a key.",
         &strings::DECR,
     ),
-    row(
+    keyed(
         "incrby",
         3,
         WRITE_MORE_FAST,
@@ -139,7 +124,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Adds to the number at a key.",
         &strings::INCRBY,
     ),
-    row(
+    keyed(
         "decrby",
         3,
         WRITE_MORE_FAST,
@@ -148,7 +133,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Takes from the number at a key.",
         &strings::DECRBY,
     ),
-    row(
+    keyed(
         "incrbyfloat",
         3,
         WRITE_MORE_FAST,
@@ -157,7 +142,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Adds to the decimal number at a key.",
         &strings::INCRBYFLOAT,
     ),
-    row(
+    keyed(
         "getrange",
         4,
         READ,
@@ -166,7 +151,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives part of the string at a key.",
         &strings::GETRANGE,
     ),
-    row(
+    keyed(
         "substr",
         4,
         READ,
@@ -175,7 +160,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives part of the string at a key.",
         &strings::SUBSTR,
     ),
-    row(
+    keyed(
         "setrange",
         4,
         WRITE_MORE,
@@ -184,7 +169,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Writes over part of the string at a key.",
         &strings::SETRANGE,
     ),
-    row(
+    keyed(
         "mget",
         -2,
         READ_FAST,
@@ -193,7 +178,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Gives the strings at keys.",
         &strings::MGET,
     ),
-    row(
+    keyed(
         "mset",
         -3,
         WRITE_MORE,
@@ -202,7 +187,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets keys to strings, all at once.",
         &strings::MSET,
     ),
-    row(
+    keyed(
         "msetnx",
         -3,
         WRITE_MORE,
@@ -211,7 +196,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Sets keys, if none of them is there.",
         &strings::MSETNX,
     ),
-    row(
+    keyed(
         "lcs",
         -3,
         READ,

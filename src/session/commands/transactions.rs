@@ -1,6 +1,6 @@
 //! The rows of the commands about transactions.
 
-use super::{ALL_KEYS, Command, Flags, Group, Handler, local, row};
+use super::{ALL_KEYS, Command, Flags, Handler, local, row};
 use crate::session::transaction::{self, Verb};
 
 const FLAGS: Flags = Flags::NOSCRIPT
@@ -14,14 +14,13 @@ const fn verb(name: &'static str, arity: i16, syntax: &'static str, summary: &'s
         name,
         arity,
         FLAGS.and(Flags::NOT_QUEUED),
-        Group::Transactions,
         syntax,
         summary,
         Handler::Transaction(verb),
     )
 }
 
-pub(super) static COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     verb(
         "multi",
         1,
@@ -56,7 +55,6 @@ pub(super) static COMMANDS: &[Command] = &[
         1,
         // What is being watched is known when its answer is there.
         FLAGS.and(Flags::IN_TURN),
-        Group::Transactions,
         "",
         "Watches nothing any more.",
         transaction::unwatch,
