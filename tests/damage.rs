@@ -31,7 +31,7 @@ const CART_COUNT: usize = 18;
 const UNANSWERED_COUNT: usize = 12;
 
 const SEED: u64 = 0x0dd_b17;
-const SAMPLE_COUNT: usize = 24;
+const SAMPLE_COUNT: usize = 40;
 
 /// A killed server's directory, and what its clients were told.
 struct Remains {
@@ -378,10 +378,11 @@ fn a_server_on_damaged_files_refuses_or_serves_everything_acknowledged() {
         let path = random.pick(&files);
         let bytes = fs::read(path).unwrap();
         let written = written_bytes(&bytes);
-        // Anywhere, near the end of the records, and a cut.
-        let damage = match number % 4 {
+        // Anywhere, near the end of the records, in the last one, which nothing behind it proves, and a cut.
+        let damage = match number % 5 {
             0 | 1 => Damage::Flip(random.below(bytes.len())),
             2 => Damage::Flip(written.saturating_sub(random.below(400)).min(bytes.len() - 1)),
+            3 => Damage::Flip(written.saturating_sub(1 + random.below(16))),
             _ => Damage::Cut(random.below(bytes.len())),
         };
         damage.apply(path);
@@ -395,7 +396,7 @@ fn a_server_on_damaged_files_refuses_or_serves_everything_acknowledged() {
         }
     }
     assert!(
-        refused > 3 && served > 3,
+        refused > 3 && served > 1,
         "{refused} refused, {served} served: too few to show anything"
     );
 }
