@@ -2,39 +2,26 @@
 //!
 //! `cargo bench --bench engine`. No network, no file: the log is a buffer that is thrown away.
 
+mod support;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hint::black_box;
 
 use cartwright::engine::{
-    EngineLimits, Input, Journal, LogPosition, Output, ReplyTo, Request, Response, Shard, ShardId, ShardMap, Timestamp,
-    recovery,
+    EngineLimits, Input, LogPosition, Output, ReplyTo, Request, Response, Shard, ShardId, ShardMap, Timestamp, recovery,
 };
 use cartwright_protocol::{
     Amount, CartLine, Checkout, Currency, Customer, ItemPut, Operation, Quantity, Reply, Sku, StockAdd, Text,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use support::ForgetfulLog;
 
 const LINES: usize = 10;
 const ITEMS: usize = 10_000;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-#[derive(Default)]
-struct ForgetfulLog {
-    end: u64,
-    bytes: Vec<u8>,
-}
-
-impl Journal for ForgetfulLog {
-    fn append(&mut self, payload: &[u8]) -> LogPosition {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(payload);
-        self.end += 1;
-        LogPosition(self.end)
-    }
-}
 
 struct Cluster {
     map: ShardMap,

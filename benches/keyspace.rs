@@ -3,36 +3,23 @@
 //! `cargo bench --bench keyspace`. No network, no file: the log is a buffer that is thrown away. Each request is made
 //! as a session makes it, its copy of the arguments included.
 
+mod support;
+
 use std::hint::black_box;
 
 use cartwright::engine::keyspace::commands::{hashes, strings};
 use cartwright::engine::keyspace::{KeyCommand, KeyPlaces, OwnedArguments};
 use cartwright::engine::{
-    EngineLimits, Input, Journal, KeyRequest, LogPosition, Output, ReplyTo, Shard, ShardId, ShardMap, Timestamp,
-    recovery,
+    EngineLimits, Input, KeyRequest, Output, ReplyTo, Shard, ShardId, ShardMap, Timestamp, recovery,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::ForgetfulLog;
 
 /// Keys that are there, and that are drawn from.
 const KEYS: u64 = 100_000;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-#[derive(Default)]
-struct ForgetfulLog {
-    end: u64,
-    bytes: Vec<u8>,
-}
-
-impl Journal for ForgetfulLog {
-    fn append(&mut self, payload: &[u8]) -> LogPosition {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(payload);
-        self.end += 1;
-        LogPosition(self.end)
-    }
-}
 
 struct Server {
     shard: Shard,
