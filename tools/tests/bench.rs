@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
@@ -342,6 +343,54 @@ fn where_nothing_can_be_measured_the_cause_and_the_remedy_are_said() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("apt install redis-server"));
+}
+
+/// Forbids the calling process to set up rings, as a container's seccomp profile may.
+fn forbid_rings() -> std::io::Result<()> {
+    let statement = |code: u32, jump_if_not: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump_if_not,
+        k,
+    };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            libc::SYS_io_uring_setup as u32,
+        ),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program is valid during the calls, and the kernel copies it.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    done.then_some(()).ok_or_else(std::io::Error::last_os_error)
+}
+
+#[test]
+fn where_a_ring_cannot_be_had_the_remedy_is_said() {
+    let site = start(1);
+    let mut command = Command::new(CART);
+    command.args(["bench", "get-set", "--keys", "10", "--requests", "10", "--port"]);
+    command.arg(site.server.port().to_string());
+    // SAFETY: between fork and exec it makes system calls and nothing else.
+    unsafe { command.pre_exec(forbid_rings) };
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("io_uring") && said.contains("seccomp"), "{said}");
 }
 
 /// A peer that answers `PING` at once, but once lets everything lie for a while.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::connection::{Connection, ConnectionError};
+use super::connection::ConnectionError;
 use super::live::{Live, latency_histogram};
 use super::process::{Memory, Process, ProcessError};
 use super::source::{Source, Tally};
-use super::worker::{ClassCount, Plan, Refusals, WorkerReport, connect, work};
+use super::worker::{ClassCount, Lines, Plan, Refusals, WorkerReport, connect, work};
 
 /// How often the end of a window is looked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -176,7 +176,7 @@ pub fn run(
 ) -> Result<RunReport, RunError> {
     assert_eq!(sources.len(), run.thread_count, "each worker has its own source");
     let plans: Vec<Plan> = (0..run.thread_count).map(|worker| run.part(worker)).collect();
-    let connections: Vec<Vec<Connection>> = plans.iter().map(connect).collect::<Result<_, _>>()?;
+    let lines: Vec<Lines> = plans.iter().map(connect).collect::<Result<_, _>>()?;
     let lives: Vec<Arc<Live>> = plans.iter().map(|_| Arc::default()).collect();
     let memory_before = run.server.map(Process::memory).transpose()?;
     let start = Barrier::new(run.thread_count + 1);
@@ -184,14 +184,14 @@ pub fn run(
     let (reports, watched) = std::thread::scope(|scope| {
         let threads: Vec<_> = plans
             .iter()
-            .zip(connections)
+            .zip(lines)
             .zip(sources)
             .zip(&lives)
-            .map(|(((plan, connections), source), live)| {
+            .map(|(((plan, lines), source), live)| {
                 let start = &start;
                 scope.spawn(move || {
                     start.wait();
-                    work(plan, connections, source, live, epoch, stop)
+                    work(plan, lines, source, live, epoch, stop)
                 })
             })
             .collect();

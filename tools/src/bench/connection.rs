@@ -1,12 +1,11 @@
-//! One connection of a worker: requests in flight on a non-blocking socket, each remembered until its answer.
+//! One connection of a worker: requests in flight on a socket, each remembered until its answer.
 //!
-//! Driven by [`super::worker`]. It writes everything that has gathered with one call and reads all that is there with
-//! one. It never connects again.
+//! Driven by [`super::worker`], which moves the bytes over its ring. It never connects again.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use cartwright_protocol::native::{
@@ -14,13 +13,11 @@ use cartwright_protocol::native::{
 };
 
 use super::answer::{Answer, AnswerError, Wire, read_answer};
+use super::ring::RingError;
 use super::source::Tag;
 
 /// How long a connection may take to come about, and a server to say hello.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much is read from the socket at once, in bytes.
-const READ_BYTES: usize = 128 * 1024;
 
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +30,9 @@ pub enum ConnectionError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What moves the bytes failed.
+    #[error(transparent)]
+    Ring(#[from] RingError),
     /// The socket failed.
     #[error("{doing} failed: {source}; look at the server's own messages")]
     Io {
@@ -75,11 +75,10 @@ pub struct Pending {
 pub struct Connection {
     stream: TcpStream,
     wire: Wire,
+    /// To be sent.
     output: Vec<u8>,
-    written: usize,
+    /// The begin of an answer.
     input: Vec<u8>,
-    start: usize,
-    end: usize,
     /// Native requests by their id less one; RESP requests by their turn.
     slots: Vec<Option<Pending>>,
     free: Vec<u32>,
@@ -97,10 +96,7 @@ impl Connection {
             stream,
             wire,
             output: Vec::new(),
-            written: 0,
-            input: vec![0; READ_BYTES],
-            start: 0,
-            end: 0,
+            input: Vec::new(),
             slots: vec![None; depth],
             free: (0..depth as u32).rev().collect(),
             turns: VecDeque::with_capacity(depth),
@@ -108,10 +104,6 @@ impl Connection {
         if wire == Wire::Native {
             connection.greet()?;
         }
-        connection
-            .stream
-            .set_nonblocking(true)
-            .map_err(io("setting up a connection"))?;
         Ok(connection)
     }
 
@@ -142,8 +134,8 @@ impl Connection {
     }
 
     /// The socket.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     /// Whether another request may be in flight.
@@ -161,9 +153,9 @@ impl Connection {
         self.slots.iter().flatten()
     }
 
-    /// Whether bytes wait to be written.
-    pub const fn has_output(&self) -> bool {
-        self.written < self.output.len()
+    /// Requests to be sent.
+    pub const fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
     }
 
     /// Buffers the request that `make` appends, if it does and there is room.
@@ -180,50 +172,29 @@ impl Connection {
         true
     }
 
-    /// Writes as much as the socket takes.
-    pub fn flush(&mut self) -> Result<(), ConnectionError> {
-        while self.has_output() {
-            match self.stream.write(&self.output[self.written..]) {
-                Ok(0) => return Err(self.closed()),
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.lost("sending", source)),
-            }
+    /// Takes bytes in, and gives every answer that is whole to `hear`, with the request it is for.
+    pub fn receive(&mut self, bytes: &[u8], hear: impl FnMut(&Pending, &Answer<'_>)) -> Result<(), ConnectionError> {
+        if self.input.is_empty() {
+            let taken = self.take_answers(bytes, hear)?;
+            self.input.extend_from_slice(&bytes[taken..]);
+        } else {
+            let mut input = std::mem::take(&mut self.input);
+            input.extend_from_slice(bytes);
+            let taken = self.take_answers(&input, hear)?;
+            input.drain(..taken);
+            self.input = input;
         }
-        self.output.clear();
-        self.written = 0;
         Ok(())
     }
 
-    /// Reads what is there, at most a buffer full; gives whether anything was.
-    pub fn fill(&mut self) -> Result<bool, ConnectionError> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.start > 0 {
-            self.input.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.end == self.input.len() {
-            self.input.resize(self.end + READ_BYTES, 0);
-        }
-        loop {
-            match self.stream.read(&mut self.input[self.end..]) {
-                Ok(0) => return Err(self.closed()),
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.lost("receiving", source)),
-            }
-        }
-    }
-
-    /// Gives every answer that was read to `hear`, with the request it is for.
-    pub fn take_answers(&mut self, mut hear: impl FnMut(&Pending, &Answer<'_>)) -> Result<(), ConnectionError> {
-        while let Some(answered) = read_answer(self.wire, &self.input[self.start..self.end])? {
+    /// Gives how many bytes the answers took.
+    fn take_answers(
+        &mut self,
+        bytes: &[u8],
+        mut hear: impl FnMut(&Pending, &Answer<'_>),
+    ) -> Result<usize, ConnectionError> {
+        let mut taken = 0;
+        while let Some(answered) = read_answer(self.wire, &bytes[taken..])? {
             let unasked = ConnectionError::Unasked(answered.request_id);
             let slot = match self.wire {
                 Wire::Native => (answered.request_id - 1) as usize,
@@ -237,21 +208,62 @@ impl Connection {
             };
             self.free.push(slot as u32);
             hear(&pending, &answered.answer);
-            self.start += answered.bytes;
+            taken += answered.bytes;
         }
-        Ok(())
+        Ok(taken)
     }
 
-    fn closed(&self) -> ConnectionError {
+    /// The other end sends no more.
+    pub const fn closed(&self) -> ConnectionError {
         ConnectionError::Closed {
             in_flight: self.in_flight(),
         }
     }
 
-    fn lost(&self, doing: &'static str, source: std::io::Error) -> ConnectionError {
+    /// The socket failed.
+    pub fn lost(&self, doing: &'static str, source: std::io::Error) -> ConnectionError {
         match source.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => self.closed(),
             _ => ConnectionError::Io { doing, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_heard_in_turn_however_the_bytes_are_cut() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bytes = b":0\r\n$4\r\n\r\n\r\n\r\n-BUSY later\r\n:3\r\n";
+        for length in 1..=bytes.len() {
+            let mut connection = Connection::open(listener.local_addr().unwrap(), Wire::Resp, 4).unwrap();
+            for number in 0..4 {
+                let tag = Tag {
+                    class: number,
+                    ..Tag::default()
+                };
+                assert!(connection.push(u64::from(number), |_, _| Some(tag)));
+            }
+            assert!(!connection.has_room());
+            let mut heard = Vec::new();
+            for piece in bytes.chunks(length) {
+                connection
+                    .receive(piece, |pending, answer| {
+                        let refused = matches!(answer, Answer::Refused { code: "BUSY", .. });
+                        heard.push((pending.tag.class, pending.since_ns, refused));
+                    })
+                    .unwrap();
+            }
+            assert_eq!(heard, [(0, 0, false), (1, 1, false), (2, 2, true), (3, 3, false)]);
+            assert_eq!(connection.in_flight(), 0);
+            assert!(matches!(
+                connection.receive(b"+OK\r\n", |_, _| ()),
+                Err(ConnectionError::Unasked(_))
+            ));
         }
     }
 }

@@ -1,29 +1,29 @@
-//! One thread of the load generator: its connections on one epoll, its requests from one source.
+//! One thread of the load generator: its connections on one `io_uring`, its requests from one source.
 //!
 //! Started by the conductor. In the closed loop it keeps every connection full; in the open loop it sends each request
 //! once it is due and counts its latency from that moment, whether or not it could be sent then.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::answer::{Answer, Wire};
 use super::connection::{Connection, ConnectionError};
 use super::live::{Live, latency_histogram};
 use super::machine::pin;
+use super::ring::{Outcome, Ring};
 use super::source::Source;
 
 /// How long to wait for the last answers.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a wait for events lasts at most, so that a stop is noticed.
+/// How long a wait for answers lasts at most, so that a stop is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// A request that is due sooner is waited for without sleeping: a sleep may take that much longer than it should.
@@ -114,17 +114,26 @@ pub struct WorkerReport {
     pub ended: Result<(), ConnectionError>,
 }
 
+/// Open connections, and the ring that moves their bytes, where each goes by its place.
+pub struct Lines {
+    ring: Ring,
+    connections: Vec<Connection>,
+}
+
 /// Opens the connections; both steps are apart so that the clock starts once all are open.
-pub fn connect(plan: &Plan) -> Result<Vec<Connection>, ConnectionError> {
-    (0..plan.connection_count)
+pub fn connect(plan: &Plan) -> Result<Lines, ConnectionError> {
+    let connections: Vec<Connection> = (0..plan.connection_count)
         .map(|_| Connection::open(plan.address, plan.wire, plan.depth))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let sockets: Vec<RawFd> = connections.iter().map(Connection::descriptor).collect();
+    let ring = Ring::new(&sockets)?;
+    Ok(Lines { ring, connections })
 }
 
 /// Works until the window is over and everything is answered.
 pub fn work(
     plan: &Plan,
-    connections: Vec<Connection>,
+    lines: Lines,
     source: Box<dyn Source>,
     live: &Arc<Live>,
     epoch: Instant,
@@ -136,7 +145,8 @@ pub fn work(
     }
     let mut worker = Worker {
         plan,
-        connections,
+        ring: lines.ring,
+        connections: lines.connections,
         live,
         epoch,
         stop,
@@ -226,6 +236,7 @@ impl Scores {
 
 struct Worker<'a> {
     plan: &'a Plan,
+    ring: Ring,
     connections: Vec<Connection>,
     live: &'a Arc<Live>,
     epoch: Instant,
@@ -247,59 +258,21 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn run(&mut self) -> Result<(), ConnectionError> {
-        let io = |doing| {
-            move |error: rustix::io::Errno| ConnectionError::Io {
-                doing,
-                source: error.into(),
-            }
-        };
-        let poller = epoll::create(CreateFlags::CLOEXEC).map_err(io("making an epoll"))?;
-        for (place, connection) in self.connections.iter().enumerate() {
-            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-            epoll::add(
-                &poller,
-                connection.descriptor(),
-                EventData::new_u64(place as u64),
-                flags,
-            )
-            .map_err(io("watching a connection"))?;
-        }
-        let mut events = Vec::with_capacity(self.connections.len());
+        self.ring.enable()?;
+        let mut outcomes = Vec::new();
         let mut shown_ns = 0;
         let mut drain_until_ns = u64::MAX;
-        // Connections that may have more to read: with edges, what is not read to its end must be remembered.
-        let mut readable = vec![false; self.connections.len()];
         self.tick();
-        self.send_everywhere()?;
+        self.send_everywhere();
         loop {
-            let timeout = self.wait_time(readable.contains(&true));
-            events.clear();
-            let timeout = Timespec {
-                tv_sec: timeout.as_secs() as i64,
-                tv_nsec: i64::from(timeout.subsec_nanos()),
-            };
-            match epoll::wait(&poller, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(io("waiting for answers")(error)),
-            }
-            for event in &events {
-                let place = event.data.u64() as usize;
-                let flags = event.flags;
-                if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
-                    readable[place] = true;
-                }
-                if flags.contains(EventFlags::OUT) && self.connections[place].has_output() {
-                    self.connections[place].flush()?;
-                }
-            }
-            for (place, is_readable) in readable.iter_mut().enumerate() {
-                if *is_readable {
-                    *is_readable = self.receive(place)?;
-                }
+            let timeout = self.wait_time();
+            self.ring.wait(timeout, &mut outcomes)?;
+            for (place, outcome) in outcomes.drain(..) {
+                self.hear(place, outcome)?;
             }
             self.tick();
             if self.plan.rate.is_some() || self.exhausted {
-                self.send_everywhere()?;
+                self.send_everywhere();
             }
             self.live.show(self.scores.answered, self.scores.refused);
             if self.now_ns >= shown_ns + SHOW_INTERVAL.as_nanos() as u64 {
@@ -347,10 +320,7 @@ impl Worker<'_> {
         (self.due_count as f64 * 1e9 / rate) as u64
     }
 
-    fn wait_time(&self, has_more_to_read: bool) -> Duration {
-        if has_more_to_read {
-            return Duration::ZERO;
-        }
+    fn wait_time(&self) -> Duration {
         if self.plan.rate.is_none() || self.is_over() || !self.connections.iter().any(Connection::has_room) {
             return WAIT_MAX;
         }
@@ -358,26 +328,33 @@ impl Worker<'_> {
         wait.saturating_sub(SPIN_MAX).min(WAIT_MAX)
     }
 
-    /// Reads a connection once and hears its answers; gives whether there may be more to read.
-    fn receive(&mut self, place: usize) -> Result<bool, ConnectionError> {
+    fn hear(&mut self, place: usize, outcome: Outcome) -> Result<(), ConnectionError> {
         let connection = &mut self.connections[place];
-        if !connection.fill()? {
-            return Ok(false);
+        match outcome {
+            Outcome::Received(received) => {
+                let now_ns = self.epoch.elapsed().as_nanos() as u64;
+                self.now_ns = now_ns;
+                let scores = &mut self.scores;
+                connection.receive(self.ring.received(&received), |pending, answer| {
+                    scores.hear(pending.tag, pending.since_ns, now_ns, answer);
+                })?;
+                self.ring.give_back(received);
+                if self.plan.rate.is_none() {
+                    self.refill(place);
+                }
+            }
+            // What has gathered meanwhile.
+            Outcome::Sent => self.ring.send(place, connection.output()),
+            Outcome::Over => return Err(connection.closed()),
+            Outcome::Failed { doing, source } => return Err(connection.lost(doing, source)),
         }
-        let now_ns = self.epoch.elapsed().as_nanos() as u64;
-        self.now_ns = now_ns;
-        let scores = &mut self.scores;
-        connection.take_answers(|pending, answer| scores.hear(pending.tag, pending.since_ns, now_ns, answer))?;
-        if self.plan.rate.is_none() {
-            self.refill(place)?;
-        }
-        Ok(true)
+        Ok(())
     }
 
     /// Fills a connection, and sends. (Closed loop.)
-    fn refill(&mut self, place: usize) -> Result<(), ConnectionError> {
+    fn refill(&mut self, place: usize) {
         if self.now_ns >= self.plan.end_ns || self.stop.load(Ordering::Relaxed) {
-            return Ok(());
+            return;
         }
         let (connection, source) = (&mut self.connections[place], &mut self.scores.source);
         self.exhausted = false;
@@ -387,18 +364,19 @@ impl Worker<'_> {
                 break;
             }
         }
-        connection.flush()
+        self.ring.send(place, connection.output());
     }
 
-    fn send_everywhere(&mut self) -> Result<(), ConnectionError> {
+    fn send_everywhere(&mut self) {
         if self.plan.rate.is_some() {
-            return self.send_due();
+            self.send_due();
+        } else {
+            (0..self.connections.len()).for_each(|place| self.refill(place));
         }
-        (0..self.connections.len()).try_for_each(|place| self.refill(place))
     }
 
     /// Sends what is due, over the connections in turn. (Open loop.)
-    fn send_due(&mut self) -> Result<(), ConnectionError> {
+    fn send_due(&mut self) {
         let count = self.connections.len();
         let mut without_room = 0;
         while without_room < count && !self.stop.load(Ordering::Relaxed) {
@@ -428,7 +406,9 @@ impl Worker<'_> {
             self.due_count += 1;
         }
         self.is_backlogged |= without_room == count;
-        self.connections.iter_mut().try_for_each(Connection::flush)
+        for (place, connection) in self.connections.iter_mut().enumerate() {
+            self.ring.send(place, connection.output());
+        }
     }
 
     fn show(&mut self) {
