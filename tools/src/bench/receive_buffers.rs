@@ -14,7 +14,7 @@ use super::ring::RingError;
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// How many there are; a power of two, as the kernel wants it. When all are out, receives end and are begun again.
-const BUFFER_COUNT: u16 = 128;
+pub const BUFFER_COUNT: u16 = 128;
 
 /// Their number in the ring, which has no others.
 pub const BUFFER_GROUP: u16 = 0;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::receive_buffers::{BUFFER_GROUP, ReceiveBuffers, Received};
+use super::receive_buffers::{BUFFER_COUNT, BUFFER_GROUP, ReceiveBuffers, Received};
 
 /// How long the kernel is waited for at the end, until it has let go of all memory.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,14 +108,16 @@ pub struct Ring {
 impl Ring {
     /// Sets up a ring over connected, blocking sockets. Any thread may; it works from [`Ring::enable`] on.
     pub fn new(sockets: &[RawFd]) -> Result<Self, RingError> {
-        // A receive and a send for each, and the last cancel: the queue is never full.
-        let entries = (2 * sockets.len() + 1).next_power_of_two();
+        // A receive and a send for each, and the last cancel: neither queue is ever full. The kernel would keep what
+        // does not fit among the completions to itself, and a send that fell short would seem to be done.
+        let entries = (2 * sockets.len() + 1).next_power_of_two() as u32;
         let uring = IoUring::builder()
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
-            .build(entries as u32)
+            .setup_cqsize((entries + u32::from(BUFFER_COUNT)).next_power_of_two())
+            .build(entries)
             .map_err(RingError::Setup)?;
         // The ring holds the files from here on: a place names the same socket for as long as there are operations.
         uring.submitter().register_files(sockets).map_err(RingError::Setup)?;
