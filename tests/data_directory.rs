@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use cartwright::runtime::ExitCode;
 use cartwright_tools::server_process::ServerProcess;
+use support::files::files_of;
 use support::{BINARY, Site, connect, start, stock, stock_item, stop_cleanly};
 use tempfile::TempDir;
 
@@ -107,8 +108,19 @@ fn files_of_a_newer_format_are_refused_as_such_and_left_alone() {
     let newer_segment: fn(&mut Vec<u8>) = |bytes| bytes[8..12].copy_from_slice(&7u32.to_le_bytes());
     let newer_manifest: fn(&mut Vec<u8>) =
         |bytes| *bytes = b"cartwright-manifest 7\nand what nobody knows yet\n".to_vec();
+    let newer_checkpoint: fn(&mut Vec<u8>) = |bytes| {
+        bytes[8..12].copy_from_slice(&7u32.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..44]);
+        bytes[44..48].copy_from_slice(&checksum.to_le_bytes());
+    };
+    let checkpoint = files_of(&site.data(), 0, "checkpoint").pop();
     for (path, change, code) in [
         (segment, newer_segment, ExitCode::Damage),
+        (
+            checkpoint.expect("a stop takes one"),
+            newer_checkpoint,
+            ExitCode::Damage,
+        ),
         (site.data().join("MANIFEST"), newer_manifest, ExitCode::DataDirectory),
     ] {
         let before = fs::read(&path).unwrap();

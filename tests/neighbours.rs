@@ -341,3 +341,49 @@ fn what_is_over_a_bound_is_refused_by_name() {
     );
     stop_cleanly(server);
 }
+
+/// Time passes for a shard that is never without a request from another.
+#[test]
+fn holds_expire_and_audits_end_however_much_is_asked() {
+    let _alone = alone();
+    let site = Site::new(2);
+    let mut options = site.options();
+    options.sync = SyncMode::No;
+    let server = support::start(&options);
+    let port = server.port();
+    let mut client = Resp::connect(port);
+    let codes: Vec<String> = (0..8).map(|number| format!("item-{number}")).collect();
+    for code in &codes {
+        assert_eq!(client.call(&["ITEM.PUT", code, "100", "GBP"]), ok());
+        client.call(&["STOCK.ADD", code, "5"]);
+    }
+    let asking = Neighbour::start(12, |number| {
+        let mut client = Resp::connect(port);
+        let keys: Vec<String> = (0..400).map(|key| format!("key-{number}-{key}")).collect();
+        Box::new(move || {
+            let commands: Vec<[&str; 3]> = keys.iter().map(|key| ["SET", key, "value"]).collect();
+            let commands: Vec<&[&str]> = commands.iter().map(|command| &command[..]).collect();
+            client.pipeline(&commands).len() == keys.len()
+        })
+    });
+    for (number, code) in codes.iter().enumerate() {
+        let (who, key) = (format!("customer-{number}"), format!("key-{number}"));
+        let cart = ["CHECKOUT", &who, "KEY", &key, "HOLD", "300", "LINES", "1", code, "5"];
+        assert!(!matches!(client.call(&cart), Value::Error(_)));
+    }
+    let audit = Instant::now();
+    assert_eq!(*client.call(&["AUDIT"]).field("violations"), Value::Integer(0));
+    assert!(audit.elapsed() < LONGEST_WAIT, "an audit took {:?}", audit.elapsed());
+    let held = Instant::now();
+    for code in &codes {
+        while *client.call(&["STOCK.GET", code]).field("available") != Value::Integer(5) {
+            assert!(
+                held.elapsed() < LONGEST_WAIT,
+                "{code} is held long after the hold's end"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert!(asking.end() > 0);
+    stop_cleanly(server);
+}

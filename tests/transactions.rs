@@ -196,3 +196,30 @@ fn a_connection_is_read_on_after_any_transaction_and_any_count() {
     assert_eq!(client.call(&["GET", "key"]), text("1"));
     stop_cleanly(server);
 }
+
+#[test]
+fn a_watched_key_that_is_not_there_is_told_apart_from_others_of_its_slot() {
+    for shards in [1, 2] {
+        let site = Site::new(shards);
+        let server = site.start();
+        let (mut client, mut other) = (Resp::connect(server.port()), Resp::connect(server.port()));
+        // With a key of another slot, the transaction is over several shards where there are several.
+        let transaction: [&[&str]; 4] = [
+            &["MULTI"],
+            &["SET", "{u}lock", "mine"],
+            &["GET", "elsewhere"],
+            &["EXEC"],
+        ];
+        assert_eq!(other.call(&["SET", "{u}other", "value"]), ok());
+        assert_eq!(client.call(&["WATCH", "{u}lock"]), ok());
+        assert_eq!(other.call(&["DEL", "{u}other"]), Value::Integer(1));
+        assert_eq!(client.pipeline(&transaction)[3], list(&[ok(), Value::Null]));
+
+        assert_eq!(other.call(&["DEL", "{u}lock"]), Value::Integer(1));
+        assert_eq!(client.call(&["WATCH", "{u}lock"]), ok());
+        assert_eq!(other.call(&["SET", "{u}lock", "theirs"]), ok());
+        assert_eq!(other.call(&["DEL", "{u}lock"]), Value::Integer(1));
+        assert_eq!(client.pipeline(&transaction)[3], Value::Null, "it was there in between");
+        stop_cleanly(server);
+    }
+}

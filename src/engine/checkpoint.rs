@@ -341,6 +341,7 @@ impl Restore {
                 let mut fault = false;
                 let items = std::iter::from_fn(|| {
                     let item = (!reader.bytes.is_empty()).then(|| take_item(&mut reader))?;
+                    let item = item.filter(|item| item.sku.slot().index() == usize::from(slot));
                     fault = item.is_none();
                     item
                 });

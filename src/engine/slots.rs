@@ -13,7 +13,7 @@ use super::idempotency::{KeyRecord, Scope};
 use super::ids::{LogPosition, Timestamp};
 use super::inventory::Item;
 use super::item_table::{ItemTable, item_hash};
-use super::keyspace::KeyTable;
+use super::keyspace::{KeyTable, Removals};
 use super::look_ahead::prefetch;
 use super::packed_order::PackedOrder;
 
@@ -106,6 +106,8 @@ pub struct SlotState {
     pub entries: KeyTable,
     /// The last record that removed one of them.
     pub entries_deleted_at: LogPosition,
+    /// Which records removed which of them.
+    pub removals: Removals,
     /// The largest order sequence number given out.
     pub order_sequence: u64,
     /// The last record that changed decided state here by itself; what a reply about this slot waits for.
@@ -270,7 +272,7 @@ impl SlotState {
             }
             Entry::Vacant(entry) => {
                 entry.insert(CustomerEntry { hash, newest: sequence });
-                return;
+                return self.order_at_mut(sequence).set_previous(None);
             }
         };
         if newest < sequence {

@@ -62,8 +62,8 @@ pub enum CheckpointError<E> {
     },
     /// Written by another version.
     #[error(
-        "{} has format version {found}, and this server reads version {CHECKPOINT_FORMAT_VERSION}; start the version of \
-         cartwright that wrote it", path.display()
+        "{} has format version {found}, and this server reads version {CHECKPOINT_FORMAT_VERSION}; start the \
+         version that wrote it", path.display()
     )]
     Version {
         /// The file.
@@ -397,7 +397,10 @@ impl Reader {
             return Err(self.damage(0, "the file is not a checkpoint"));
         }
         let found = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
-        if found != CHECKPOINT_FORMAT_VERSION {
+        let checksum = u32::from_le_bytes(bytes[HEADER_BYTES - 4..].try_into().expect("four bytes"));
+        let is_whole = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) == checksum;
+        // Else it is this field that is damaged.
+        if found != CHECKPOINT_FORMAT_VERSION && is_whole {
             return Err(CheckpointError::Version {
                 path: self.path.clone(),
                 found,

@@ -234,7 +234,8 @@ impl MappedSegment {
 
     fn map(file: File, path: &Path) -> Result<Self, StorageError> {
         // SAFETY: the mapping is sound while nobody else changes the file's size or bytes. The data directory's lock
-        // keeps other servers out, this process opens each segment once, and nothing in it truncates a segment.
+        // keeps other servers out, this process opens each segment once, and changes the size of none but one that is
+        // recycled: whoever still has that mapped only waits to unmap it, and reads and writes nothing.
         let map = unsafe { MmapMut::map_mut(&file) }.context("map the log segment", path)?;
         Ok(Self {
             file,

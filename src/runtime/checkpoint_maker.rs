@@ -30,8 +30,10 @@ const IN_FLIGHT_BYTES_MIN: usize = 256 << 10;
 /// Of the thread: between 0, a shard's own, and 19.
 const NICENESS: i32 = 10;
 
-/// How long the disk is left to the logs after a sync of a checkpoint, as a multiple of what the sync took.
+/// How long the disk is left to the logs after some of a checkpoint was written, as a multiple of what that took, and at
+/// most: a disk that stood still for once is not rested from for as long again.
 const DISK_REST: u32 = 3;
+const DISK_REST_MAX: Duration = Duration::from_millis(50);
 
 /// What has become of a checkpoint.
 #[derive(Debug)]
@@ -230,7 +232,7 @@ impl Work {
             Ok(Done::Synced(took)) => {
                 // The logs share the disk. A stop has nothing else to wait for.
                 if !self.shared.is_stopping() {
-                    std::thread::sleep(took * DISK_REST);
+                    std::thread::sleep((took * DISK_REST).min(DISK_REST_MAX));
                 }
             }
             Ok(Done::Published(written)) => {

@@ -29,6 +29,14 @@ pub enum RecoveryError {
     /// A shard's directory cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A checkpoint was written by another version: not damage, and not to be put out of the way.
+    #[error("shard {}: {error}", identity.shard)]
+    Version {
+        /// Whose.
+        identity: LogIdentity,
+        /// Which, and what version.
+        error: Box<CheckpointError<RecordError>>,
+    },
     /// No checkpoint can be read, and there is nothing else to begin with.
     #[error("no checkpoint of shard {} can be used, and {lacking}. {damage}. Restore the data directory from a copy", identity.shard)]
     NoCheckpoint {
@@ -240,6 +248,10 @@ fn restore(
                     found,
                     damage: None,
                 });
+            }
+            Err(error @ CheckpointError::Version { .. }) => {
+                let error = Box::new(error);
+                return Err(RecoveryError::Version { identity, error });
             }
             Err(error) => {
                 tracing::error!(

@@ -251,15 +251,17 @@ impl ShardLoop {
         let now = self.shared.clock.now();
         let turn_began = Instant::now();
         self.context.turn_us.set(self.shared.clock.now_us());
+        // First: whatever the shard is given moves its own time on, and a tick is due a moment later than that.
+        // First: whatever the shard is given moves its own time on, and a tick is due a moment later than that.
+        if self.stage != Stage::LastCheckpoint {
+            self.partition.tick(now);
+        }
         self.take_events(now);
         self.take_mail(now);
         let partition = &mut self.partition;
         self.watermarks.look(&self.shared.watermarks, |peer, position| {
             partition.peer_safe(now, peer, position);
         });
-        if self.stage != Stage::LastCheckpoint {
-            self.partition.tick(now);
-        }
         self.look_after_segments(now);
         self.take_checkpoint_news(now);
         self.watch_for_stop(now);
@@ -473,10 +475,13 @@ impl ShardLoop {
             self.pass_on_checkpoint_orders();
             if self.wants_checkpoint_parts(now) {
                 let before_us = thread_cpu_us();
-                while self.wants_checkpoint_parts(now) && began.elapsed() < budget {
+                loop {
                     let buffer = self.checkpoints.buffer();
                     self.checkpointing.take_part(&mut self.partition, buffer);
                     self.pass_on_checkpoint_orders();
+                    if began.elapsed() >= budget || !self.wants_checkpoint_parts(now) {
+                        break;
+                    }
                 }
                 let tally = &self.tally().checkpoints;
                 let pause_us = began.elapsed().as_micros() as u64;
@@ -679,7 +684,10 @@ impl ShardLoop {
             self.partition.next_timer(),
             self.segment_retry_at,
             self.accept_retry_at,
-            self.checkpointing.next_timer(&self.partition),
+            // Without room the maker rings once there is some.
+            self.checkpointing
+                .next_timer(&self.partition)
+                .filter(|&at| at > now || self.checkpoints.has_room()),
             self.desk.next_timer(),
             self.context.paused.get().map(|pause| Timestamp(pause.until_ms)),
             idle_look,

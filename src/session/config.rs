@@ -49,10 +49,11 @@ fn all(context: &SessionContext) -> impl Iterator<Item = (&'static str, String)>
 
 /// A setting that is asked for by its name is told under the name as it was written; those of a pattern under their own.
 pub(super) fn get(call: &mut Call<'_>) {
-    let mut found: Vec<(Cow<'_, [u8]>, String)> = Vec::new();
+    let settings: Vec<_> = all(call.context).collect();
+    let mut found: Vec<(Cow<'_, [u8]>, &str)> = Vec::new();
     for wanted in call.arguments.from(2).iter() {
         let is_pattern = wanted.iter().any(|byte| b"[*?".contains(byte));
-        for (name, value) in all(call.context) {
+        for (name, value) in &settings {
             let name = match is_pattern {
                 true if matches(wanted, name.as_bytes()) => Cow::Borrowed(name.as_bytes()),
                 false if wanted.eq_ignore_ascii_case(name.as_bytes()) => Cow::Borrowed(wanted),
@@ -68,7 +69,7 @@ pub(super) fn get(call: &mut Call<'_>) {
     writer.map(found.len());
     for (name, value) in found {
         writer.bulk(&name);
-        writer.text(&value);
+        writer.text(value);
     }
 }
 

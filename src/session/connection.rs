@@ -295,19 +295,19 @@ pub(super) fn hello(call: &mut Call<'_>) {
         };
     }
     let mut name = None;
-    let mut authenticated = call.connection.authenticated;
+    let mut credentials = None;
     let mut index = 2;
     while let Some(word) = arguments.get(index) {
         match (arguments.get(index + 1), arguments.get(index + 2)) {
             (Some(user), Some(password)) if word.eq_ignore_ascii_case(b"AUTH") => {
-                if !is_right(call.context, user, password) {
-                    return call.error(WRONG_PASSWORD);
-                }
-                authenticated = true;
+                credentials = Some((user, password));
                 index += 3;
             }
             (Some(value), _) if word.eq_ignore_ascii_case(b"SETNAME") => {
-                name = Some(value);
+                match label("Client names", value) {
+                    Ok(value) => name = Some(value),
+                    Err(error) => return call.error(error),
+                }
                 index += 2;
             }
             _ => {
@@ -316,7 +316,13 @@ pub(super) fn hello(call: &mut Call<'_>) {
             }
         }
     }
-    if !authenticated {
+    // Looked at only once all the rest is right.
+    match credentials {
+        Some((user, password)) if !is_right(call.context, user, password) => return call.error(WRONG_PASSWORD),
+        Some(_) => call.connection.authenticated = true,
+        None => {}
+    }
+    if !call.connection.authenticated {
         return call.error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
@@ -324,12 +330,8 @@ pub(super) fn hello(call: &mut Call<'_>) {
         );
     }
     if let Some(name) = name {
-        match label("Client names", name) {
-            Ok(name) => call.connection.name = name,
-            Err(error) => return call.error(error),
-        }
+        call.connection.name = name;
     }
-    call.connection.authenticated = true;
     call.connection.version = version;
     let id = call.connection.id;
     let mut writer = call.writer();

@@ -55,7 +55,9 @@ impl Collected {
             let slot = state.slot(slot);
             let entry = slot.entries.find(name.hash, key);
             reveals = reveals.max(entry.map_or(slot.entries_deleted_at, |entry| entry.version));
-            let asked = self.asked.insert(ValueBytes::new(key), slot.entries_deleted_at);
+            let asked = self
+                .asked
+                .insert(ValueBytes::new(key), slot.removals.version(name.hash));
             if asked.is_some() {
                 continue;
             }

@@ -189,11 +189,11 @@ impl<'a> Keys<'a> {
             Store::Here(state) => {
                 let slot = state.slot(name.slot);
                 let entry = slot.entries.find(name.hash, name.bytes);
-                let version = match entry.filter(|entry| entry.is_alive(self.now)) {
-                    Some(entry) => entry.version,
-                    None => slot.entries_deleted_at,
+                let (version, shows) = match entry.filter(|entry| entry.is_alive(self.now)) {
+                    Some(entry) => (entry.version, entry.version),
+                    None => (slot.removals.version(name.hash), slot.entries_deleted_at),
                 };
-                self.reveals = self.reveals.max(version);
+                self.reveals = self.reveals.max(shows);
                 version
             }
             Store::Collected(collected) => collected.version(name, self.now),

@@ -14,6 +14,7 @@ use super::keys::{Dice, EFFECTS_BYTES_MAX, EffectLogs, Keys, Name, Store};
 use super::locks::{Locks, Waiting};
 use super::request::{KeyPlaces, KeyRequest, Scope};
 use super::scan::slot_of_cursor;
+use super::state::Expiry;
 use super::transaction::{Awaiting, InFlight, Participation};
 use crate::engine::hashing::TableHasher;
 use crate::engine::ids::{LogPosition, ShardId, Timestamp, TransactionId};
@@ -23,6 +24,9 @@ use crate::engine::shard::{EXPIRY_RETRY_MS, Shard, Step};
 
 /// How many expired keys one tick removes, and how many bytes of names.
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
+
+/// How many it looks at for that.
+const LOOKED_AT_PER_TICK_MAX: usize = 4096;
 const EXPIRED_BYTES_PER_TICK_MAX: usize = 1 << 20;
 
 /// What a shard knows of requests to keys that are not over. Volatile.
@@ -302,25 +306,27 @@ impl Step<'_> {
         let shard = &mut *self.shard;
         let mut effects = std::mem::take(&mut shard.keyspace.buffer);
         effects.clear();
-        let due: Vec<_> = shard
+        let locks = &shard.keyspace.locks;
+        let entry_of = |&(at, slot, hash): &Expiry| {
+            let slot = Slot::new(slot).expect("a shard's slots are slots");
+            let entries = &shard.state.slot(slot).entries;
+            let entry = entries.find_by_hash(hash, |entry| entry.expires_at == at);
+            (slot, hash, entry.expect("what expires is there"))
+        };
+        // Those that a transaction has are left to it, and keep no other waiting.
+        let due = shard
             .state
             .entry_expirations
             .iter()
             .take_while(|&&(at, ..)| at <= now)
-            .take(EXPIRATIONS_PER_TICK_MAX)
-            .copied()
-            .collect();
+            .take(LOOKED_AT_PER_TICK_MAX)
+            .map(entry_of)
+            .filter(|(.., entry)| locks.are_unused() || locks.are_free(std::iter::once(&entry.key[..])))
+            .take(EXPIRATIONS_PER_TICK_MAX);
         let room = shard.room_bytes();
         let mut is_full = false;
         let mut expired: Vec<(Slot, u64, ValueBytes)> = Vec::new();
-        for (at, slot, hash) in due {
-            let slot = Slot::new(slot).expect("a shard's slots are slots");
-            let entries = &shard.state.slot(slot).entries;
-            let entry = entries.find_by_hash(hash, |entry| entry.expires_at == at);
-            let entry = entry.expect("what expires is there");
-            if !shard.keyspace.locks.are_unused() && !shard.keyspace.locks.are_free(std::iter::once(&entry.key[..])) {
-                continue;
-            }
+        for (slot, hash, entry) in due {
             let bytes = effects.len() + entry.key.len() + EFFECT_OVERHEAD_BYTES;
             if bytes as u64 > room || bytes > EFFECTS_BYTES_MAX {
                 is_full = true;

@@ -8,6 +8,7 @@ use cartwright_protocol::Slot;
 
 use super::effect::{Effect, Shift, effects};
 use super::encoding::Strings;
+use super::removals::Removals;
 use super::table::hash_of;
 use super::value::{Entry, Value};
 use crate::engine::hashing::Fingerprint;
@@ -27,6 +28,7 @@ impl State {
         let shift = effect.apply(&mut state.entries, hash, position);
         if shift.after.is_none() {
             state.entries_deleted_at = position;
+            state.removals.note(hash, position);
         }
         self.count_shift(slot, hash, shift);
     }
@@ -59,6 +61,7 @@ impl State {
             let state = self.slot_mut(slot);
             let dropped = std::mem::take(&mut state.entries);
             state.entries_deleted_at = position;
+            state.removals.note_all(position);
             self.counts.entries -= dropped.len() as u64;
             for entry in dropped.iter().filter(|entry| entry.expiry().is_some()) {
                 let expiry = (entry.expires_at, index as u16, hash_of(&entry.key));
@@ -122,6 +125,7 @@ impl State {
             let slot = Slot::new(index as u16).expect("a shard's slots are slots");
             let state = self.slot_mut(slot);
             state.entries_deleted_at = LogPosition::ZERO;
+            state.removals = Removals::default();
             for entry in std::mem::take(&mut state.entries).into_entries() {
                 self.restore_entry(slot, entry);
             }

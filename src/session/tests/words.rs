@@ -25,6 +25,10 @@ fn redis_commands_answer_in_the_words_of_redis() {
         ("HELLO 3 FOO\r\n", "-ERR Syntax error in HELLO option 'FOO'\r\n"),
         ("HELLO 2 SETNAME\r\n", "-ERR Syntax error in HELLO option 'SETNAME'\r\n"),
         (
+            "HELLO 2 AUTH foo bar baz\r\n",
+            "-ERR Syntax error in HELLO option 'baz'\r\n",
+        ),
+        (
             "HELLO 2 AUTH foo bar\r\n",
             "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
         ),
