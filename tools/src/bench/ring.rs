@@ -410,7 +410,9 @@ mod tests {
                 }
             }
         }
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         for (place, bytes) in got.iter().enumerate() {
             assert!(*bytes == pattern(place, EACH), "connection {place}");
         }
