@@ -304,9 +304,12 @@ impl DataDirectory {
 impl Drop for DataDirectory {
     fn drop(&mut self) {
         if self.is_writable {
-            // Only tidies: what counts is the lock itself, which goes when the file is closed.
+            // Only tidies: what counts is the lock itself.
             let _ = self.lock.set_len(0);
         }
+        // Closing the file would do, but for a child process that was forked and has yet to run its program: until then
+        // it has the file open, too.
+        let _ = self.lock.unlock();
     }
 }
 
