@@ -252,7 +252,6 @@ impl ShardLoop {
         let turn_began = Instant::now();
         self.context.turn_us.set(self.shared.clock.now_us());
         // First: whatever the shard is given moves its own time on, and a tick is due a moment later than that.
-        // First: whatever the shard is given moves its own time on, and a tick is due a moment later than that.
         if self.stage != Stage::LastCheckpoint {
             self.partition.tick(now);
         }
