@@ -12,7 +12,7 @@ use cartwright::engine::{
     Ask, CheckpointCursor, LogPosition, Question, ReplyTo, Response, Shard, ShardId, ShardMap, ShardMessage, Timestamp,
 };
 use cartwright::log::{Generation, LogIdentity, LogWriter, SegmentNumber, SyncPlan};
-use cartwright::runtime::Partition;
+use cartwright::runtime::{Partition, SegmentWanted};
 
 use crate::disk::{Disk, MappedFile};
 use crate::mailbox::Mailbox;
@@ -354,7 +354,7 @@ impl Server {
             SegmentOrder::UnderWay(_) => false,
             SegmentOrder::RetryAt(at) => at <= world.now || world.hurries,
         };
-        if may_order && let Some(number) = node.partition.wants_segment() {
+        if may_order && let Some(SegmentWanted { number, .. }) = node.partition.wants_segment() {
             node.order = SegmentOrder::UnderWay(number);
         }
     }

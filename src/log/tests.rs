@@ -279,7 +279,7 @@ fn a_whole_record_in_the_wrong_place_is_refused() {
         let mut cache = rig.cache();
         let (_, end) = scan(&cache).unwrap();
         let salt = SegmentHeader::decode(&cache[0]).unwrap().salt;
-        record.encode(salt, &mut cache[0][end.offset..]);
+        record.encode(&[], salt, &mut cache[0][end.offset..]);
         let at = LogOffset {
             segment: SegmentNumber(1),
             offset: end.offset,

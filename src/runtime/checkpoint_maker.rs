@@ -360,8 +360,10 @@ impl Bench {
                     return Err(writing.writer.too_large(part.len()));
                 }
                 let synced = writing.writer.part(&part)?;
-                // A shard that has ended meanwhile does not want it any more.
-                let _ = self.buffers.send(part);
+                if part.capacity() <= IN_FLIGHT_BYTES_MAX {
+                    // A shard that has ended meanwhile does not want it any more.
+                    let _ = self.buffers.send(part);
+                }
                 return Ok(synced.map_or(Done::Quickly, Done::Synced));
             }
             (CheckpointOrder::Close { ends }, Some(writing)) => writing.writer.close(ends)?,

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::SyncMode;
 use crate::engine::recovery::start;
 use crate::engine::{EngineLimits, ReplyTo, Request, Restore, Shard, ShardMessage};
+use super::super::partition::SegmentWanted;
 use crate::log::{Generation, LogIdentity, LogWriter, Salt, SegmentHeader, SegmentNumber, SyncPlan};
 
 const SHARDS: u16 = 3;
@@ -167,7 +168,7 @@ impl Cluster {
     /// A turn of the shard's loop, which takes so many parts of a checkpoint.
     fn turn(&mut self, own: usize, parts: usize) {
         let node = &mut self.nodes[own];
-        if let Some(number) = node.partition.wants_segment() {
+        if let Some(SegmentWanted { number, .. }) = node.partition.wants_segment() {
             node.partition.offer_segment(NOW, segment(ShardId(own as u16), number));
         }
         node.partition.settle(NOW);

@@ -88,7 +88,8 @@ static NUMBERS: [NumberSetting; 14] = [
         Form::Bytes,
         512 * MIB,
         MIB,
-        2048 * MIB,
+        // What the log and checkpoints take in one piece.
+        512 * MIB,
     ),
     setting(
         Number::CommandBytesMax,
