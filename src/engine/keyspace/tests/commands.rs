@@ -57,7 +57,7 @@ fn strings_are_set_and_read_as_in_redis() {
         GET c => "vxyz\x00\x00ab"
         SETRANGE c -1 x => -ERR offset is out of range
         SETRANGE nothing 5 x => 6
-        SETRANGE c 500000000 x => -ERR string exceeds maximum allowed size (proto-max-bulk-len)
+        SETRANGE c 536870912 x => -ERR string exceeds maximum allowed size (proto-max-bulk-len)
         "#,
     );
 }
