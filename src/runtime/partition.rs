@@ -372,7 +372,8 @@ mod tests {
 
     use super::*;
     use crate::engine::recovery::start;
-    use crate::engine::{EngineLimits, Request, ShardMap};
+    use crate::engine::keyspace::commands::{keys as key_commands, strings};
+    use crate::engine::{Ask, EngineLimits, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
     use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
 
     const SEGMENT_BYTES: u64 = 16 << 10;
@@ -383,11 +384,15 @@ mod tests {
     };
 
     fn segment(number: SegmentNumber) -> Vec<u8> {
-        let mut bytes = vec![0; SEGMENT_BYTES as usize];
+        segment_of(number, SEGMENT_BYTES)
+    }
+
+    fn segment_of(number: SegmentNumber, segment_bytes: u64) -> Vec<u8> {
+        let mut bytes = vec![0; segment_bytes as usize];
         SegmentHeader {
             identity: IDENTITY,
             number,
-            segment_bytes: SEGMENT_BYTES,
+            segment_bytes,
             salt: Salt(number.0),
         }
         .encode(&mut bytes);
@@ -586,5 +591,122 @@ mod tests {
             [(5000, Reply::Ok)],
             "once there is space, writes are taken again"
         );
+    }
+
+    /// A command on the key that is its first argument, or its first two.
+    fn keys(sequence: u64, command: &'static KeyCommand, words: &[&[u8]], key_count: i16) -> Question {
+        let arguments = OwnedArguments::of(words);
+        let places = KeyPlaces::of_row(1, key_count, 1, words.len());
+        Question {
+            reply_to: request(sequence, Operation::Audit).reply_to,
+            ask: Ask::Keys(KeyRequest::command(command, arguments.get(), places)),
+        }
+    }
+
+    fn answers(partition: &mut Partition<Vec<u8>>) -> Vec<(u64, String)> {
+        partition.settle(NOW);
+        let tell = |response: Response| match response {
+            Response::Keys(answer) => format!("{answer:?}"),
+            Response::Shop(reply) => format!("{reply:?}"),
+        };
+        partition.released().map(|(to, response)| (to.sequence, tell(response))).collect()
+    }
+
+    fn said(answers: &[(u64, String)], sequence: u64) -> &str {
+        let answer = answers.iter().find(|&&(answered, _)| answered == sequence);
+        answer.map_or("nothing", |(_, text)| text)
+    }
+
+    const LARGE_BYTES: usize = 6 << 20;
+
+    #[test]
+    fn a_large_request_waits_for_a_segment_of_its_size_with_all_behind_it() {
+        let mut partition = partition(SyncMode::No);
+        let large = vec![b'x'; LARGE_BYTES];
+        partition.request(NOW, keys(1, &strings::SET, &[b"set", b"before", b"1"], 1));
+        assert!(partition.wants_segment().is_none(), "there is a spare one");
+        partition.request(NOW, keys(2, &strings::SET, &[b"set", b"key", &large], 1));
+        partition.request(NOW, keys(3, &strings::STRLEN, &[b"strlen", b"key"], 1));
+        partition.request(NOW, keys(4, &strings::SET, &[b"set", b"key", b"short"], 1));
+        partition.request(NOW, put(5));
+        assert_eq!(said(&answers(&mut partition), 1), "Ok");
+        assert!(!partition.accepts_requests() && !partition.has_work() && !partition.is_quiet());
+        let wanted = partition.wants_segment().expect("a large one");
+        assert_eq!(wanted.number, SegmentNumber(3), "behind the spare one");
+        assert!((LARGE_BYTES as u64..4 * LARGE_BYTES as u64).contains(&wanted.bytes_min));
+        // One of the usual size does not help.
+        partition.offer_segment(NOW, segment(wanted.number));
+        assert_eq!(answers(&mut partition), []);
+        let wanted = partition.wants_segment().expect("still");
+        assert_eq!(wanted.number, SegmentNumber(4));
+        partition.offer_segment(NOW, segment_of(wanted.number, wanted.bytes_min));
+        let answers = answers(&mut partition);
+        let told: Vec<_> = answers.iter().map(|(sequence, text)| (*sequence, text.as_str())).collect();
+        assert_eq!(told, [(2, "Ok"), (3, "Integer(6291456)"), (4, "Ok"), (5, "Ok")]);
+        assert_eq!(
+            partition.wants_segment().map(|wanted| (wanted.number, wanted.bytes_min)),
+            Some((SegmentNumber(5), 0)),
+            "the next is a usual one"
+        );
+        assert!(partition.accepts_requests(), "there is room while it is being made");
+    }
+
+    #[test]
+    fn what_carries_a_large_value_waits_as_well_and_short_changes_of_one_do_not() {
+        let mut partition = partition(SyncMode::No);
+        let bytes = segment_bytes_for(LARGE_BYTES as u64 + (64 << 10));
+        partition.offer_segment(NOW, segment_of(SegmentNumber(3), bytes));
+        let large = vec![b'x'; LARGE_BYTES];
+        partition.request(NOW, keys(1, &strings::SET, &[b"set", b"from", &large], 1));
+        partition.request(NOW, keys(2, &strings::APPEND, &[b"append", b"from", b"x"], 1));
+        assert_eq!(answers(&mut partition).len(), 1);
+        let wanted = partition.wants_segment().expect("the next");
+        partition.offer_segment(NOW, segment(wanted.number));
+        assert_eq!(answers(&mut partition), [(2, format!("Integer({})", LARGE_BYTES + 1))]);
+        for (sequence, command) in [(3, &key_commands::COPY), (4, &key_commands::RENAME)] {
+            partition.request(NOW, keys(sequence, command, &[b"x", b"from", b"to"], 2));
+            assert_eq!(answers(&mut partition), []);
+            let wanted = partition.wants_segment().expect("for the image");
+            let bytes = wanted.bytes_min - LARGE_SEGMENT_SPARE_BYTES;
+            partition.offer_segment(NOW, segment_of(wanted.number, bytes));
+            let answers = answers(&mut partition);
+            assert!(["Ok", "Integer(1)"].contains(&said(&answers, sequence)), "{answers:?}");
+            let wanted = partition.wants_segment().expect("the next");
+            partition.offer_segment(NOW, segment(wanted.number));
+        }
+        partition.request(NOW, keys(5, &strings::STRLEN, &[b"strlen", b"to"], 1));
+        assert_eq!(said(&answers(&mut partition), 5), format!("Integer({})", LARGE_BYTES + 1));
+    }
+
+    #[test]
+    fn a_large_request_is_refused_where_the_disk_is_full_and_others_are_not() {
+        let mut partition = partition(SyncMode::No);
+        let large = vec![b'x'; LARGE_BYTES];
+        for round in 0..2 {
+            let first = 10 * round;
+            partition.request(NOW, keys(first, &strings::SET, &[b"set", b"key", &large], 1));
+            partition.request(NOW, keys(first + 1, &strings::SET, &[b"set", b"other", b"1"], 1));
+            assert_eq!(answers(&mut partition), []);
+            assert!(partition.wants_segment().is_some_and(|wanted| wanted.bytes_min > LARGE_BYTES as u64));
+            partition.block(NOW, "the disk is full");
+            let answers = answers(&mut partition);
+            assert_eq!(
+                said(&answers, first),
+                "Error(\"READONLY writes are refused: the disk is full\")"
+            );
+            assert_eq!(said(&answers, first + 1), "Ok");
+            assert!(partition.wants_segment().is_none(), "there is a spare one for the others");
+            partition.unblock(NOW);
+        }
+    }
+
+    #[test]
+    fn what_no_segment_takes_is_refused_at_once() {
+        let mut partition = partition(SyncMode::No);
+        let half = vec![b'x'; 401 << 20];
+        partition.request(NOW, keys(1, &strings::SET, &[b"set", &half, &half], 1));
+        let answers = answers(&mut partition);
+        assert!(said(&answers, 1).starts_with("Error(\"ERR the change may take "), "{}", answers.len());
+        assert!(partition.accepts_requests() && partition.wants_segment().is_none());
     }
 }
