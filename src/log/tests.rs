@@ -372,7 +372,11 @@ fn a_large_record_passes_a_segment_that_is_too_small() {
         let (found, end) = scan(&segments).unwrap();
         assert!(found == rig.payloads, "every record, the large one whole");
         assert_eq!(end.segment, SegmentNumber(4), "it is followed by one of the usual size");
-        assert_eq!(segments[1][SEGMENT_BYTES / 2..], [0; SEGMENT_BYTES / 2], "it was passed");
+        assert_eq!(
+            segments[1][SEGMENT_BYTES / 2..],
+            [0; SEGMENT_BYTES / 2],
+            "it was passed"
+        );
         let mut again = Rig::restart(segments, &found, &end);
         again.append(10);
         again.sync();

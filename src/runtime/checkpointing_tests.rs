@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use cartwright_protocol::{Amount, CartLine, Checkout, Currency, ItemPut, Operation, Quantity, Sku, StockAdd, Text};
 use proptest::prelude::*;
 
+use super::super::partition::SegmentWanted;
 use super::*;
 use crate::config::SyncMode;
 use crate::engine::recovery::start;
 use crate::engine::{EngineLimits, ReplyTo, Request, Restore, Shard, ShardMessage};
-use super::super::partition::SegmentWanted;
 use crate::log::{Generation, LogIdentity, LogWriter, Salt, SegmentHeader, SegmentNumber, SyncPlan};
 
 const SHARDS: u16 = 3;

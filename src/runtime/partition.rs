@@ -371,8 +371,8 @@ mod tests {
     use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Reply, Sku, Text};
 
     use super::*;
-    use crate::engine::recovery::start;
     use crate::engine::keyspace::commands::{keys as key_commands, strings};
+    use crate::engine::recovery::start;
     use crate::engine::{Ask, EngineLimits, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
     use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
 
@@ -545,7 +545,10 @@ mod tests {
         );
         while answers.len() < 1000 {
             let before = answers.len();
-            let number = partition.wants_segment().expect("it is the segment that is missing").number;
+            let number = partition
+                .wants_segment()
+                .expect("it is the segment that is missing")
+                .number;
             partition.offer_segment(NOW, segment(number));
             answers.extend(released(&mut partition));
             assert!(answers.len() > before, "a new segment lets requests go on");
@@ -609,7 +612,10 @@ mod tests {
             Response::Keys(answer) => format!("{answer:?}"),
             Response::Shop(reply) => format!("{reply:?}"),
         };
-        partition.released().map(|(to, response)| (to.sequence, tell(response))).collect()
+        partition
+            .released()
+            .map(|(to, response)| (to.sequence, tell(response)))
+            .collect()
     }
 
     fn said(answers: &[(u64, String)], sequence: u64) -> &str {
@@ -641,10 +647,15 @@ mod tests {
         assert_eq!(wanted.number, SegmentNumber(4));
         partition.offer_segment(NOW, segment_of(wanted.number, wanted.bytes_min));
         let answers = answers(&mut partition);
-        let told: Vec<_> = answers.iter().map(|(sequence, text)| (*sequence, text.as_str())).collect();
+        let told: Vec<_> = answers
+            .iter()
+            .map(|(sequence, text)| (*sequence, text.as_str()))
+            .collect();
         assert_eq!(told, [(2, "Ok"), (3, "Integer(6291456)"), (4, "Ok"), (5, "Ok")]);
         assert_eq!(
-            partition.wants_segment().map(|wanted| (wanted.number, wanted.bytes_min)),
+            partition
+                .wants_segment()
+                .map(|wanted| (wanted.number, wanted.bytes_min)),
             Some((SegmentNumber(5), 0)),
             "the next is a usual one"
         );
@@ -675,7 +686,10 @@ mod tests {
             partition.offer_segment(NOW, segment(wanted.number));
         }
         partition.request(NOW, keys(5, &strings::STRLEN, &[b"strlen", b"to"], 1));
-        assert_eq!(said(&answers(&mut partition), 5), format!("Integer({})", LARGE_BYTES + 1));
+        assert_eq!(
+            said(&answers(&mut partition), 5),
+            format!("Integer({})", LARGE_BYTES + 1)
+        );
     }
 
     #[test]
@@ -687,7 +701,11 @@ mod tests {
             partition.request(NOW, keys(first, &strings::SET, &[b"set", b"key", &large], 1));
             partition.request(NOW, keys(first + 1, &strings::SET, &[b"set", b"other", b"1"], 1));
             assert_eq!(answers(&mut partition), []);
-            assert!(partition.wants_segment().is_some_and(|wanted| wanted.bytes_min > LARGE_BYTES as u64));
+            assert!(
+                partition
+                    .wants_segment()
+                    .is_some_and(|wanted| wanted.bytes_min > LARGE_BYTES as u64)
+            );
             partition.block(NOW, "the disk is full");
             let answers = answers(&mut partition);
             assert_eq!(
@@ -695,7 +713,10 @@ mod tests {
                 "Error(\"READONLY writes are refused: the disk is full\")"
             );
             assert_eq!(said(&answers, first + 1), "Ok");
-            assert!(partition.wants_segment().is_none(), "there is a spare one for the others");
+            assert!(
+                partition.wants_segment().is_none(),
+                "there is a spare one for the others"
+            );
             partition.unblock(NOW);
         }
     }
@@ -706,7 +727,11 @@ mod tests {
         let half = vec![b'x'; 401 << 20];
         partition.request(NOW, keys(1, &strings::SET, &[b"set", &half, &half], 1));
         let answers = answers(&mut partition);
-        assert!(said(&answers, 1).starts_with("Error(\"ERR the change may take "), "{}", answers.len());
+        assert!(
+            said(&answers, 1).starts_with("Error(\"ERR the change may take "),
+            "{}",
+            answers.len()
+        );
         assert!(partition.accepts_requests() && partition.wants_segment().is_none());
     }
 }

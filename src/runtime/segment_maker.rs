@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use crate::engine::ShardId;
 use super::partition::SegmentWanted;
+use crate::engine::ShardId;
 use crate::log::{MappedSegment, SegmentFactory, StorageError};
 use crate::net::{Cause, Doorbell};
 

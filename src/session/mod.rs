@@ -356,6 +356,10 @@ impl Session {
             // Moving less than has been consumed: the cost stays in proportion to the input.
             input.drain(..self.start);
             self.start = 0;
+            // What a large request took is not kept for those behind it.
+            if input.capacity() / 4 > input.len().max(BUFFER_BYTES_KEPT) {
+                input.shrink_to(BUFFER_BYTES_KEPT);
+            }
         }
         self.input = input;
     }

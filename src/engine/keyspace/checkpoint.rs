@@ -135,7 +135,11 @@ impl EntriesCursor {
                 });
                 continue;
             }
-            if entry.value.string_bytes().is_some_and(|string| string.len() > STRING_PIECE_BYTES) {
+            if entry
+                .value
+                .string_bytes()
+                .is_some_and(|string| string.len() > STRING_PIECE_BYTES)
+            {
                 self.string = Some((entry, 0));
                 continue;
             }
@@ -207,4 +211,66 @@ impl EntryImage {
 /// The fields of an image that continues a hash.
 pub fn fields_of(image: &[u8]) -> Strings<'_> {
     strings_of_image(image).expect("looked through when it was read")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::table::hash_of;
+    use super::*;
+
+    #[test]
+    fn long_strings_are_cut_and_come_back_whole() {
+        let bytes = |length: usize| (0..length).map(|at| (at * 7 / 5) as u8).collect::<Vec<_>>();
+        let long_key = bytes(2 * STRING_PIECE_BYTES);
+        let written = [
+            (&b"short"[..], Value::string(b"1x")),
+            (b"fixed", Value::string(&bytes(5 * STRING_PIECE_BYTES / 2))),
+            (
+                b"growing",
+                Value::String(ValueBytes::Growing(Arc::new(bytes(2 * STRING_PIECE_BYTES)))),
+            ),
+            (&long_key, Value::string(&bytes(3 * STRING_PIECE_BYTES))),
+        ];
+        let mut table = KeyTable::default();
+        for (key, value) in &written {
+            let entry = Entry {
+                key: ValueBytes::new(key),
+                value: value.clone(),
+                expires_at: Timestamp(7),
+                version: LogPosition(1),
+            };
+            table.insert_new(hash_of(key), entry);
+        }
+        let mut cursor = EntriesCursor::begin(&table);
+        let mut read: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut pieces = 0;
+        while let Some(images) = cursor.piece() {
+            pieces += 1;
+            let bytes = images.iter().map(|image| image.key.len() + image.image.len());
+            assert!(bytes.sum::<usize>() <= 5 * STRING_PIECE_BYTES, "a piece is a piece");
+            for image in images {
+                match image.restore().expect("an image") {
+                    Restored::Entry(entry) => {
+                        let string = entry.value.as_string().expect("a string");
+                        assert_eq!(entry.expires_at, Timestamp(7));
+                        read.push((entry.key.to_vec(), string.to_vec()));
+                    }
+                    Restored::Bytes(key, bytes) => {
+                        let (last, string) = read.last_mut().expect("its beginning came before");
+                        assert!(*last == key);
+                        string.extend_from_slice(&bytes);
+                    }
+                    Restored::Fields(..) => panic!("there is no hash"),
+                }
+            }
+        }
+        assert!(pieces >= 3 + 2 + 2, "{pieces} pieces");
+        assert_eq!(read.len(), written.len());
+        for (key, value) in &written {
+            let found = read.iter().find(|(name, _)| name == key).expect("every key");
+            assert!(value.as_string().is_some_and(|string| *string == *found.1));
+        }
+    }
 }

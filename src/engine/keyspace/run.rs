@@ -115,7 +115,10 @@ impl Shard {
             return 0;
         }
         let added = if request.is_transaction { arguments } else { 0 };
-        let carriers = request.invocations.iter().filter(|invocation| invocation.command.carries);
+        let carriers = request
+            .invocations
+            .iter()
+            .filter(|invocation| invocation.command.carries);
         let carried: usize = carriers
             .map(|invocation| self.longest_image(invocation) + added + EFFECT_OVERHEAD_BYTES)
             .sum();

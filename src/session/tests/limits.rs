@@ -156,3 +156,26 @@ fn a_command_over_the_buffer_limit_costs_one_reply_and_the_connection() {
     );
     assert!(session.is_closing());
 }
+
+#[test]
+fn what_a_large_request_took_is_given_back_while_it_is_in_flight() {
+    let mut session = with(SessionLimits::DEFAULT);
+    let mut stream = command(&["SET", "key", &"x".repeat(8 << 20)]);
+    stream.extend(command(&["SET", "key", "short"]).repeat(10));
+    for piece in stream.chunks(64 << 10) {
+        session.receive(piece);
+    }
+    assert_eq!(handed_out(&mut session).len(), 1, "those behind it wait for its bytes");
+    assert!(session.buffered_bytes() < 1 << 20, "{} bytes", session.buffered_bytes());
+}
+
+#[test]
+fn announcing_a_large_request_claims_no_memory() {
+    let mut session = with(SessionLimits::DEFAULT);
+    session.receive(b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$33554432\r\nx");
+    assert!(session.wants_input() && session.buffered_bytes() < 1 << 10);
+    for _ in 0..100 {
+        session.receive(&[b'x'; 10_000]);
+    }
+    assert!(session.buffered_bytes() < 4 << 20, "it grows with what comes");
+}

@@ -325,7 +325,10 @@ fn what_takes_too_much_log_is_refused_and_changes_nothing() {
     let Answer::Error(text) = of_several_shards else {
         panic!("{of_several_shards:?} is no refusal")
     };
-    assert!(text.starts_with("ERR the change of keys on several shards may take"), "{text}");
+    assert!(
+        text.starts_with("ERR the change of keys on several shards may take"),
+        "{text}"
+    );
     assert_eq!(client.run("DBSIZE"), "0");
     // Field by field a hash grows beyond what can be moved to another shard.
     for field in 0..5 {
