@@ -159,7 +159,7 @@ fn what_is_longer_is_refused_in_the_words_of_redis() {
         "{text}"
     );
     assert_eq!(client.call(&["EXISTS", "a", "b"]), count(0));
-    let too_long = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", LONGEST + 1);
+    let too_long = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", (49 << 20) + 1);
     client.send(too_long.as_bytes());
     assert_eq!(
         client.receive(),

@@ -536,7 +536,7 @@ impl ShardLoop {
 
     fn take_requests(&mut self, now: Timestamp) {
         if !self.may_take_requests() {
-            return;
+            return self.write_on();
         }
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
@@ -569,6 +569,17 @@ impl ShardLoop {
             self.network.touch(id);
         }
         self.ask_engine(now);
+    }
+
+    /// Who takes a long reply is not kept waiting for it by those whose requests wait.
+    fn write_on(&mut self) {
+        for &id in &self.ready {
+            if let Some(client) = self.network.endpoint(id)
+                && client.session.write_on()
+            {
+                self.network.touch(id);
+            }
+        }
     }
 
     fn route(&mut self, now: Timestamp, question: Question) {

@@ -22,9 +22,9 @@ pub enum Number {
     ConnectionsMax,
     /// Silence after which a connection is closed, in seconds; 0: never.
     IdleSecondsMax,
-    /// Longest argument, in bytes; for connections made after a change.
+    /// Longest argument and longest string, in bytes.
     ArgumentBytesMax,
-    /// Longest command, in bytes; for connections made after a change.
+    /// Longest command, in bytes.
     CommandBytesMax,
     /// Most bytes of messages that wait for a subscriber that does not read.
     PubSubBytesMax,

@@ -3,6 +3,7 @@
 use crate::engine::Answer;
 
 use super::{answer, command, context_with, count, settle};
+use crate::session::errand::Message;
 use crate::session::settings::Number;
 use crate::session::{Request, Session, SessionLimits};
 
@@ -167,6 +168,46 @@ fn what_a_large_request_took_is_given_back_while_it_is_in_flight() {
     }
     assert_eq!(handed_out(&mut session).len(), 1, "those behind it wait for its bytes");
     assert!(session.buffered_bytes() < 1 << 20, "{} bytes", session.buffered_bytes());
+}
+
+#[test]
+fn a_long_reply_is_written_as_there_is_room_and_messages_come_behind_it() {
+    const OUTPUT_BYTES_MAX: usize = 100_000;
+    let mut session = with(SessionLimits {
+        output_bytes_max: OUTPUT_BYTES_MAX,
+        ..SessionLimits::DEFAULT
+    });
+    let long: Vec<u8> = (0..1_000_000).map(|at| (at * 7 / 5) as u8).collect();
+    session.receive(b"HELLO 3\r\n");
+    session.output().clear();
+    session.receive(&[command(&["GET", "key"]), command(&["GET", "other"]), command(&["PING"])].concat());
+    for (sequence, _) in handed_out(&mut session).iter().rev() {
+        session.complete(*sequence, Answer::bulk(if *sequence == 0 { &long } else { b"short" }));
+    }
+    let (mut received, mut rounds) = (Vec::new(), 0);
+    while !session.output().is_empty() {
+        assert!(session.output().len() <= OUTPUT_BYTES_MAX + 100);
+        rounds += 1;
+        if rounds == 3 {
+            let message = Message {
+                channel: b"channel"[..].into(),
+                payload: b"payload"[..].into(),
+                sharded: false,
+            };
+            assert!(session.deliver(&message, None));
+        }
+        received.append(session.output());
+        session.next_request();
+    }
+    assert!(rounds >= 10);
+    let wanted = [&b"$1000000\r\n"[..], &long, b"\r\n"].concat();
+    assert!(received.starts_with(&wanted), "nothing stands within it");
+    let rest = String::from_utf8_lossy(&received[wanted.len()..]).into_owned();
+    assert!(
+        rest.starts_with("$5\r\nshort\r\n+PONG\r\n") && rest.contains("payload"),
+        "{rest:?}"
+    );
+    assert_eq!(session.unanswered(), 0);
 }
 
 #[test]
