@@ -8,15 +8,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use cartwright::config::SyncMode;
 use cartwright::engine::{KeyRecord, LogPosition, OrderChange, Record, ShardId, ShardMap, Timestamp, TransactionId};
-use cartwright::log::Generation;
+use cartwright::log::{Generation, LogOffset, SegmentNumber};
 
 use cartwright_protocol::OrderId;
 
-use crate::disk::{Disk, MappedFile, SegmentName};
+use crate::disk::{Disk, SegmentName};
+use crate::frame::{FIRST_FRAME, Frame, PAYLOAD, SEAL};
 use crate::keys::Keys;
 use crate::shop::{Change, Movement, Shop, Source, Version, key_of};
-use crate::storage::{Frame, PAYLOAD};
 use crate::violation::Checked;
 use crate::{promise, violation};
 
@@ -110,6 +111,8 @@ pub struct Witness {
     logs: Vec<LogFacts>,
     /// The latest time any shard was told.
     pub latest: Timestamp,
+    /// What must be on disk before anybody is told.
+    sync: SyncMode,
 }
 
 fn hash_of(payload: &[u8]) -> u64 {
@@ -120,7 +123,7 @@ fn hash_of(payload: &[u8]) -> u64 {
 
 impl Witness {
     /// Of an empty shop.
-    pub fn new() -> Self {
+    pub fn new(sync: SyncMode) -> Self {
         Self {
             shop: Shop::default(),
             news: Vec::new(),
@@ -131,6 +134,7 @@ impl Witness {
             generation: Generation(0),
             logs: Vec::new(),
             latest: Timestamp(0),
+            sync,
         }
     }
 
@@ -154,9 +158,18 @@ impl Witness {
         self.logs[shard.index()].durable
     }
 
-    /// Whether no crash can take back what this record did.
+    /// How far others may build on this log: as far as the disk has it, or, where answers do not wait for the disk, as
+    /// far as it goes.
+    fn safe(&self, shard: ShardId) -> LogPosition {
+        match self.sync {
+            SyncMode::Always => self.durable(shard),
+            SyncMode::EverySecond | SyncMode::No => self.appended(shard),
+        }
+    }
+
+    /// Whether no crash that is promised to be survived can take back what this record did.
     pub fn is_durable(&self, source: Source) -> bool {
-        source.generation < self.generation || source.position <= self.durable(source.shard)
+        source.generation < self.generation || source.position <= self.safe(source.shard)
     }
 
     /// A frame was appended to a log.
@@ -282,7 +295,8 @@ impl Witness {
     }
 
     fn resolve(&mut self, shard: ShardId, position: LogPosition, id: TransactionId, committed: bool) -> Checked {
-        let durable: Vec<_> = self.logs.iter().map(|log| log.durable).collect();
+        let shards = (0..self.logs.len()).map(|shard| ShardId(shard as u16));
+        let safe: Vec<_> = shards.map(|shard| self.safe(shard)).collect();
         let entry = self.transactions.get_mut(&id);
         let entry =
             entry.ok_or_else(|| violation!("R2: {id:?} is resolved on shard {shard}, but has no part anywhere"))?;
@@ -316,9 +330,9 @@ impl Witness {
         let own = (id.home, decision.position);
         for &(part, at) in decision.prepared.iter().chain(&decision.shows).chain([&own]) {
             promise!(
-                at <= durable[part.index()],
+                at <= safe[part.index()],
                 "R2: {id:?} is committed while its part at {at} of shard {part} is not on disk, which has {}",
-                durable[part.index()]
+                safe[part.index()]
             );
         }
         let is_of_shop = matches!(decision.what, Decided::Order { .. });
@@ -394,14 +408,20 @@ impl Witness {
         let generation = self.generation;
         let log = &mut self.logs[shard.index()];
         while let Some(frame) = log.frames.front() {
-            let file = disk.file(SegmentName {
+            let path = SegmentName {
                 generation,
                 shard,
                 number: frame.segment,
+            }
+            .path();
+            let has_frame = disk.look(&path, |file| {
+                let bytes = frame.bytes.clone();
+                file.durable().get(bytes.clone()) == file.bytes().get(bytes)
+                    && Frame::at(frame.segment, file.durable(), frame.bytes.start).as_ref() == Some(frame)
             });
-            if file.durable()[frame.bytes.clone()] != file.bytes()[frame.bytes.clone()]
-                || Frame::at(frame.segment, file.durable(), frame.bytes.start).as_ref() != Some(frame)
-            {
+            // Only what was on disk is ever truncated.
+            let is_truncated = has_frame.is_none();
+            if !is_truncated && (has_frame != Some(true) || !disk.is_name_durable(&path)) {
                 break;
             }
             log.durable = log.durable.max(frame.position);
@@ -542,40 +562,51 @@ impl Witness {
     }
 }
 
-impl Default for Witness {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Where the witness has read a log up to.
 #[derive(Clone, Copy, Debug)]
 pub struct Follower {
     /// The segment.
-    pub segment: cartwright::log::SegmentNumber,
+    pub segment: SegmentNumber,
     /// Where its next frame begins.
     pub offset: usize,
 }
 
+impl Default for Follower {
+    /// At the beginning of a log.
+    fn default() -> Self {
+        Self {
+            segment: SegmentNumber::FIRST,
+            offset: FIRST_FRAME,
+        }
+    }
+}
+
 impl Follower {
-    /// Hands the witness every frame appended since.
-    pub fn follow(
+    /// Goes on from here.
+    pub const fn behind(at: LogOffset) -> Self {
+        Self {
+            segment: at.segment,
+            offset: at.offset,
+        }
+    }
+
+    /// Hands the witness every frame appended since, of the segments that there are.
+    pub fn follow<'a>(
         &mut self,
         shard: ShardId,
-        log: &cartwright::log::LogWriter<MappedFile>,
         witness: &mut Witness,
+        segment: impl Fn(SegmentNumber) -> Option<&'a [u8]>,
     ) -> Checked {
-        use cartwright::log::SegmentMemory;
-        while let Some(mapped) = log.segment(self.segment) {
-            let Some(frame) = Frame::at(self.segment, mapped.bytes(), self.offset) else {
+        while let Some(bytes) = segment(self.segment) {
+            let Some(frame) = Frame::at(self.segment, bytes, self.offset) else {
                 break;
             };
             self.offset = frame.bytes.end;
-            if frame.kind == crate::storage::SEAL {
+            if frame.kind == SEAL {
                 self.segment = self.segment.next();
-                self.offset = crate::storage::FIRST_FRAME;
+                self.offset = FIRST_FRAME;
             }
-            witness.observe(shard, frame, mapped.bytes())?;
+            witness.observe(shard, frame, bytes)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 
 use super::partition::Partition;
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{CheckpointCursor, LogPosition, ShardId, ShardMap, Timestamp};
 use crate::log::SegmentMemory;
 
@@ -57,6 +58,18 @@ pub enum CheckpointOrder {
     },
     /// Give it its name; then remove what it stands for. To be reported by [`Checkpointing::published`].
     Publish,
+}
+
+/// What has become of a checkpoint.
+#[derive(Debug)]
+pub enum CheckpointNews {
+    /// It stands, with so many bytes.
+    Published {
+        /// Of its file.
+        bytes: u64,
+    },
+    /// It was given up; the server's own log says why.
+    Failed,
 }
 
 /// What a start has found of the checkpoints before.
@@ -241,7 +254,9 @@ impl Checkpointing {
     /// nothing else brings another turn.
     pub fn may_publish<M: SegmentMemory>(&self, partition: &Partition<M>) -> bool {
         self.run.as_ref().is_some_and(|run| {
-            run.stage == Stage::Waiting && run.barriers_left == 0 && run.cursor.ends() <= partition.log().synced()
+            run.stage == Stage::Waiting
+                && (run.barriers_left == 0 || is_on(Mutation::PublishPastBarriers))
+                && (run.cursor.ends() <= partition.log().synced() || is_on(Mutation::PublishUnsynced))
         })
     }
 

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::checkpoint_maker::{CheckpointNews, CheckpointOrders};
-use super::checkpointing::Checkpointing;
+use super::checkpoint_maker::CheckpointOrders;
+use super::checkpointing::{CheckpointNews, Checkpointing};
 use super::client::Client;
 use super::desk::{self, Desk, DeskMail};
 use super::exit::ExitCode;
