@@ -26,6 +26,7 @@ pub(super) enum Stage {
 }
 
 impl ShardLoop {
+    /// Leaves the first stage once somebody has asked for a stop.
     pub(super) fn watch_for_stop(&mut self, now: Timestamp) {
         if self.stage == Stage::Serving && self.shared.is_stopping() {
             self.network.stop_accepting();
@@ -79,6 +80,7 @@ impl ShardLoop {
             .all(|tally| tally.checkpointed.load(Ordering::SeqCst))
     }
 
+    /// Whether no shard has anything in flight.
     pub(super) fn all_are_quiet(&self) -> bool {
         self.shared
             .tallies
