@@ -484,9 +484,9 @@ fn a_truncated_log_goes_on_and_is_read_from_its_checkpoint_only() {
     let directory = TempDir::new().unwrap();
     let (data, mut writer, factory) = grown_log(directory.path());
     let last = writer.last();
-    let truncated = truncate_log(data.path(), FIRST, LogPosition(30)).unwrap();
+    let truncated = truncate_log(&data, FIRST, LogPosition(30)).unwrap();
     assert!(truncated.segments >= 2 && truncated.bytes == truncated.segments * SEGMENT_BYTES);
-    assert_eq!(truncate_log(data.path(), FIRST, LogPosition(30)).unwrap().segments, 0);
+    assert_eq!(truncate_log(&data, FIRST, LogPosition(30)).unwrap().segments, 0);
     assert!(!segment_path(directory.path(), truncated.segments).exists());
     assert!(segment_path(directory.path(), truncated.segments + 1).exists());
     append(&mut writer, &factory, 5);
@@ -517,7 +517,7 @@ fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
     let (data, mut writer, factory) = grown_log(directory.path());
     let inode = |number| fs::metadata(segment_path(directory.path(), number)).unwrap().ino();
     let before: Vec<_> = (1..=3).map(inode).collect();
-    let truncated = truncate_log(data.path(), FIRST, LogPosition(30)).unwrap();
+    let truncated = truncate_log(&data, FIRST, LogPosition(30)).unwrap();
     let put_by = before[truncated.segments as usize - 1];
     let number = loop {
         if let Some(number) = writer.wants_segment() {
@@ -539,7 +539,7 @@ fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
     append(&mut writer, &factory, 40);
     sync(&mut writer);
     let end = writer.last();
-    truncate_log(data.path(), FIRST, LogPosition(60)).unwrap();
+    truncate_log(&data, FIRST, LogPosition(60)).unwrap();
     let recycled = directory.path().join("log/generation-00001/shard-000/recycled.log.new");
     assert!(recycled.exists());
     drop((writer, data));

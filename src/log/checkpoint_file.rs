@@ -12,7 +12,6 @@
 //! All integers little-endian. `begins`: the log is replayed from behind this position. `ends`: the parts show the log
 //! up to here.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::data_directory::DataDirectory;
+use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::segment::LogIdentity;
 use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, shard_path, sync_directory};
 use crate::engine::LogPosition;
@@ -96,15 +96,17 @@ pub struct CheckpointSummary {
 
 /// One shard's checkpoints on disk.
 #[derive(Clone, Debug)]
-pub struct CheckpointDirectory {
+pub struct CheckpointDirectory<F = SystemFiles> {
+    files: F,
     identity: LogIdentity,
     directory: PathBuf,
 }
 
-impl CheckpointDirectory {
+impl<F: Files> CheckpointDirectory<F> {
     /// Those of the log `identity` under `data`: they lie beside its segments.
-    pub fn new(data: &DataDirectory, identity: LogIdentity) -> Self {
+    pub fn new(data: &DataDirectory<F>, identity: LogIdentity) -> Self {
         Self {
+            files: data.files().clone(),
             identity,
             directory: shard_path(data.path(), identity.generation, identity.shard),
         }
@@ -116,27 +118,26 @@ impl CheckpointDirectory {
 
     /// Where whole checkpoints begin, newest first.
     pub fn list(&self) -> Result<Vec<LogPosition>, StorageError> {
-        let entries = match fs::read_dir(&self.directory) {
+        let listed = match self.files.list(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.context("list the checkpoints in", &self.directory)?,
+            listed => listed.context("list the checkpoints in", &self.directory)?,
         };
-        let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.context("list the checkpoints in", &self.directory)?.file_name();
-            let begins = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
-            found.extend(begins.map(LogPosition));
-        }
+        let begins = |path: &PathBuf| path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok();
+        let mut found: Vec<_> = listed.iter().filter_map(begins).map(LogPosition).collect();
         found.sort_unstable_by(|a, b| b.cmp(a));
         Ok(found)
     }
 
     /// Begins to write one.
-    pub fn create(&self, begins: LogPosition) -> Result<CheckpointWriter, StorageError> {
+    pub fn create(&self, begins: LogPosition) -> Result<CheckpointWriter<F>, StorageError> {
         let path = self.path(begins);
         let temporary = PathBuf::from(format!("{}{TEMPORARY_SUFFIX}", path.display()));
-        let options = OpenOptions::new().write(true).create(true).truncate(true).clone();
-        let file = options.open(&temporary).context("create the checkpoint", &temporary)?;
+        let file = self
+            .files
+            .open(&temporary, Open::Replace)
+            .context("create the checkpoint", &temporary)?;
         let mut writer = CheckpointWriter {
+            files: self.files.clone(),
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
             directory: self.directory.clone(),
             temporary,
@@ -158,8 +159,11 @@ impl CheckpointDirectory {
         on_part: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<CheckpointSummary, CheckpointError<E>> {
         let path = self.path(begins);
-        let file = File::open(&path).context("open the checkpoint", &path)?;
-        let size = file.metadata().context("look at", &path)?.len();
+        let file = self
+            .files
+            .open(&path, Open::Read)
+            .context("open the checkpoint", &path)?;
+        let size = file.size().context("look at", &path)?;
         let mut reader = Reader {
             file: BufReader::with_capacity(BUFFER_BYTES, file),
             path,
@@ -203,11 +207,13 @@ impl CheckpointDirectory {
     pub fn remove_old(&self) -> Result<(), StorageError> {
         for begins in self.list()?.into_iter().skip(CHECKPOINTS_KEPT) {
             let path = self.path(begins);
-            fs::remove_file(&path).context("remove the old checkpoint", &path)?;
+            self.files
+                .remove_file(&path)
+                .context("remove the old checkpoint", &path)?;
         }
         self.remove_ending_in(DAMAGED_SUFFIX)?;
         self.remove_unfinished()?;
-        sync_directory(&self.directory)
+        sync_directory(&self.files, &self.directory)
     }
 
     /// Removes what was begun and never finished. Not while one is being written.
@@ -220,8 +226,10 @@ impl CheckpointDirectory {
     pub fn set_aside(&self, begins: LogPosition) -> Result<(), StorageError> {
         let path = self.path(begins);
         let aside = self.directory.join(format!("{begins:020}{DAMAGED_SUFFIX}"));
-        fs::rename(&path, &aside).context("set aside the damaged checkpoint", &path)?;
-        sync_directory(&self.directory)
+        self.files
+            .rename(&path, &aside)
+            .context("set aside the damaged checkpoint", &path)?;
+        sync_directory(&self.files, &self.directory)
     }
 
     /// Whose log this belongs to.
@@ -230,10 +238,11 @@ impl CheckpointDirectory {
     }
 
     fn remove_ending_in(&self, suffix: &str) -> Result<(), StorageError> {
-        for entry in fs::read_dir(&self.directory).context("list", &self.directory)? {
-            let path = entry.context("list", &self.directory)?.path();
+        for path in self.files.list(&self.directory).context("list", &self.directory)? {
             if path.to_str().is_some_and(|path| path.ends_with(suffix)) {
-                fs::remove_file(&path).context("remove the unused checkpoint", &path)?;
+                self.files
+                    .remove_file(&path)
+                    .context("remove the unused checkpoint", &path)?;
             }
         }
         Ok(())
@@ -255,8 +264,9 @@ fn header(identity: LogIdentity, begins: LogPosition) -> [u8; HEADER_BYTES] {
 
 /// A checkpoint being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
-pub struct CheckpointWriter {
-    file: BufWriter<File>,
+pub struct CheckpointWriter<F: Files = SystemFiles> {
+    files: F,
+    file: BufWriter<F::File>,
     directory: PathBuf,
     temporary: PathBuf,
     path: PathBuf,
@@ -266,7 +276,7 @@ pub struct CheckpointWriter {
     published: bool,
 }
 
-impl CheckpointWriter {
+impl<F: Files> CheckpointWriter<F> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.bytes += bytes.len() as u64;
         self.file
@@ -288,7 +298,9 @@ impl CheckpointWriter {
         if self.bytes - self.synced_bytes >= SYNC_INTERVAL_BYTES {
             let began = Instant::now();
             self.file.flush().context("write the checkpoint", &self.temporary)?;
-            write_back(self.file.get_ref(), self.synced_bytes..self.bytes)
+            self.file
+                .get_ref()
+                .write_back(self.synced_bytes..self.bytes)
                 .context("write the checkpoint", &self.temporary)?;
             self.synced_bytes = self.bytes;
             return Ok(Some(began.elapsed()));
@@ -317,51 +329,38 @@ impl CheckpointWriter {
         self.file.flush().context("write the checkpoint", &self.temporary)?;
         self.file
             .get_ref()
-            .sync_all()
+            .sync()
             .context("sync the checkpoint", &self.temporary)
     }
 
     /// Gives a closed checkpoint its name, durably; returns its bytes.
     pub fn publish(mut self) -> Result<u64, StorageError> {
-        fs::rename(&self.temporary, &self.path).context("rename the checkpoint to", &self.path)?;
+        self.files
+            .rename(&self.temporary, &self.path)
+            .context("rename the checkpoint to", &self.path)?;
         self.published = true;
-        sync_directory(&self.directory)?;
+        sync_directory(&self.files, &self.directory)?;
         Ok(self.bytes)
     }
 }
 
-/// Has the file's bytes written to the disk, and waits for it. Unlike a sync it flushes neither the disk's own cache nor
-/// the file system's journal, which others would have to wait for.
-fn write_back(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    let length = range.end - range.start;
-    // SAFETY: takes no pointers.
-    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), range.start as i64, length as i64, flags) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-impl Drop for CheckpointWriter {
+impl<F: Files> Drop for CheckpointWriter<F> {
     fn drop(&mut self) {
         if !self.published {
             // What cannot be removed is removed at the next start.
-            let _ = fs::remove_file(&self.temporary);
+            let _ = self.files.remove_file(&self.temporary);
         }
     }
 }
 
-struct Reader {
-    file: BufReader<File>,
+struct Reader<R> {
+    file: BufReader<R>,
     path: PathBuf,
     offset: u64,
     size: u64,
 }
 
-impl Reader {
+impl<R: Read> Reader<R> {
     fn damage<E>(&self, offset: u64, fault: &'static str) -> CheckpointError<E> {
         CheckpointError::Damage {
             path: self.path.clone(),

@@ -10,14 +10,13 @@
 //! DIR/log/generation-00001/shard-000/00000000000000001234.checkpoint
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use thiserror::Error;
 
+use super::files::{FileHandle, Files, Lock, Open, PathKind, SystemFiles};
 use super::manifest::{GenerationEntry, Manifest, ManifestFault};
 use super::recovery::is_unused;
 use super::segment::{Generation, LogIdentity, SegmentNumber};
@@ -118,42 +117,50 @@ pub struct Incarnation {
 
 /// A data directory, locked.
 #[derive(Debug)]
-pub struct DataDirectory {
+pub struct DataDirectory<F: Files = SystemFiles> {
+    files: F,
     path: PathBuf,
     manifest: Manifest,
-    lock: File,
+    lock: F::File,
     is_writable: bool,
 }
 
 impl DataDirectory {
     /// Opens a directory to serve from it, and locks all others out. Creates it if it is not there.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        create_with_parents(path)?;
-        require_directory(path)?;
+        Self::open_in(SystemFiles, path)
+    }
+
+    /// Opens a directory to read it, along with other readers but never while a server runs on it. Changes nothing.
+    pub fn open_read_only(path: &Path) -> Result<Self, DataError> {
+        Self::open_read_only_in(SystemFiles, path)
+    }
+}
+
+impl<F: Files> DataDirectory<F> {
+    /// As [`DataDirectory::open`], on any file system.
+    pub fn open_in(files: F, path: &Path) -> Result<Self, DataError> {
+        create_with_parents(&files, path)?;
+        require_directory(&files, path)?;
         let lock_path = path.join(LOCK);
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .context("open", &lock_path)?;
-        locked(path, &mut lock, File::try_lock)?;
-        lock.set_len(0).context("write", &lock_path)?;
+        let mut lock = files.open(&lock_path, Open::Create).context("open", &lock_path)?;
+        locked(path, &mut lock, Lock::Exclusive)?;
+        lock.set_size(0).context("write", &lock_path)?;
         lock.write_all(format!("{}\n", std::process::id()).as_bytes())
             .context("write", &lock_path)?;
 
-        let manifest = if let Some(manifest) = read_manifest(path)? {
+        let manifest = if let Some(manifest) = read_manifest(&files, path)? {
             manifest
         } else {
             // Written before any log is made, so that logs without a manifest always mean that one was lost.
             let manifest = Manifest::default();
-            write_manifest(path, &manifest)?;
+            write_manifest(&files, path, &manifest)?;
             manifest
         };
-        refuse_unlisted_generations(path, &manifest)?;
-        remove_dropped_generations(path, &manifest)?;
+        refuse_unlisted_generations(&files, path, &manifest)?;
+        remove_dropped_generations(&files, path, &manifest)?;
         Ok(Self {
+            files,
             path: path.to_owned(),
             manifest,
             lock,
@@ -161,23 +168,29 @@ impl DataDirectory {
         })
     }
 
-    /// Opens a directory to read it, along with other readers but never while a server runs on it. Changes nothing.
-    pub fn open_read_only(path: &Path) -> Result<Self, DataError> {
-        require_directory(path)?;
+    /// As [`DataDirectory::open_read_only`], on any file system.
+    pub fn open_read_only_in(files: F, path: &Path) -> Result<Self, DataError> {
+        require_directory(&files, path)?;
         let lock_path = path.join(LOCK);
-        let mut lock = match File::open(&lock_path) {
+        let mut lock = match files.open(&lock_path, Open::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DataError::Empty(path.to_owned())),
             lock => lock.context("open", &lock_path)?,
         };
-        locked(path, &mut lock, File::try_lock_shared)?;
-        let manifest = read_manifest(path)?.ok_or_else(|| DataError::Empty(path.to_owned()))?;
-        refuse_unlisted_generations(path, &manifest)?;
+        locked(path, &mut lock, Lock::Shared)?;
+        let manifest = read_manifest(&files, path)?.ok_or_else(|| DataError::Empty(path.to_owned()))?;
+        refuse_unlisted_generations(&files, path, &manifest)?;
         Ok(Self {
+            files,
             path: path.to_owned(),
             manifest,
             lock,
             is_writable: false,
         })
+    }
+
+    /// The file system that it is in.
+    pub fn files(&self) -> &F {
+        &self.files
     }
 
     /// The directory.
@@ -222,7 +235,7 @@ impl DataDirectory {
             self.create_generation(entry, segment_bytes)?;
             manifest.generations.push(entry);
         }
-        write_manifest(&self.path, &manifest)?;
+        write_manifest(&self.files, &self.path, &manifest)?;
         self.manifest = manifest;
         let newest = self
             .manifest
@@ -249,9 +262,9 @@ impl DataDirectory {
         }
         manifest.generations.drain(..older);
         // First, so that no generation is ever listed that is only partly there.
-        write_manifest(&self.path, &manifest)?;
+        write_manifest(&self.files, &self.path, &manifest)?;
         self.manifest = manifest;
-        remove_dropped_generations(&self.path, &self.manifest)?;
+        remove_dropped_generations(&self.files, &self.path, &self.manifest)?;
         Ok(older)
     }
 
@@ -262,24 +275,18 @@ impl DataDirectory {
             shard_count,
         } = entry;
         let generation_directory = generation_path(&self.path, generation);
-        make_directory(&logs_path(&self.path))?;
-        if generation_directory.exists() {
+        make_directory(&self.files, &logs_path(&self.path))?;
+        if exists(&self.files, &generation_directory) {
             // Left by a start that failed before it was listed; that it holds no record was checked when opening.
-            fs::remove_dir_all(&generation_directory).context("remove the unused generation", &generation_directory)?;
+            self.files
+                .remove_directory(&generation_directory)
+                .context("remove the unused generation", &generation_directory)?;
         }
-        make_directory(&generation_directory)?;
-        thread::scope(|scope| {
-            let shards = ShardMap::new(shard_count).shards();
-            let threads: Vec<_> = shards
-                .map(|shard| scope.spawn(move || self.create_log(generation, shard, shard_count, segment_bytes)))
-                .collect();
-            threads.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .expect("making a segment does not panic")
-                    .map_err(DataError::from)
-            })
-        })
+        make_directory(&self.files, &generation_directory)?;
+        let shards = ShardMap::new(shard_count).shards().collect();
+        let create = |shard| self.create_log(generation, shard, shard_count, segment_bytes);
+        let made: Result<(), _> = self.files.in_parallel(shards, create).into_iter().collect();
+        Ok(made?)
     }
 
     fn create_log(
@@ -289,23 +296,23 @@ impl DataDirectory {
         shard_count: u16,
         segment_bytes: u64,
     ) -> Result<(), StorageError> {
-        make_directory(&shard_path(&self.path, generation, shard))?;
+        make_directory(&self.files, &shard_path(&self.path, generation, shard))?;
         let identity = LogIdentity {
             generation,
             shard,
             shard_count,
         };
-        SegmentFactory::new(&self.path, identity, segment_bytes)
+        SegmentFactory::new(self.files.clone(), &self.path, identity, segment_bytes)
             .create(SegmentNumber::FIRST)
             .map(drop)
     }
 }
 
-impl Drop for DataDirectory {
+impl<F: Files> Drop for DataDirectory<F> {
     fn drop(&mut self) {
         if self.is_writable {
             // Only tidies: what counts is the lock itself.
-            let _ = self.lock.set_len(0);
+            let _ = self.lock.set_size(0);
         }
         // Closing the file would do, but for a child process that was forked and has yet to run its program: until then
         // it has the file open, too.
@@ -313,32 +320,36 @@ impl Drop for DataDirectory {
     }
 }
 
-fn create_with_parents(path: &Path) -> Result<(), DataError> {
-    if fs::symlink_metadata(path).is_ok() {
+fn exists(files: &impl Files, path: &Path) -> bool {
+    files.kind(path).is_ok()
+}
+
+fn create_with_parents(files: &impl Files, path: &Path) -> Result<(), DataError> {
+    if exists(files, path) {
         return Ok(());
     }
-    fs::create_dir_all(path).context("create", path)?;
+    files.create_directory_with_parents(path).context("create", path)?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_directory(parent)?;
+        sync_directory(files, parent)?;
     }
     Ok(())
 }
 
-fn require_directory(path: &Path) -> Result<(), DataError> {
-    let metadata = match fs::metadata(path) {
+fn require_directory(files: &impl Files, path: &Path) -> Result<(), DataError> {
+    let kind = match files.kind(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DataError::Empty(path.to_owned())),
-        metadata => metadata.context("look at", path)?,
+        kind => kind.context("look at", path)?,
     };
-    if !metadata.is_dir() {
+    if kind != PathKind::Directory {
         return Err(DataError::NotADirectory(path.to_owned()));
     }
     // Also tells at once whether its files may be reached at all.
-    fs::read_dir(path).context("list", path)?;
+    files.list(path).context("list", path)?;
     Ok(())
 }
 
-fn locked(path: &Path, lock: &mut File, try_lock: fn(&File) -> Result<(), TryLockError>) -> Result<(), DataError> {
-    match try_lock(lock) {
+fn locked(path: &Path, lock: &mut impl FileHandle, how: Lock) -> Result<(), DataError> {
+    match lock.try_lock(how) {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
@@ -356,11 +367,11 @@ fn locked(path: &Path, lock: &mut File, try_lock: fn(&File) -> Result<(), TryLoc
 }
 
 /// `None` if the directory holds nothing yet.
-fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataError> {
+fn read_manifest(files: &impl Files, path: &Path) -> Result<Option<Manifest>, DataError> {
     let manifest_path = path.join(MANIFEST);
-    let file = match File::open(&manifest_path) {
+    let file = match files.open(&manifest_path, Open::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if logs_path(path).exists() {
+            return if exists(files, &logs_path(path)) {
                 Err(DataError::ManifestMissing(path.to_owned()))
             } else {
                 Ok(None)
@@ -368,9 +379,9 @@ fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataError> {
         }
         file => file.context("open", &manifest_path)?,
     };
-    let owner = file.metadata().context("look at", &manifest_path)?.uid();
-    // Its own entry in /proc belongs to whom the process runs as; where there is none, the check is left out.
-    if let Ok(user) = fs::metadata("/proc/self").map(|process| process.uid())
+    let owner = file.owner().context("look at", &manifest_path)?;
+    // Where it cannot be told, the check is left out.
+    if let Some(user) = files.user()
         && owner != user
     {
         return Err(DataError::WrongOwner {
@@ -390,43 +401,47 @@ fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataError> {
 }
 
 /// Replaces the manifest: after a crash there is the old one or the new one.
-fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), DataError> {
+fn write_manifest(files: &impl Files, path: &Path, manifest: &Manifest) -> Result<(), DataError> {
     let manifest_path = path.join(MANIFEST);
     let temporary = path.join(format!("{MANIFEST}{TEMPORARY_SUFFIX}"));
-    let mut file = File::create(&temporary).context("create", &temporary)?;
+    let mut file = files.open(&temporary, Open::Replace).context("create", &temporary)?;
     file.write_all(&manifest.encode()).context("write", &temporary)?;
-    file.sync_all().context("sync", &temporary)?;
-    fs::rename(&temporary, &manifest_path).context("replace", &manifest_path)?;
-    sync_directory(path)?;
+    file.sync().context("sync", &temporary)?;
+    files
+        .rename(&temporary, &manifest_path)
+        .context("replace", &manifest_path)?;
+    sync_directory(files, path)?;
     Ok(())
 }
 
 /// An unlisted generation without a record is left from a start that failed; one with records means that the manifest is
 /// not theirs.
-fn refuse_unlisted_generations(path: &Path, manifest: &Manifest) -> Result<(), DataError> {
+fn refuse_unlisted_generations(files: &impl Files, path: &Path, manifest: &Manifest) -> Result<(), DataError> {
     let logs = logs_path(path);
-    let entries = match fs::read_dir(&logs) {
+    let generations = match files.list(&logs) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.context("list", &logs)?,
+        generations => generations.context("list", &logs)?,
     };
     let listed: Vec<_> = manifest
         .generations
         .iter()
         .map(|generation| generation_path(path, generation.number))
         .collect();
-    for entry in entries {
-        let generation = entry.context("list", &logs)?.path();
-        if listed.contains(&generation) || !generation.is_dir() || is_dropped(&generation, manifest) {
+    for generation in generations {
+        if listed.contains(&generation) || !is_directory(files, &generation) || is_dropped(&generation, manifest) {
             continue;
         }
-        for shard in fs::read_dir(&generation).context("list", &generation)? {
-            let shard = shard.context("list", &generation)?.path();
-            if shard.is_dir() && !is_unused(&shard)? {
+        for shard in files.list(&generation).context("list", &generation)? {
+            if is_directory(files, &shard) && !is_unused(files, &shard)? {
                 return Err(DataError::UnlistedGeneration(generation));
             }
         }
     }
     Ok(())
+}
+
+fn is_directory(files: &impl Files, path: &Path) -> bool {
+    matches!(files.kind(path), Ok(PathKind::Directory))
 }
 
 /// Whether this is the directory of a generation that checkpoints of a later one have made superfluous.
@@ -439,17 +454,18 @@ fn is_dropped(directory: &Path, manifest: &Manifest) -> bool {
 }
 
 /// Removes what is left of generations that the manifest no longer lists.
-fn remove_dropped_generations(path: &Path, manifest: &Manifest) -> Result<(), StorageError> {
+fn remove_dropped_generations(files: &impl Files, path: &Path, manifest: &Manifest) -> Result<(), StorageError> {
     let logs = logs_path(path);
-    let entries = match fs::read_dir(&logs) {
+    let generations = match files.list(&logs) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.context("list", &logs)?,
+        generations => generations.context("list", &logs)?,
     };
-    for entry in entries {
-        let generation = entry.context("list", &logs)?.path();
+    for generation in generations {
         if is_dropped(&generation, manifest) {
-            fs::remove_dir_all(&generation).context("remove the superfluous generation", &generation)?;
-            sync_directory(&logs)?;
+            files
+                .remove_directory(&generation)
+                .context("remove the superfluous generation", &generation)?;
+            sync_directory(files, &logs)?;
         }
     }
     Ok(())

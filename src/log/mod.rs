@@ -9,6 +9,7 @@
 
 mod checkpoint_file;
 mod data_directory;
+mod files;
 mod manifest;
 mod record;
 mod recovery;
@@ -23,6 +24,7 @@ pub use checkpoint_file::{
     CheckpointWriter, PART_BYTES_MAX,
 };
 pub use data_directory::{DataDirectory, DataError, Incarnation};
+pub use files::{FileHandle, Files, Lock, Open, PathKind, SystemFiles};
 pub use manifest::{GenerationEntry, MANIFEST_FORMAT_VERSION, Manifest, ManifestFault};
 pub use record::{PAYLOAD_BYTES_MAX, RecordFault, Salt};
 pub use recovery::{LogError, RecoveredLog, open_log};

@@ -3,15 +3,13 @@
 //! [`open_log`] changes nothing, so it also serves to verify a log and to read those of older generations. Only
 //! [`RecoveredLog::into_writer`] cuts a torn tail, and does so durably before anything new is written.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise};
 use thiserror::Error;
 
 use super::data_directory::DataDirectory;
+use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::record::record_bytes;
 use super::scan::{LogDamage, LogFault, LogOffset, LogScan, LogStart, ScanEnd, ScanError};
 use super::segment::{
@@ -68,8 +66,9 @@ impl<E> LogError<E> {
 
 /// A log that was read to its end.
 #[derive(Debug)]
-pub struct RecoveredLog {
-    factory: SegmentFactory,
+pub struct RecoveredLog<F = SystemFiles> {
+    files: F,
+    factory: SegmentFactory<F>,
     directory: PathBuf,
     end: ScanEnd,
     segment_count: usize,
@@ -81,15 +80,16 @@ pub struct RecoveredLog {
 /// Reads the log `identity` under `data` from behind `start.from` ([`LogStart::BEGINNING`]: all of it), handing each
 /// record's position and payload to `on_record`, in order. Segments that lie wholly below are not read. New segments of
 /// a writer made from it will have `segment_bytes`; those there keep their size.
-pub fn open_log<E>(
-    data: &DataDirectory,
+pub fn open_log<F: Files, E>(
+    data: &DataDirectory<F>,
     identity: LogIdentity,
     segment_bytes: u64,
     start: LogStart,
     on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
-) -> Result<RecoveredLog, LogError<E>> {
+) -> Result<RecoveredLog<F>, LogError<E>> {
+    let files = data.files();
     let directory = shard_path(data.path(), identity.generation, identity.shard);
-    let numbers = match list_segments(&directory) {
+    let numbers = match list_segments(files, &directory) {
         Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         numbers => numbers?,
     };
@@ -97,7 +97,7 @@ pub fn open_log<E>(
         path: segment_path(&directory, damage.at.segment),
         damage,
     };
-    let first = first_needed(&directory, &numbers, start.from)?;
+    let first = first_needed(files, &directory, &numbers, start.from)?;
     let mut scan = LogScan::behind(identity, first, start);
     let mut buffer = Vec::new();
     let mut bytes = 0;
@@ -108,7 +108,7 @@ pub fn open_log<E>(
     };
     for &number in numbers.iter().filter(|&&number| number >= first) {
         let path = segment_path(&directory, number);
-        read_segment(&path, &mut buffer)?;
+        read_segment(files, &path, &mut buffer)?;
         bytes += buffer.len() as u64;
         scan.segment(number, &buffer, &mut on_record)
             .map_err(|error| match error {
@@ -122,8 +122,9 @@ pub fn open_log<E>(
             })?;
     }
     let end = scan.finish().map_err(with_path)?;
-    let factory = SegmentFactory::new(data.path(), identity, segment_bytes);
+    let factory = SegmentFactory::new(files.clone(), data.path(), identity, segment_bytes);
     Ok(RecoveredLog {
+        files: files.clone(),
         factory,
         directory,
         end,
@@ -135,12 +136,12 @@ pub fn open_log<E>(
 }
 
 /// Reads a whole segment; of a file larger than any, enough to tell.
-fn read_segment(path: &Path, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+fn read_segment(files: &impl Files, path: &Path, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
     buffer.clear();
-    let file = File::open(path).context("open the log segment", path)?;
-    // For the same reason as segments are written page by page; where the system does not heed it, syncs only write more.
-    let _ = fadvise(&file, 0, None, Advice::Random);
-    let size = file.metadata().context("look at", path)?.len().min(SEGMENT_BYTES_MAX);
+    let file = files.open(path, Open::Read).context("open the log segment", path)?;
+    // For the same reason as segments are written page by page.
+    file.expect_random_reads();
+    let size = file.size().context("look at", path)?.min(SEGMENT_BYTES_MAX);
     buffer.reserve(size as usize + 1);
     file.take(SEGMENT_BYTES_MAX + 1)
         .read_to_end(buffer)
@@ -148,7 +149,7 @@ fn read_segment(path: &Path, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
     Ok(())
 }
 
-impl RecoveredLog {
+impl<F: Files> RecoveredLog<F> {
     /// The last record's position.
     pub fn end(&self) -> LogPosition {
         self.end.last
@@ -184,17 +185,18 @@ impl RecoveredLog {
     ///
     /// Not to be called before the records of all shards were found consistent: it destroys what is behind the end. Nor
     /// on a log of a directory opened to be read.
-    pub fn into_writer(self) -> Result<(LogWriter<MappedSegment>, SegmentFactory), StorageError> {
+    pub fn into_writer(self) -> Result<(LogWriter<MappedSegment<F>>, SegmentFactory<F>), StorageError> {
         assert!(self.is_writable, "a directory opened to be read is never written");
         self.remove_temporary_files()?;
         let spare = self.remove_later_segments()?;
         self.rewrite_unproven()?;
         let path = segment_path(&self.directory, self.end.segment);
         self.erase_tail(&path)?;
-        let current = MappedSegment::open(&path)?;
+        let current = MappedSegment::open(&self.files, &path)?;
         let mut writer = LogWriter::resume(self.factory.identity(), current, &self.end);
         if let Some(number) = spare {
-            writer.offer_segment(MappedSegment::open(&segment_path(&self.directory, number))?);
+            let path = segment_path(&self.directory, number);
+            writer.offer_segment(MappedSegment::open(&self.files, &path)?);
         }
         Ok((writer, self.factory))
     }
@@ -210,13 +212,14 @@ impl RecoveredLog {
     }
 
     fn remove_temporary_files(&self) -> Result<(), StorageError> {
-        for entry in fs::read_dir(&self.directory).context("list", &self.directory)? {
-            let path = entry.context("list", &self.directory)?.path();
+        for path in self.files.list(&self.directory).context("list", &self.directory)? {
             if path
                 .to_str()
                 .is_some_and(|path| path.ends_with(&format!(".log{TEMPORARY_SUFFIX}")))
             {
-                fs::remove_file(&path).context("remove the unfinished segment", &path)?;
+                self.files
+                    .remove_file(&path)
+                    .context("remove the unfinished segment", &path)?;
             }
         }
         Ok(())
@@ -229,8 +232,10 @@ impl RecoveredLog {
                 return Ok(Some(later.number));
             }
             let path = segment_path(&self.directory, later.number);
-            fs::remove_file(&path).context("remove the torn segment", &path)?;
-            sync_directory(&self.directory)?;
+            self.files
+                .remove_file(&path)
+                .context("remove the torn segment", &path)?;
+            sync_directory(&self.files, &self.directory)?;
         }
         Ok(None)
     }
@@ -238,20 +243,24 @@ impl RecoveredLog {
     /// A spare segment made under another setting is made anew.
     fn is_kept_size(&self, number: SegmentNumber) -> Result<bool, StorageError> {
         let path = segment_path(&self.directory, number);
-        Ok(fs::metadata(&path).context("look at", &path)?.len() == self.factory.segment_bytes())
+        let file = self
+            .files
+            .open(&path, Open::Read)
+            .context("open the log segment", &path)?;
+        Ok(file.size().context("look at", &path)? == self.factory.segment_bytes())
     }
 
     /// Zeros the segment at `path` from the end of the log, durably.
     fn erase_tail(&self, path: &Path) -> Result<(), StorageError> {
-        let file = open_to_write(path)?;
+        let file = self.open_to_write(path)?;
         // After a disorderly end even what reads as zeros: an erasure whose sync failed would read so, too.
         if !self.end.is_orderly() {
-            let size = file.metadata().context("look at", path)?.len() as usize;
+            let size = file.size().context("look at", path)? as usize;
             let zeros = vec![0; size.saturating_sub(self.end.offset)];
             file.write_all_at(&zeros, self.end.offset as u64)
                 .context("erase the torn tail of", path)?;
         }
-        file.sync_all().context("sync the log segment", path)
+        file.sync().context("sync the log segment", path)
     }
 
     /// Puts on disk what may be in the page cache only. A sync that failed before leaves pages that count as clean and
@@ -263,7 +272,7 @@ impl RecoveredLog {
         for number in from.segment.0..=self.end.segment.0 {
             let number = SegmentNumber(number);
             let path = segment_path(&self.directory, number);
-            let file = open_to_write(&path)?;
+            let file = self.open_to_write(&path)?;
             let start = if number == from.segment {
                 from.offset / PAGE_BYTES * PAGE_BYTES
             } else {
@@ -272,32 +281,28 @@ impl RecoveredLog {
             let end = if number == self.end.segment {
                 self.end.offset as u64
             } else {
-                file.metadata().context("look at", &path)?.len()
+                file.size().context("look at", &path)?
             };
             let mut bytes = vec![0; (end as usize).saturating_sub(start)];
             file.read_exact_at(&mut bytes, start as u64)
                 .context("read the log segment", &path)?;
             file.write_all_at(&bytes, start as u64)
                 .context("write the log segment", &path)?;
-            file.sync_all().context("sync the log segment", &path)?;
+            file.sync().context("sync the log segment", &path)?;
         }
         Ok(())
     }
-}
 
-fn open_to_write(path: &Path) -> Result<File, StorageError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .context("open the log segment", path)
+    fn open_to_write(&self, path: &Path) -> Result<F::File, StorageError> {
+        self.files.open(path, Open::Write).context("open the log segment", path)
+    }
 }
 
 /// Whether a shard's directory holds nothing that was ever acknowledged: no segment with anything behind its header.
-pub(super) fn is_unused(directory: &Path) -> Result<bool, StorageError> {
+pub(super) fn is_unused(files: &impl Files, directory: &Path) -> Result<bool, StorageError> {
     let mut buffer = Vec::new();
-    for number in list_segments(directory)? {
-        read_segment(&segment_path(directory, number), &mut buffer)?;
+    for number in list_segments(files, directory)? {
+        read_segment(files, &segment_path(directory, number), &mut buffer)?;
         match SegmentHeader::decode(&buffer) {
             Ok(_) if written_bytes(&buffer[SEGMENT_HEADER_BYTES..]) == 0 => {}
             Ok(_) | Err(_) => return Ok(false),

@@ -3,15 +3,13 @@
 //! A segment is written in full and synced under a temporary name before it gets its own, so a store to its mapping
 //! meets neither a hole nor a full disk. Decides nothing about records.
 
-use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use memmap2::MmapMut;
 use thiserror::Error;
 
+use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::record::Salt;
 use super::segment::{Generation, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentMemory, SegmentNumber};
 use super::writer::LogWriter;
@@ -104,49 +102,52 @@ pub(super) fn recycled_path(shard_directory: &Path) -> PathBuf {
 }
 
 /// The segments there are, ascending. Other files are none of the log's.
-pub(super) fn list_segments(shard_directory: &Path) -> Result<Vec<SegmentNumber>, StorageError> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(shard_directory).context("list the segments in", shard_directory)? {
-        let name = entry.context("list the segments in", shard_directory)?.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok());
-        numbers.extend(number.map(SegmentNumber));
-    }
+pub(super) fn list_segments(files: &impl Files, shard_directory: &Path) -> Result<Vec<SegmentNumber>, StorageError> {
+    let listed = files
+        .list(shard_directory)
+        .context("list the segments in", shard_directory)?;
+    let number = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let number = name.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok()?;
+        Some(SegmentNumber(number))
+    };
+    let mut numbers: Vec<_> = listed.iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
 /// Makes names in `directory` durable.
-pub(super) fn sync_directory(directory: &Path) -> Result<(), StorageError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .context("sync", directory)
+pub(super) fn sync_directory(files: &impl Files, directory: &Path) -> Result<(), StorageError> {
+    files.sync_directory(directory).context("sync", directory)
 }
 
 /// Makes a directory and its name durable; it may exist.
-pub(super) fn make_directory(directory: &Path) -> Result<(), StorageError> {
-    match fs::create_dir(directory) {
+pub(super) fn make_directory(files: &impl Files, directory: &Path) -> Result<(), StorageError> {
+    match files.create_directory(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(StorageError::new("create", directory, error));
         }
         _ => {}
     }
-    directory.parent().map_or(Ok(()), sync_directory)
+    directory
+        .parent()
+        .map_or(Ok(()), |parent| sync_directory(files, parent))
 }
 
 /// One log's place on disk and the size of its new segments: makes segments, on whatever thread.
 #[derive(Clone, Debug)]
-pub struct SegmentFactory {
+pub struct SegmentFactory<F = SystemFiles> {
+    files: F,
     identity: LogIdentity,
     directory: PathBuf,
     segment_bytes: u64,
 }
 
-impl SegmentFactory {
-    pub(super) fn new(data: &Path, identity: LogIdentity, segment_bytes: u64) -> Self {
+impl<F: Files> SegmentFactory<F> {
+    pub(super) fn new(files: F, data: &Path, identity: LogIdentity, segment_bytes: u64) -> Self {
         let directory = shard_path(data, identity.generation, identity.shard);
         Self {
+            files,
             identity,
             directory,
             segment_bytes,
@@ -166,32 +167,34 @@ impl SegmentFactory {
     /// Makes segment `number`, as asked for by [`LogWriter::wants_segment`]: writes and syncs all of it, which takes as
     /// long as the disk needs for so many bytes. An error of which [`StorageError::is_full`] is true leaves nothing
     /// behind and may be tried again.
-    pub fn create(&self, number: SegmentNumber) -> Result<MappedSegment, StorageError> {
+    pub fn create(&self, number: SegmentNumber) -> Result<MappedSegment<F>, StorageError> {
         let path = segment_path(&self.directory, number);
         let temporary = path.with_added_extension(&TEMPORARY_SUFFIX[1..]);
         let result = self.create_at(number, &temporary, &path);
         if result.is_err() {
             // The error says more than a failure to tidy up would.
-            let _ = fs::remove_file(&temporary);
+            let _ = self.files.remove_file(&temporary);
         }
         result
     }
 
-    fn create_at(&self, number: SegmentNumber, temporary: &Path, path: &Path) -> Result<MappedSegment, StorageError> {
+    fn create_at(
+        &self,
+        number: SegmentNumber,
+        temporary: &Path,
+        path: &Path,
+    ) -> Result<MappedSegment<F>, StorageError> {
         // Where there is none to be had, a new one is made.
-        let _ = fs::rename(recycled_path(&self.directory), temporary);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(temporary)
+        let _ = self.files.rename(&recycled_path(&self.directory), temporary);
+        let mut file = self
+            .files
+            .open(temporary, Open::Create)
             .context("create the log segment", temporary)?;
-        if file.metadata().context("look at", temporary)?.len() > self.segment_bytes {
-            file.set_len(self.segment_bytes).context("cut", temporary)?;
+        if file.size().context("look at", temporary)? > self.segment_bytes {
+            file.set_size(self.segment_bytes).context("cut", temporary)?;
         }
         let mut bytes = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
-        let salt = Salt(RandomState::new().build_hasher().finish());
+        let salt = Salt(self.files.random());
         SegmentHeader {
             identity: self.identity,
             number,
@@ -207,36 +210,31 @@ impl SegmentFactory {
             bytes[..SEGMENT_HEADER_BYTES].fill(0);
             rest -= piece;
         }
-        file.sync_all().context("sync the log segment", temporary)?;
-        fs::rename(temporary, path).context("name the log segment", path)?;
-        sync_directory(&self.directory)?;
+        file.sync().context("sync the log segment", temporary)?;
+        self.files
+            .rename(temporary, path)
+            .context("name the log segment", path)?;
+        sync_directory(&self.files, &self.directory)?;
         MappedSegment::map(file, path)
     }
 }
 
 /// A segment's file, mapped to be written. May be sent to another thread, to be dropped there: unmapping takes time.
 #[derive(Debug)]
-pub struct MappedSegment {
-    file: File,
+pub struct MappedSegment<F: Files = SystemFiles> {
+    file: F::File,
     path: PathBuf,
-    map: MmapMut,
+    map: <F::File as FileHandle>::Map,
 }
 
-impl MappedSegment {
-    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .context("open the log segment", path)?;
+impl<F: Files> MappedSegment<F> {
+    pub(super) fn open(files: &F, path: &Path) -> Result<Self, StorageError> {
+        let file = files.open(path, Open::Write).context("open the log segment", path)?;
         Self::map(file, path)
     }
 
-    fn map(file: File, path: &Path) -> Result<Self, StorageError> {
-        // SAFETY: the mapping is sound while nobody else changes the file's size or bytes. The data directory's lock
-        // keeps other servers out, this process opens each segment once, and changes the size of none but one that is
-        // recycled: whoever still has that mapped only waits to unmap it, and reads and writes nothing.
-        let map = unsafe { MmapMut::map_mut(&file) }.context("map the log segment", path)?;
+    fn map(file: F::File, path: &Path) -> Result<Self, StorageError> {
+        let map = file.map().context("map the log segment", path)?;
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -251,17 +249,19 @@ impl MappedSegment {
 
     /// Waits until everything stored is on disk.
     pub fn sync(&self) -> Result<(), StorageError> {
-        self.file.sync_data().context("sync the log segment", &self.path)
+        self.file
+            .sync_map(&self.map)
+            .context("sync the log segment", &self.path)
     }
 }
 
-impl SegmentMemory for MappedSegment {
+impl<F: Files> SegmentMemory for MappedSegment<F> {
     fn bytes(&self) -> &[u8] {
-        &self.map
+        self.map.bytes()
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.map
+        self.map.bytes_mut()
     }
 }
 
@@ -277,7 +277,7 @@ impl AsFd for MappedSegment {
     }
 }
 
-impl LogWriter<MappedSegment> {
+impl<F: Files> LogWriter<MappedSegment<F>> {
     /// Waits until everything appended, and that it was synced, is on disk: for an orderly end. No sync may be under way.
     pub fn sync_blocking(&mut self) -> Result<(), StorageError> {
         while let Some(plan) = self.begin_final_sync() {

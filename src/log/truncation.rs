@@ -6,10 +6,11 @@
 //! A segment may go when the next one opens *before* the position that a checkpoint begins at. That position is synced,
 //! and so then is the mark which the next segment opens with: without it nobody could tell where the log begins.
 
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use super::data_directory::DataDirectory;
+use super::files::{FileHandle, Files, Open};
 use super::record::MARK_BYTES;
 use super::scan::opening_mark;
 use super::segment::{LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
@@ -36,30 +37,39 @@ pub fn segments_below(openings: impl IntoIterator<Item = Option<LogPosition>>, p
 
 /// Removes the segments of the log `identity` under `data` that hold nothing behind `position`, which must be synced;
 /// durably, one after the other. The last one's file is put by for the next segment. The log may be appended to meanwhile.
-pub fn truncate_log(data: &Path, identity: LogIdentity, position: LogPosition) -> Result<TruncatedLog, StorageError> {
-    let directory = shard_path(data, identity.generation, identity.shard);
-    let numbers = list_segments(&directory)?;
-    let first = first_needed(&directory, &numbers, position)?;
+pub fn truncate_log<F: Files>(
+    data: &DataDirectory<F>,
+    identity: LogIdentity,
+    position: LogPosition,
+) -> Result<TruncatedLog, StorageError> {
+    let files = data.files();
+    let directory = shard_path(data.path(), identity.generation, identity.shard);
+    let numbers = list_segments(files, &directory)?;
+    let first = first_needed(files, &directory, &numbers, position)?;
     let mut truncated = TruncatedLog::default();
     for &number in numbers.iter().take_while(|&&number| number < first) {
         let path = segment_path(&directory, number);
-        truncated.bytes += fs::metadata(&path).context("look at", &path)?.len();
+        let file = files.open(&path, Open::Read).context("open the log segment", &path)?;
+        truncated.bytes += file.size().context("look at", &path)?;
         truncated.segments += 1;
         let is_last = number.next() == first;
         if is_last {
             let recycled = recycled_path(&directory);
-            fs::rename(&path, &recycled).context("put by the log segment", &path)?;
+            files
+                .rename(&path, &recycled)
+                .context("put by the log segment", &path)?;
         } else {
-            fs::remove_file(&path).context("remove the log segment", &path)?;
+            files.remove_file(&path).context("remove the log segment", &path)?;
         }
         // Before the next one: no crash leaves a gap.
-        sync_directory(&directory)?;
+        sync_directory(files, &directory)?;
     }
     Ok(truncated)
 }
 
 /// The first of the segments `numbers` that holds anything behind `position`, or tells where the log begins.
 pub(super) fn first_needed(
+    files: &impl Files,
     directory: &Path,
     numbers: &[SegmentNumber],
     position: LogPosition,
@@ -72,7 +82,7 @@ pub(super) fn first_needed(
     }
     let mut openings = Vec::new();
     for &number in &numbers[1..] {
-        let opening = opening_of(&segment_path(directory, number))?;
+        let opening = opening_of(files, &segment_path(directory, number))?;
         openings.push(opening);
         if opening.is_none_or(|opening| opening >= position) {
             break;
@@ -82,9 +92,10 @@ pub(super) fn first_needed(
 }
 
 /// The last position before the segment at `path`; `None` where that cannot be read, as in a spare one.
-fn opening_of(path: &Path) -> Result<Option<LogPosition>, StorageError> {
+fn opening_of(files: &impl Files, path: &Path) -> Result<Option<LogPosition>, StorageError> {
     let mut bytes = Vec::new();
-    File::open(path)
+    files
+        .open(path, Open::Read)
         .context("open the log segment", path)?
         .take((SEGMENT_HEADER_BYTES + MARK_BYTES) as u64)
         .read_to_end(&mut bytes)

@@ -1,7 +1,9 @@
 //! The runtime: threads, mailboxes and the loop that drives each shard, from start to stop.
 //!
-//! [`partition`] and [`checkpointing`] are pure and the simulator's as well; everything else here is a driver around it.
+//! [`partition`] and [`checkpointing`] are pure; [`prepare`], [`recovery`] and [`checkpoint_keeper`] touch nothing but
+//! files, and those through a trait. The simulator runs all five. Everything else here is a driver around them.
 
+pub mod checkpoint_keeper;
 pub mod checkpoint_maker;
 pub mod checkpointing;
 pub mod client;
@@ -11,6 +13,7 @@ pub mod desk;
 pub mod exit;
 pub mod mailbox;
 pub mod partition;
+pub mod prepare;
 pub mod recovery;
 pub mod reply_gate;
 pub mod segment_maker;

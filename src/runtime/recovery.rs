@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use crate::engine::recovery::{Resolved, repartition, resolve};
 use crate::engine::{Counts, EngineLimits, LogPosition, Record, RecordError, Restore, Shard, ShardId, ShardMap};
 use crate::log::{
-    CheckpointDirectory, CheckpointError, CheckpointSummary, DataDirectory, GenerationEntry, LogError, LogIdentity,
-    LogStart, RecoveredLog, StorageError, open_log,
+    CheckpointDirectory, CheckpointError, CheckpointSummary, DataDirectory, Files, GenerationEntry, LogError,
+    LogIdentity, LogStart, RecoveredLog, StorageError, SystemFiles, open_log,
 };
 
 /// How often a long recovery says how far it is.
@@ -72,14 +72,14 @@ pub enum CheckpointDamage {
 }
 
 /// What was recovered.
-pub struct Recovered {
+pub struct Recovered<F: Files = SystemFiles> {
     /// The shards of the newest generation, or one empty shard where there is none; what was in flight at the end is
     /// not decided.
     pub shards: Vec<Shard>,
     /// The newest generation.
     pub newest: Option<GenerationEntry>,
     /// Its logs, by shard.
-    pub logs: Vec<RecoveredLog>,
+    pub logs: Vec<RecoveredLog<F>>,
     /// Its checkpoints, by shard.
     pub checkpoints: Vec<FoundCheckpoints>,
     /// Over all generations.
@@ -116,47 +116,49 @@ pub struct RecoveryTotals {
 
 /// How far a recovery is.
 #[derive(Debug, Default)]
-struct Progress {
+pub struct Progress {
     records: AtomicU64,
     checkpoint_bytes: AtomicU64,
 }
 
 /// Recovers everything that `data` holds.
-pub fn recover(data: &DataDirectory, limits: EngineLimits, segment_bytes: u64) -> Result<Recovered, RecoveryError> {
-    let progress = Progress::default();
-    with_progress(&progress, || {
-        let mut recovered = Recovered {
-            shards: vec![Shard::new(ShardId(0), ShardMap::new(1), limits)],
-            newest: None,
-            logs: Vec::new(),
-            checkpoints: Vec::new(),
-            totals: RecoveryTotals::default(),
-        };
-        for (generation, beginnings) in needed(data, limits, &progress)? {
-            add(&mut recovered.totals.resolved, resolve(&mut recovered.shards));
-            let before = repartition(recovered.shards, generation.shard_count, limits);
-            let (shards, rest): (Vec<_>, Vec<_>) = before
-                .into_iter()
-                .zip(beginnings)
-                .map(|(before, beginning)| (beginning.shard.unwrap_or(before), (beginning.found, beginning.damage)))
-                .unzip();
-            recovered.shards = shards;
-            recovered.newest = Some(generation);
-            let (found, damage) = rest.into_iter().unzip();
-            recovered.checkpoints = found;
-            recovered.logs = replay(data, generation, segment_bytes, &mut recovered, damage, &progress)?;
-            for log in &recovered.logs {
-                recovered.totals.bytes += log.bytes();
-                recovered.totals.torn_bytes += log.torn_bytes();
-            }
-            for used in recovered.checkpoints.iter().filter_map(|found| found.used) {
-                recovered.totals.checkpoints += 1;
-                recovered.totals.checkpoint_bytes += used.bytes;
-            }
+pub fn recover<F: Files>(
+    data: &DataDirectory<F>,
+    limits: EngineLimits,
+    segment_bytes: u64,
+    progress: &Progress,
+) -> Result<Recovered<F>, RecoveryError> {
+    let mut recovered = Recovered {
+        shards: vec![Shard::new(ShardId(0), ShardMap::new(1), limits)],
+        newest: None,
+        logs: Vec::new(),
+        checkpoints: Vec::new(),
+        totals: RecoveryTotals::default(),
+    };
+    for (generation, beginnings) in needed(data, limits, progress)? {
+        add(&mut recovered.totals.resolved, resolve(&mut recovered.shards));
+        let before = repartition(recovered.shards, generation.shard_count, limits);
+        let (shards, rest): (Vec<_>, Vec<_>) = before
+            .into_iter()
+            .zip(beginnings)
+            .map(|(before, beginning)| (beginning.shard.unwrap_or(before), (beginning.found, beginning.damage)))
+            .unzip();
+        recovered.shards = shards;
+        recovered.newest = Some(generation);
+        let (found, damage) = rest.into_iter().unzip();
+        recovered.checkpoints = found;
+        recovered.logs = replay(data, generation, segment_bytes, &mut recovered, damage, progress)?;
+        for log in &recovered.logs {
+            recovered.totals.bytes += log.bytes();
+            recovered.totals.torn_bytes += log.torn_bytes();
         }
-        recovered.totals.records = progress.records.load(Ordering::Relaxed);
-        Ok(recovered)
-    })
+        for used in recovered.checkpoints.iter().filter_map(|found| found.used) {
+            recovered.totals.checkpoints += 1;
+            recovered.totals.checkpoint_bytes += used.bytes;
+        }
+    }
+    recovered.totals.records = progress.records.load(Ordering::Relaxed);
+    Ok(recovered)
 }
 
 /// What all `shards` hold together.
@@ -188,16 +190,16 @@ struct Beginning {
 }
 
 /// The generations that are needed, oldest first, each with what its shards begin with.
-fn needed(
-    data: &DataDirectory,
+fn needed<F: Files>(
+    data: &DataDirectory<F>,
     limits: EngineLimits,
     progress: &Progress,
 ) -> Result<Vec<(GenerationEntry, Vec<Beginning>)>, RecoveryError> {
     let mut needed = Vec::new();
     for &generation in data.manifest().generations.iter().rev() {
-        let beginnings = in_parallel(identities(generation).collect(), |identity| {
-            restore(data, identity, limits, progress)
-        })?;
+        let restore = |identity| restore(data, identity, limits, progress);
+        let beginnings = data.files().in_parallel(identities(generation).collect(), restore);
+        let beginnings: Vec<_> = beginnings.into_iter().collect::<Result<_, _>>()?;
         let is_whole = beginnings.iter().all(|beginning| beginning.shard.is_some());
         needed.push((generation, beginnings));
         if is_whole {
@@ -223,8 +225,8 @@ fn needed(
 }
 
 /// Restores a shard from its newest checkpoint that can be read.
-fn restore(
-    data: &DataDirectory,
+fn restore<F: Files>(
+    data: &DataDirectory<F>,
     identity: LogIdentity,
     limits: EngineLimits,
     progress: &Progress,
@@ -272,17 +274,17 @@ fn restore(
 }
 
 /// Replays the logs of one generation, each shard on a thread of its own.
-fn replay(
-    data: &DataDirectory,
+fn replay<F: Files>(
+    data: &DataDirectory<F>,
     generation: GenerationEntry,
     segment_bytes: u64,
-    recovered: &mut Recovered,
+    recovered: &mut Recovered<F>,
     damage: Vec<Option<CheckpointDamage>>,
     progress: &Progress,
-) -> Result<Vec<RecoveredLog>, RecoveryError> {
+) -> Result<Vec<RecoveredLog<F>>, RecoveryError> {
     let shards = recovered.shards.iter_mut().zip(&mut recovered.checkpoints);
     let work: Vec<_> = identities(generation).zip(shards).zip(damage).collect();
-    in_parallel(work, |((identity, (shard, found)), damage)| {
+    let replayed = data.files().in_parallel(work, |((identity, (shard, found)), damage)| {
         let start = found.used.map_or(LogStart::BEGINNING, |used| LogStart {
             from: used.begins,
             synced: used.ends,
@@ -304,23 +306,13 @@ fn replay(
                 _ => error.into(),
             }
         })
-    })
+    });
+    replayed.into_iter().collect()
 }
 
-/// Does `work` on each of `items` on a thread of its own.
-fn in_parallel<T: Send, R: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a panic ends the process"))
-            .collect()
-    })
-}
-
-/// Runs `work`, and says how far it is while it takes long.
-fn with_progress<T>(progress: &Progress, work: impl FnOnce() -> T) -> T {
+/// Runs `work`, which recovers, and says how far it is while it takes long.
+pub fn with_progress<T>(work: impl FnOnce(&Progress) -> T) -> T {
+    let progress = Progress::default();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reporter = scope.spawn(|| {
@@ -339,7 +331,7 @@ fn with_progress<T>(progress: &Progress, work: impl FnOnce() -> T) -> T {
                 }
             }
         });
-        let result = work();
+        let result = work(&progress);
         done.store(true, Ordering::Release);
         reporter.thread().unpark();
         result

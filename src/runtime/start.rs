@@ -1,4 +1,4 @@
-//! Starting and running the server: checks, recovery, one thread a shard, and the wait for their end.
+//! Starting and running the server: checks, one thread a shard, and the wait for their end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,25 +7,23 @@ use std::time::Instant;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use super::checkpoint_keeper::CheckpointKeeper;
 use super::checkpoint_maker::CheckpointMaker;
-use super::checkpointing::{CheckpointPast, Checkpointing};
+use super::checkpointing::Checkpointing;
 use super::clock::Clock;
 use super::cores::allowed_cores;
 use super::exit::ExitCode;
 use super::mailbox::Mailboxes;
-use super::partition::Partition;
-use super::recovery::{FoundCheckpoints, Recovered, RecoveryError, RecoveryTotals, identities, recover, total_counts};
+use super::prepare::{Prepared, Shape, prepare};
+use super::recovery::{RecoveryError, RecoveryTotals, with_progress};
 use super::segment_maker::SegmentMaker;
 use super::shard_loop::{ShardLoop, ShardParts};
 use super::shared::{Facts, Shared};
 use super::stop::stop_on_signals;
 use crate::config::{PasswordError, ServeConfig, SyncMode, YesNo, core_count};
-use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
-use crate::engine::{Counts, EngineLimits, LogPosition, RecordError, Shard, ShardId, ShardMap, Timestamp};
-use crate::log::{
-    CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogError, LogStart, LogWriter, ManifestFault,
-    MappedSegment, RecoveredLog, SegmentFactory, StorageError, open_log,
-};
+use crate::engine::recovery::Resolved;
+use crate::engine::{Counts, EngineLimits, RecordError, ShardId, ShardMap};
+use crate::log::{DataDirectory, DataError, LogError, ManifestFault, SegmentFactory, StorageError};
 use crate::net::diagnosis::{MachineError, check_machine};
 use crate::net::open_files::raise_open_files_limit;
 use crate::net::{ListenError, RingError, listen};
@@ -120,7 +118,7 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     // Both before the recovery, which can take long: what is in the way is said at once.
     let mut data = DataDirectory::open(&config.data)?;
     let listener = listen(SocketAddr::new(config.bind, config.port))?;
-    let Ready {
+    let Prepared {
         partitions,
         factories,
         pasts,
@@ -129,19 +127,22 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
         totals,
         resolved,
         was_new,
-    } = prepare(&mut data, config)?;
+    } = with_progress(|progress| {
+        let shape = Shape {
+            shard_count,
+            segment_bytes: config.segment_bytes(),
+            limits: EngineLimits::default(),
+            sync: config.sync,
+        };
+        prepare(&mut data, &shape, progress)
+    })?;
 
     let address = listener.local_addr().map_err(StartError::Thread)?;
     let shared = Arc::new(Shared::new(shard_count, Clock::start(latest))?);
     stop_on_signals(Arc::clone(&shared)).map_err(StartError::Thread)?;
     let maker = SegmentMaker::start(Arc::clone(&shared.doorbells)).map_err(StartError::Thread)?;
-    let have_checkpoints = pasts.iter().map(|past| past.checkpoint_bytes > 0).collect();
-    let directories = factories
-        .iter()
-        .map(|factory| CheckpointDirectory::new(&data, factory.identity()))
-        .collect();
-    let mut checkpoint_maker =
-        CheckpointMaker::start(data, directories, have_checkpoints, Arc::clone(&shared)).map_err(StartError::Thread)?;
+    let keeper = CheckpointKeeper::new(data, factories.iter().map(SegmentFactory::identity), &pasts);
+    let mut checkpoint_maker = CheckpointMaker::start(keeper, Arc::clone(&shared)).map_err(StartError::Thread)?;
     let connections_max = connections_max(config);
     let map = ShardMap::new(shard_count);
     let mut listener = Some(listener);
@@ -184,146 +185,6 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
     checkpoint_maker.finish();
     tracing::info!("stopped; everything acknowledged is on disk");
     Ok(())
-}
-
-/// Shards and logs, ready to serve.
-struct Ready {
-    partitions: Vec<Partition<MappedSegment>>,
-    factories: Vec<SegmentFactory>,
-    pasts: Vec<CheckpointPast>,
-    latest: Timestamp,
-    counts: Counts,
-    totals: RecoveryTotals,
-    resolved: Resolved,
-    was_new: bool,
-}
-
-/// Recovers, and begins an incarnation: after this everything recovered is on disk, decided, and owned by its shard.
-fn prepare(data: &mut DataDirectory, config: &ServeConfig) -> Result<Ready, StartError> {
-    let (shard_count, segment_bytes) = (config.shard_count(), config.segment_bytes());
-    let limits = EngineLimits::default();
-    let Recovered {
-        mut shards,
-        newest,
-        mut logs,
-        mut checkpoints,
-        totals,
-    } = recover(data, limits, segment_bytes)?;
-    if let Some(newest) = newest {
-        tidy_checkpoints(data, newest, &checkpoints)?;
-    }
-    let mut resolved = totals.resolved;
-    let goes_on = newest.is_some_and(|newest| newest.shard_count == shard_count);
-    if !goes_on {
-        let decided = resolve(&mut shards);
-        resolved.committed += decided.committed;
-        resolved.aborted += decided.aborted;
-        shards = repartition(shards, shard_count, limits);
-        for log in logs.drain(..) {
-            log.close()?;
-        }
-    }
-    let incarnation = data.begin_incarnation(shard_count, segment_bytes)?;
-    assert_eq!(
-        incarnation.is_new_generation, !goes_on,
-        "the manifest and the recovery agree on the generation"
-    );
-    if !goes_on {
-        let generation = GenerationEntry {
-            number: incarnation.generation,
-            shard_count,
-        };
-        for identity in identities(generation) {
-            let mut none = |_: LogPosition, _: &[u8]| Ok(());
-            logs.push(open_log(data, identity, segment_bytes, LogStart::BEGINNING, &mut none)?);
-        }
-        checkpoints = vec![FoundCheckpoints::default(); shard_count.into()];
-    }
-    let pasts = logs
-        .iter()
-        .zip(&checkpoints)
-        .map(|(log, found)| {
-            let past = CheckpointPast {
-                begins: found.used.map_or(LogPosition::ZERO, |used| used.begins),
-                checkpoint_bytes: found.used.map_or(0, |used| used.bytes),
-                log_bytes: log.replayed_bytes(),
-                is_unchanged: !found.is_changed,
-                is_wanted: data.manifest().generations.len() > 1,
-            };
-            (log.end(), past)
-        })
-        .collect::<Vec<_>>();
-    let (mut writers, factories) = open_writers(logs)?;
-    for ((shard, writer), factory) in shards.iter().zip(&mut writers).zip(&factories) {
-        if writer.room_bytes() < start_bytes(shard)
-            && let Some(number) = writer.wants_segment()
-        {
-            writer.offer_segment(factory.create(number)?);
-        }
-    }
-    let decided = start(&mut shards, incarnation.number, &mut writers);
-    resolved.committed += decided.committed;
-    resolved.aborted += decided.aborted;
-    in_parallel(&mut writers, LogWriter::sync_blocking)?;
-    let pasts = pasts
-        .into_iter()
-        .zip(&writers)
-        .map(|((end, past), writer)| CheckpointPast {
-            // More than this start's own record: it has decided something.
-            is_unchanged: past.is_unchanged && writer.last() == end.next(),
-            ..past
-        })
-        .collect();
-    let latest = shards.iter().map(Shard::latest).max().unwrap_or_default();
-    let counts = total_counts(&shards);
-    let partitions = shards
-        .into_iter()
-        .zip(writers)
-        .map(|(shard, log)| Partition::new(shard, log, config.sync))
-        .collect();
-    let was_new = newest.is_none();
-    Ok(Ready {
-        partitions,
-        factories,
-        pasts,
-        latest,
-        counts,
-        totals,
-        resolved,
-        was_new,
-    })
-}
-
-/// Puts damaged checkpoints out of the way, so that none of them counts as one to fall back to, and removes unfinished
-/// ones.
-fn tidy_checkpoints(
-    data: &DataDirectory,
-    generation: GenerationEntry,
-    found: &[FoundCheckpoints],
-) -> Result<(), StorageError> {
-    for (identity, found) in identities(generation).zip(found) {
-        let directory = CheckpointDirectory::new(data, identity);
-        directory.remove_unfinished()?;
-        for &begins in &found.damaged {
-            directory.set_aside(begins)?;
-        }
-    }
-    Ok(())
-}
-
-fn open_writers(logs: Vec<RecoveredLog>) -> Result<(Vec<LogWriter<MappedSegment>>, Vec<SegmentFactory>), StartError> {
-    let opened: Result<Vec<_>, _> = logs.into_iter().map(RecoveredLog::into_writer).collect();
-    Ok(opened?.into_iter().unzip())
-}
-
-fn in_parallel<T: Send, E: Send>(items: &mut [T], work: impl Fn(&mut T) -> Result<(), E> + Sync) -> Result<(), E> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items.iter_mut().map(|item| scope.spawn(move || work(item))).collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("a panic ends the process"))
-    })
 }
 
 /// The settings that can change, as the command line wants them at first.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::recovery::{Recovered, identities, recover, total_counts};
+use super::recovery::{Recovered, identities, recover, total_counts, with_progress};
 use super::start::StartError;
 use crate::config::VerifyConfig;
 use crate::engine::recovery::{audit, resolve};
@@ -30,7 +30,8 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<Verdict, Ve
             is_whole &= verify_checkpoints(&data, identity, out)?;
         }
     }
-    let recovered = recover(&data, EngineLimits::default(), SEGMENT_BYTES_DEFAULT).map_err(StartError::Recovery)?;
+    let recovered = with_progress(|progress| recover(&data, EngineLimits::default(), SEGMENT_BYTES_DEFAULT, progress))
+        .map_err(StartError::Recovery)?;
     let Recovered {
         mut shards,
         newest,
