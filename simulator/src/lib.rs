@@ -1,24 +1,28 @@
 //! The simulator: whole servers, on a simulated disk, network and clock, in one thread, from one seed.
 //!
-//! The engine, the log and the partition are those that serve production; only what is around them is simulated. Reads
-//! top down: [`simulation`] runs a seed, [`server`] and [`start`] drive the real code over [`disk`] and [`storage`],
-//! [`workload`] and [`key_wishes`] ask, [`witness`], [`shop`], [`keys`] and [`checker`] say whether what comes of it is right, [`damage`] and
-//! [`parameters`] say what goes wrong, [`campaign`] runs many seeds.
+//! The engine, the log, recovery, checkpoints and what they do to files are those that serve production; only what is around
+//! them is simulated. Reads
+//! top down: [`simulation`] runs a seed, [`server`] and [`start`] drive the real code over [`files`] on a [`disk`],
+//! [`workload`] and [`key_wishes`] ask, [`witness`], [`shop`], [`keys`] and [`checker`] say whether what comes of it is
+//! right - by answers and by [`frame`]s of the logs -, [`damage`] and [`parameters`] say what goes wrong, [`campaign`] runs
+//! many seeds.
 
 pub mod campaign;
 pub mod checker;
 pub mod damage;
 pub mod disk;
+pub mod files;
+pub mod frame;
 pub mod key_wishes;
 pub mod keys;
 pub mod mailbox;
 pub mod parameters;
 pub mod random;
+pub mod reading;
 pub mod server;
 pub mod shop;
 pub mod simulation;
 pub mod start;
-pub mod storage;
 pub mod trace;
 pub mod violation;
 pub mod witness;

@@ -58,10 +58,18 @@ pub struct Parameters {
     pub retry: PerMille,
     /// At each step: the system writes back a part of what is not synced.
     pub write_back: PerMille,
-    /// At each step: a part of a checkpoint is written.
+    /// Bytes of log between two checkpoints.
+    pub checkpoint_bytes: u64,
+    /// At each step: somebody wants a checkpoint.
     pub checkpoint: PerMille,
+    /// Of what is done to files while serving: the process ends in the middle of it.
+    pub file_crash: PerMille,
+    /// Of the orders to write checkpoints: an operation on a file fails.
+    pub file_fails: PerMille,
     /// At each hundredth step: the process is killed or the power goes.
     pub crash: PerMille,
+    /// Of the crashes: orderly stops, in truth.
+    pub stops: PerMille,
     /// Of the crashes: power cuts.
     pub power_cut: PerMille,
     /// Of the starts: interrupted by another crash.
@@ -129,9 +137,10 @@ impl Parameters {
             }
         };
         let (pause, disconnect, retry) = (sometimes(3, 20), sometimes(3, 30), sometimes(2, 400));
-        let (write_back, checkpoint, crash) = (sometimes(2, 100), sometimes(3, 100), sometimes(2, 150));
+        let (write_back, checkpoint, crash) = (sometimes(2, 100), sometimes(3, 30), sometimes(2, 150));
         let (interrupt_start, reshard, sync_fails) = (sometimes(2, 600), sometimes(3, 600), sometimes(4, 8));
         let (disk_full, damage, clock_jump) = (sometimes(5, 20), sometimes(2, 1000), sometimes(4, 10));
+        let (file_crash, file_fails, stops) = (sometimes(3, 30), sometimes(4, 60), sometimes(3, 300));
         let hot_item = sometimes(2, 900);
         let tiny_limits = random.below(5) == 0;
         let mut bound = |usual: u64| if tiny_limits { random.between(1, 20) } else { usual };
@@ -185,8 +194,12 @@ impl Parameters {
             disconnect,
             retry,
             write_back,
+            checkpoint_bytes: segment_bytes * *random.pick(&[1, 2, 8, 1 << 20]),
             checkpoint,
+            file_crash,
+            file_fails,
             crash,
+            stops,
             power_cut: random.between(200, 1000) as PerMille,
             interrupt_start,
             reshard,

@@ -1,25 +1,28 @@
-//! A running server: the partitions that serve production, driven in one thread over simulated mailboxes, watermarks
-//! and syncs.
+//! A running server: the partitions and checkpoints that serve production, driven in one thread over simulated
+//! mailboxes, watermarks and syncs.
 //!
-//! Does in a turn what the shard loop does in one, in the same order; how much of what has come a shard finds is drawn.
-//! Decides nothing: what a record means, when an answer may leave and what to sync is the partition's own.
+//! Does in a turn what the shard loop does in one, in the same order, and between turns what the threads that make
+//! segments and checkpoints do; how much of what has come a shard finds is drawn, and so is whether the process ends in
+//! the middle of what is done to files. Decides nothing: what a record means, when an answer may leave, what to sync and
+//! when a checkpoint stands is the code's own.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-use cartwright::config::SyncMode;
-use cartwright::engine::{
-    Ask, CheckpointCursor, LogPosition, Question, ReplyTo, Response, Shard, ShardId, ShardMap, ShardMessage, Timestamp,
+use cartwright::engine::{Ask, LogPosition, Question, ReplyTo, Response, ShardId, ShardMap, ShardMessage, Timestamp};
+use cartwright::log::{
+    DataDirectory, Generation, MappedSegment, SegmentFactory, SegmentMemory, SegmentNumber, SyncPlan,
 };
-use cartwright::log::{Generation, LogIdentity, LogWriter, SegmentNumber, SyncPlan};
 use cartwright::runtime::Partition;
+use cartwright::runtime::checkpoint_keeper::{CheckpointKeeper, Done};
+use cartwright::runtime::checkpointing::{CheckpointMessage, CheckpointOrder, Checkpointing};
+use cartwright::runtime::prepare::Prepared;
 
-use crate::disk::{Disk, MappedFile};
+use crate::disk::{Disk, shard_directory};
 use crate::mailbox::Mailbox;
 use crate::parameters::Parameters;
 use crate::promise;
 use crate::random::Random;
-use crate::storage::{empty_segment, segment_name};
 use crate::violation::Checked;
 use crate::witness::{Follower, Witness};
 
@@ -35,6 +38,7 @@ enum Mail {
     Request(Question),
     Reply(ReplyTo, Response),
     Message(ShardMessage),
+    Checkpoint(CheckpointMessage),
 }
 
 /// A sync under way.
@@ -53,28 +57,20 @@ enum SegmentOrder {
     RetryAt(Timestamp),
 }
 
-/// A checkpoint being written.
-#[derive(Debug)]
-struct Writing {
-    cursor: CheckpointCursor,
-    parts: Vec<Vec<u8>>,
-}
+/// Orders of a shard that may be on their way to the thread that writes checkpoints before it takes no more parts.
+const PARTS_IN_FLIGHT_MAX: usize = 4;
 
-/// A checkpoint that recovery may begin with.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    /// Of which generation.
-    pub generation: Generation,
-    /// Where it begins.
-    pub begins: LogPosition,
-    /// In the order in which they were written.
-    pub parts: Vec<Vec<u8>>,
-}
+/// After how many operations on files the process ends, or one fails, at most.
+const OPERATIONS_MAX: u64 = 30;
 
 /// One shard.
 #[derive(Debug)]
 struct Node {
-    partition: Partition<MappedFile>,
+    partition: Partition<MappedSegment<Disk>>,
+    segments: SegmentFactory<Disk>,
+    checkpointing: Checkpointing,
+    /// What became of its checkpoint: its bytes, or nothing where it failed.
+    news: Option<Option<u64>>,
     follower: Follower,
     sync: Option<Sync>,
     order: SegmentOrder,
@@ -83,7 +79,6 @@ struct Node {
     /// Requests of this shard's connections.
     arrived: VecDeque<Question>,
     paused_until: u32,
-    writing: Option<Writing>,
     /// Something came since the last turn ended: it may not rest.
     is_stirred: bool,
 }
@@ -97,27 +92,27 @@ pub struct World<'a> {
     /// Chance.
     pub random: &'a mut Random,
     /// The disk.
-    pub disk: &'a mut Disk,
-    /// Whether the disk takes no more.
-    pub disk_is_full: bool,
+    pub disk: &'a Disk,
     /// Follows the logs.
     pub witness: &'a mut Witness,
     /// Whether everything that has come is found at once, and every sync ends.
     pub hurries: bool,
+    /// Checkpoints that came to stand.
+    pub published: u64,
 }
 
 /// What a turn gave.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// Answers that left their shard's gate.
+    /// Answers that left the server's promise behind them: what they tell of is safe.
     pub released: Vec<(ReplyTo, Response)>,
-    /// Answers that reached their client's connection.
+    /// Answers that reached the shard of their connection.
     pub delivered: Vec<(ReplyTo, Response)>,
-    /// A sync failed: the process ends at once.
-    pub sync_failed: bool,
+    /// Why the process ends, if it does.
+    pub ended: Option<&'static str>,
 }
 
-/// A server that runs.
+/// A server.
 #[derive(Debug)]
 pub struct Server {
     map: ShardMap,
@@ -126,29 +121,52 @@ pub struct Server {
     /// By sender and addressee.
     mail: Vec<Mailbox<Mail>>,
     watermarks: Vec<LogPosition>,
+    keeper: CheckpointKeeper<Disk>,
+    /// What it has yet to do.
+    orders: VecDeque<(ShardId, CheckpointOrder)>,
 }
 
 impl Server {
-    /// Recovered shards, and logs that are synced.
-    pub fn new(generation: Generation, shards: Vec<(Shard, LogWriter<MappedFile>, Follower)>) -> Self {
-        let count = shards.len();
-        let node = |(shard, log, follower)| Node {
-            partition: Partition::new(shard, log, SyncMode::Always),
+    /// Of what a start has prepared; the followers have read its logs.
+    pub fn new(
+        data: DataDirectory<Disk>,
+        prepared: Prepared<Disk>,
+        followers: Vec<Follower>,
+        parameters: &Parameters,
+    ) -> Self {
+        let Prepared {
+            partitions,
+            factories,
+            pasts,
+            ..
+        } = prepared;
+        let count = partitions.len();
+        let map = ShardMap::new(count as u16);
+        let identities = factories.iter().map(SegmentFactory::identity);
+        let generation = factories[0].identity().generation;
+        let keeper = CheckpointKeeper::new(data, identities, &pasts);
+        let parts = partitions.into_iter().zip(factories).zip(pasts).zip(followers);
+        let node = |(((partition, segments), past), follower)| Node {
+            checkpointing: Checkpointing::new(&partition, map, parameters.checkpoint_bytes, past),
+            partition,
+            segments,
+            news: None,
             follower,
             sync: None,
             order: SegmentOrder::None,
             seen: vec![LogPosition::ZERO; count],
             arrived: VecDeque::new(),
             paused_until: 0,
-            writing: None,
             is_stirred: true,
         };
         Self {
-            map: ShardMap::new(count as u16),
+            map,
             generation,
-            nodes: shards.into_iter().map(node).collect(),
+            nodes: parts.map(node).collect(),
             mail: (0..count * count).map(|_| Mailbox::default()).collect(),
             watermarks: vec![LogPosition::ZERO; count],
+            keeper,
+            orders: VecDeque::new(),
         }
     }
 
@@ -157,8 +175,9 @@ impl Server {
         self.nodes.len()
     }
 
-    fn identity(&self, shard: usize) -> LogIdentity {
-        self.nodes[shard].partition.log().identity()
+    /// The generation of its logs.
+    pub const fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// A client's request comes in on the connection's shard.
@@ -186,7 +205,14 @@ impl Server {
             SegmentOrder::UnderWay(_) => true,
             SegmentOrder::RetryAt(at) => at <= now,
         };
+        let checkpoint = &node.checkpointing;
+        let takes_checkpoint = checkpoint.wants_parts(now, &node.partition)
+            || checkpoint.wants_to_begin(&node.partition)
+            || checkpoint.may_publish(&node.partition)
+            || checkpoint.next_timer(&node.partition).is_some_and(|due| due <= now)
+            || node.news.is_some();
         node.is_stirred
+            || takes_checkpoint
             || has_mail
             || is_waiting
             || has_moved
@@ -243,19 +269,27 @@ impl Server {
         }
         let now = world.now;
         self.nodes[shard].is_stirred = false;
+        self.nodes[shard].partition.tick(now);
         self.end_sync(shard, world, &mut turn);
-        if turn.sync_failed {
+        if turn.ended.is_some() {
             return Ok(turn);
         }
         self.take_mail(shard, world, &mut turn);
         self.look(shard, world);
-        self.nodes[shard].partition.tick(now);
-        self.look_after_segments(shard, world);
+        self.look_after_segments(shard, world, &mut turn);
+        if turn.ended.is_some() {
+            return Ok(turn);
+        }
+        self.take_checkpoint_news(shard, now);
         self.take_requests(shard, world);
         let node = &mut self.nodes[shard];
         node.partition.settle(now);
-        node.follower
-            .follow(ShardId(shard as u16), node.partition.log(), world.witness)?;
+        let log = node.partition.log();
+        node.follower.follow(ShardId(shard as u16), world.witness, |number| {
+            log.segment(number).map(SegmentMemory::bytes)
+        })?;
+        self.take_checkpoint_parts(shard, world);
+        let node = &mut self.nodes[shard];
         if node.sync.is_none()
             && let Some(plan) = node.partition.begin_sync(now)
         {
@@ -281,23 +315,21 @@ impl Server {
             }
             let range = &sync.plan.ranges[sync.done];
             let mapped = node.partition.log().segment(range.segment);
-            let mapped = mapped.expect("a segment of a plan stays until the plan is done");
-            world.disk.flush_range(mapped, &range.bytes);
-            let file = world.disk.file_mut(mapped.name);
+            let mapped = mapped
+                .expect("a segment of a plan stays until the plan is done")
+                .memory();
             if !world.hurries && world.random.chance(world.parameters.sync_fails) {
-                file.fail_sync(&range.bytes, world.random);
-                turn.sync_failed = true;
+                mapped.fail_sync_range(&range.bytes, world.random);
+                turn.ended = Some("a sync fails");
                 return;
             }
-            file.sync(&range.bytes);
+            mapped.sync_range(&range.bytes);
             sync.done += 1;
         }
-        world.witness.look_at_disk(world.disk, ShardId(shard as u16));
         let sync = node.sync.take().expect("looked at above");
         node.partition.sync_done(sync.plan);
-        for retired in node.partition.take_retired() {
-            world.disk.flush(&retired);
-        }
+        drop(node.partition.take_retired());
+        world.witness.look_at_disk(world.disk, ShardId(shard as u16));
     }
 
     fn take_mail(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
@@ -313,6 +345,10 @@ impl Server {
                 match queue.take().expect("looked at above") {
                     Mail::Request(request) => node.partition.request(world.now, request),
                     Mail::Message(message) => node.partition.message(world.now, ShardId(from as u16), message),
+                    Mail::Checkpoint(message) => {
+                        node.checkpointing
+                            .receive(ShardId(from as u16), message, &mut node.partition);
+                    }
                     Mail::Reply(reply_to, reply) => turn.delivered.push((reply_to, reply)),
                 }
             }
@@ -332,21 +368,25 @@ impl Server {
         }
     }
 
-    fn look_after_segments(&mut self, shard: usize, world: &mut World) {
-        let identity = self.identity(shard);
+    fn look_after_segments(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
         let node = &mut self.nodes[shard];
         if let SegmentOrder::UnderWay(number) = node.order {
             if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
                 node.is_stirred = true;
-            } else if world.disk_is_full {
-                node.partition.block(world.now, DISK_FULL);
-                node.order = SegmentOrder::RetryAt(world.now.plus_ms(SEGMENT_RETRY_MS));
             } else {
-                let name = segment_name(identity, number);
-                let bytes = empty_segment(identity, number, world.parameters.segment_bytes, world.random);
-                world.disk.create(name, bytes);
-                node.partition.offer_segment(world.now, world.disk.map(name));
-                node.order = SegmentOrder::None;
+                world.may_end_process();
+                let made = node.segments.create(number);
+                if world.has_ended() {
+                    turn.ended = Some("it was making a segment");
+                    return;
+                }
+                if let Ok(segment) = made {
+                    node.partition.offer_segment(world.now, segment);
+                    node.order = SegmentOrder::None;
+                } else {
+                    node.partition.block(world.now, DISK_FULL);
+                    node.order = SegmentOrder::RetryAt(world.now.plus_ms(SEGMENT_RETRY_MS));
+                }
             }
         }
         let may_order = match node.order {
@@ -357,6 +397,72 @@ impl Server {
         if may_order && let Some(number) = node.partition.wants_segment() {
             node.order = SegmentOrder::UnderWay(number);
         }
+    }
+
+    /// Somebody wants a checkpoint of a shard.
+    pub fn request_checkpoint(&mut self, shard: usize) {
+        let node = &mut self.nodes[shard];
+        node.checkpointing.request();
+        node.is_stirred = true;
+    }
+
+    fn take_checkpoint_news(&mut self, shard: usize, now: Timestamp) {
+        let node = &mut self.nodes[shard];
+        match node.news.take() {
+            Some(Some(bytes)) => node.checkpointing.published(bytes),
+            Some(None) => node.checkpointing.failed(now),
+            None => {}
+        }
+    }
+
+    fn take_checkpoint_parts(&mut self, shard: usize, world: &mut World) {
+        let own = ShardId(shard as u16);
+        let node = &mut self.nodes[shard];
+        node.checkpointing.advance(world.now, &mut node.partition);
+        loop {
+            self.orders
+                .extend(node.checkpointing.orders().map(|order| (own, order)));
+            let in_flight = self.orders.iter().filter(|(shard, _)| *shard == own).count();
+            if !node.checkpointing.wants_parts(world.now, &node.partition) || in_flight >= PARTS_IN_FLIGHT_MAX {
+                break;
+            }
+            if !world.hurries && !world.random.chance(world.parameters.mail) {
+                break;
+            }
+            node.checkpointing.take_part(&mut node.partition, Vec::new());
+        }
+    }
+
+    /// Whether the thread that writes checkpoints has something to do.
+    pub fn has_checkpoint_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
+    /// The thread that writes checkpoints carries out an order, if there is one; tells whether the process has ended in
+    /// the middle of it.
+    pub fn keep_checkpoints(&mut self, world: &mut World) -> Checked<bool> {
+        let Some((shard, order)) = self.orders.pop_front() else {
+            return Ok(false);
+        };
+        world.may_end_process();
+        if world.may_fail_at(world.parameters.file_fails) {
+            world.disk.set_faults(None, Some(world.random.below(OPERATIONS_MAX)));
+        }
+        let done = self.keeper.carry_out(shard, &order);
+        if world.has_ended() {
+            return Ok(true);
+        }
+        let node = &mut self.nodes[shard.index()];
+        node.is_stirred = true;
+        match done {
+            Ok(Done::Quickly | Done::Synced(_)) => {}
+            Ok(Done::Published { bytes }) => {
+                node.news = Some(Some(bytes));
+                world.published += 1;
+            }
+            Err(_) => node.news = Some(None),
+        }
+        Ok(false)
     }
 
     fn take_requests(&mut self, shard: usize, world: &mut World) {
@@ -391,6 +497,9 @@ impl Server {
         for (to, message) in node.partition.messages() {
             self.mail[shard * count + to.index()].post(Mail::Message(message));
         }
+        for (to, message) in node.checkpointing.messages() {
+            self.mail[shard * count + to.index()].post(Mail::Checkpoint(message));
+        }
         for (reply_to, reply) in node.partition.released() {
             turn.released.push((reply_to, reply.clone()));
             if reply_to.shard.index() == shard {
@@ -406,35 +515,44 @@ impl Server {
 
     /// The system writes a part of what one shard stored back by itself.
     pub fn write_back(&self, shard: usize, world: &mut World) {
-        self.flush(shard, world.disk);
-        for name in world.disk.segments(self.generation, ShardId(shard as u16)) {
-            world.disk.file_mut(name).write_back(300, world.random);
-        }
-        world.witness.look_at_disk(world.disk, ShardId(shard as u16));
-    }
-
-    fn flush(&self, shard: usize, disk: &mut Disk) {
+        let own = ShardId(shard as u16);
         let log = self.nodes[shard].partition.log();
-        for name in disk.segments(self.generation, ShardId(shard as u16)) {
+        for name in world.disk.segments(self.generation, own) {
             if let Some(mapped) = log.segment(name.number) {
-                disk.flush(mapped);
+                mapped.memory().flush();
             }
         }
+        let directory = shard_directory(self.generation, own);
+        let files = world.disk.undisturbed(|| world.disk.state().list(&directory));
+        for path in files.unwrap_or_default() {
+            world.disk.look(&path, |file| file.write_back(300, world.random));
+        }
+        if world.random.chance(300) {
+            // It is there.
+            let _ = world.disk.state().sync_directory(&directory);
+        }
+        world.witness.look_at_disk(world.disk, own);
     }
 
-    /// The process ends: all that is left of it is what it stored, and segments that were made a moment before their
-    /// shards would have heard of it.
-    pub fn end(self, disk: &mut Disk, segment_bytes: u64, random: &mut Random) {
-        for shard in 0..self.nodes.len() {
-            self.flush(shard, disk);
-            if let SegmentOrder::UnderWay(number) = self.nodes[shard].order
+    /// The process ends, maybe in the middle of what it does to files: all that is left of it is what it stored.
+    pub fn end(mut self, disk: &Disk, random: &mut Random) {
+        for node in &self.nodes {
+            if let SegmentOrder::UnderWay(number) = node.order
                 && random.chance(300)
             {
-                let identity = self.identity(shard);
-                let bytes = empty_segment(identity, number, segment_bytes, random);
-                disk.create(segment_name(identity, number), bytes);
+                disk.set_faults(Some(random.below(OPERATIONS_MAX)), None);
+                // Made or not, nobody hears of it.
+                let _ = node.segments.create(number);
             }
         }
+        if let Some((shard, order)) = self.orders.pop_front()
+            && random.chance(300)
+        {
+            disk.set_faults(Some(random.below(OPERATIONS_MAX)), None);
+            let _ = self.keeper.carry_out(shard, &order);
+        }
+        // Nothing is tidied up.
+        disk.end_process();
     }
 
     /// Hash of the decided state of all shards.
@@ -443,40 +561,49 @@ impl Server {
         hashes.fold(0, u64::wrapping_add)
     }
 
-    /// Writes a few parts of a checkpoint of one shard; gives it back once it may stand for the log before it.
-    ///
-    /// It may once its log is synced up to where it ends, and every shard that had a part in its transactions has their
-    /// outcome on disk: what this shard said before has arrived there and is synced.
-    pub fn write_checkpoint(&mut self, shard: usize, parts: u64) -> Option<Checkpoint> {
-        let node = &mut self.nodes[shard];
-        let mut writing = match node.writing.take() {
-            Some(writing) => writing,
-            None => Writing {
-                cursor: CheckpointCursor::begin(node.partition.shard()),
-                parts: Vec::new(),
-            },
-        };
-        let mut buffer = Vec::new();
-        for _ in 0..parts {
-            if writing.cursor.next_part(node.partition.shard(), &mut buffer) {
-                writing.parts.push(buffer.clone());
-                continue;
-            }
-            let count = self.nodes.len();
-            let has_arrived = (0..count).all(|to| self.mail[shard * count + to].is_empty());
-            let logs = || self.nodes.iter().map(|node| node.partition.log());
-            let is_synced = logs().all(|log| log.synced() == log.last());
-            if has_arrived && is_synced {
-                return Some(Checkpoint {
-                    generation: self.generation,
-                    begins: writing.cursor.begins(),
-                    parts: writing.parts,
-                });
-            }
-            break;
+    /// From now on shards only write their last checkpoints.
+    pub fn begin_stop(&mut self) {
+        for node in &mut self.nodes {
+            node.checkpointing.end();
+            node.is_stirred = true;
         }
-        self.nodes[shard].writing = Some(writing);
-        None
+    }
+
+    /// Whether nothing is left to do after [`Self::begin_stop`].
+    pub fn is_stopped(&self) -> bool {
+        let is_over = |node: &Node| node.sync.is_none() && node.checkpointing.is_over(&node.partition);
+        self.orders.is_empty() && self.nodes.iter().all(is_over)
+    }
+
+    /// The orderly end.
+    pub fn finish(self) -> Checked {
+        for node in self.nodes {
+            let ended = node.partition.sync_and_end();
+            promise!(ended.is_ok(), "a stop cannot sync its log: {ended:?}");
+        }
+        Ok(())
+    }
+}
+
+impl World<'_> {
+    fn may_fail_at(&mut self, per_mille: u32) -> bool {
+        !self.hurries && self.random.chance(per_mille)
+    }
+
+    /// The process may end within the operations to come.
+    fn may_end_process(&mut self) {
+        let ends = self.may_fail_at(self.parameters.file_crash);
+        let fuse = ends.then(|| self.random.below(OPERATIONS_MAX));
+        self.disk.set_faults(fuse, None);
+    }
+
+    /// Whether it did; else the faults are over.
+    fn has_ended(&self) -> bool {
+        let is_gone = self.disk.is_gone();
+        if !is_gone {
+            self.disk.set_faults(None, None);
+        }
+        is_gone
     }
 }
 

@@ -5,17 +5,16 @@
 use std::collections::BTreeMap;
 
 use cartwright::engine::{Answer, Ask, Question, ReplyTo, Response, ShardId, Timestamp};
-use cartwright::log::Generation;
 use cartwright::runtime::MARK_SYNC_DELAY_MS;
 use cartwright_protocol::{Error, ErrorCode, Operation, OrderState, Quantity, Reply};
 
 use crate::checker::Checker;
-use crate::damage::{check_all_is_proven, check_damage};
+use crate::damage::{check_all_is_proven, check_damage, check_damaged_checkpoint};
 use crate::disk::{Crash, Disk};
 use crate::key_wishes::{Explained, KeyAttempt, KeyAttempts, KeyWish};
 use crate::parameters::Parameters;
 use crate::random::Random;
-use crate::server::{Checkpoint, Server, Turn, World};
+use crate::server::{Server, Turn, World};
 use crate::start::{Failed, Start};
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
@@ -83,11 +82,11 @@ pub struct Simulation {
     workload: Workload,
     disk: Disk,
     disk_is_full: bool,
+    published: u64,
     witness: Witness,
     checker: Checker,
     server: Option<Server>,
     clients: Vec<Client>,
-    checkpoints: BTreeMap<(Generation, ShardId), Checkpoint>,
     shard_count: u16,
     now: u64,
     step: u32,
@@ -159,13 +158,13 @@ impl Simulation {
         let clients = (0..parameters.clients).map(client).collect();
         Self {
             workload,
-            disk: Disk::default(),
+            disk: Disk::new(Random::new(random.bits())),
             disk_is_full: false,
+            published: 0,
             witness: Witness::new(),
             checker: Checker::default(),
             server: None,
             clients,
-            checkpoints: BTreeMap::new(),
             shard_count: parameters.shard_count,
             now: BEGINS_AT_MS,
             step: 0,
@@ -222,11 +221,11 @@ impl Simulation {
             let (server, mut world) = self.world(false);
             server.write_back(shard, &mut world);
         } else if self.random.chance(parameters.checkpoint) {
-            self.write_checkpoint(shard);
+            self.trace
+                .event(format_args!("somebody wants a checkpoint of shard {shard}"));
+            self.server().request_checkpoint(shard);
         } else if self.random.chance(parameters.disk_full) {
-            self.disk_is_full = !self.disk_is_full;
-            self.checker.disk_was_full |= self.disk_is_full;
-            self.trace.event(format_args!("disk full: {}", self.disk_is_full));
+            self.set_disk_full(!self.disk_is_full);
         } else if self.random.chance(parameters.clock_jump) {
             let jump = self.random.between(0, 100_000_000);
             self.now = if self.random.below(3) == 0 {
@@ -236,7 +235,11 @@ impl Simulation {
             };
             self.trace.event(format_args!("the clock jumps to {}", self.now));
         } else if self.random.below(100) == 0 && self.random.chance(parameters.crash) {
-            return self.crash_and_start();
+            return if self.random.chance(self.parameters.stops) {
+                self.stop_and_start()
+            } else {
+                self.crash_and_start()
+            };
         } else {
             self.send_something();
         }
@@ -249,10 +252,10 @@ impl Simulation {
             now: Timestamp(self.now),
             parameters: &self.parameters,
             random: &mut self.random,
-            disk: &mut self.disk,
-            disk_is_full: self.disk_is_full,
+            disk: &self.disk,
             witness: &mut self.witness,
             hurries,
+            published: 0,
         };
         (self.server.as_mut().expect("a server runs between starts"), world)
     }
@@ -263,7 +266,7 @@ impl Simulation {
         let Turn {
             released,
             delivered,
-            sync_failed,
+            ended,
         } = server.turn(shard, step, &mut world)?;
         self.checker.check_news(&mut self.witness, false)?;
         for (reply_to, reply) in released {
@@ -277,11 +280,43 @@ impl Simulation {
         for (reply_to, reply) in delivered {
             self.deliver(reply_to, reply);
         }
-        if sync_failed {
-            self.trace.event(format_args!("a sync of shard {shard} fails"));
+        if let Some(why) = ended {
+            self.trace.event(format_args!("shard {shard} ends the process: {why}"));
             return self.crash_and_start();
         }
+        self.keep_checkpoints(hurries)
+    }
+
+    /// The thread that writes checkpoints does some of what it has to do.
+    fn keep_checkpoints(&mut self, hurries: bool) -> Checked {
+        let orders = if hurries { usize::MAX } else { self.random.index(3) };
+        for _ in 0..orders {
+            let (server, mut world) = self.world(hurries);
+            if !server.has_checkpoint_orders() {
+                break;
+            }
+            let has_ended = server.keep_checkpoints(&mut world)?;
+            let published = world.published;
+            self.published += published;
+            if published > 0 {
+                self.trace.event(format_args!("a checkpoint stands"));
+            }
+            if has_ended {
+                self.trace
+                    .event(format_args!("the process ends in the middle of a checkpoint"));
+                return self.crash_and_start();
+            }
+        }
         Ok(())
+    }
+
+    fn set_disk_full(&mut self, is_full: bool) {
+        if is_full != self.disk_is_full {
+            self.trace.event(format_args!("disk full: {is_full}"));
+        }
+        self.disk_is_full = is_full;
+        self.disk.set_full(is_full);
+        self.checker.disk_was_full |= is_full;
     }
 
     /// An answer of the keyspace leaves the server.
@@ -402,7 +437,8 @@ impl Simulation {
 
     /// Asks all of this with nothing else in flight, and waits for the answers, which are checked as they come.
     fn ask_keys(&mut self, wishes: Vec<KeyWish>) -> Checked {
-        let was_full = std::mem::replace(&mut self.disk_is_full, false);
+        let was_full = self.disk_is_full;
+        self.set_disk_full(false);
         self.drain()?;
         self.own_answers = Some(BTreeMap::new());
         for wish in wishes {
@@ -411,7 +447,7 @@ impl Simulation {
             self.drain()?;
         }
         self.own_answers = None;
-        self.disk_is_full = was_full;
+        self.set_disk_full(was_full);
         Ok(())
     }
 
@@ -431,17 +467,6 @@ impl Simulation {
         self.ask_keys(wishes)
     }
 
-    fn write_checkpoint(&mut self, shard: usize) {
-        let parts = self.random.between(1, 12);
-        if let Some(checkpoint) = self.server().write_checkpoint(shard, parts) {
-            let begins = checkpoint.begins;
-            self.trace
-                .event(format_args!("shard {shard} has a checkpoint from {begins}"));
-            let key = (checkpoint.generation, ShardId(shard as u16));
-            self.checkpoints.insert(key, checkpoint);
-        }
-    }
-
     fn draw_crash(&mut self) -> Crash {
         if self.random.chance(self.parameters.power_cut) {
             let kept = *self.random.pick(&[0, 200, 500, 800, 1000]);
@@ -457,8 +482,7 @@ impl Simulation {
         self.checker.forget_open();
         self.key_attempts.open.clear();
         if let Some(server) = self.server.take() {
-            let segment_bytes = self.parameters.segment_bytes;
-            server.end(&mut self.disk, segment_bytes, &mut self.random);
+            server.end(&self.disk, &mut self.random);
         }
         self.disk.crash(crash, &mut self.random);
         for index in 0..self.clients.len() {
@@ -471,6 +495,8 @@ impl Simulation {
         self.end_process(crash);
         if self.random.chance(self.parameters.damage) {
             check_damage(&self.disk, &self.witness, &mut self.random, &mut self.trace)?;
+            let limits = self.parameters.limits;
+            check_damaged_checkpoint(&self.disk, limits, &mut self.random, &mut self.trace)?;
         }
         if self.random.chance(self.parameters.reshard) {
             self.shard_count = self.random.between(1, 8) as u16;
@@ -485,28 +511,52 @@ impl Simulation {
         Ok(())
     }
 
+    /// The server stops in good order, and the power goes: everything is on disk. Then it starts again.
+    fn stop_and_start(&mut self) -> Checked {
+        self.drain()?;
+        self.trace.event(format_args!("the server stops"));
+        self.server().begin_stop();
+        for round in 0.. {
+            promise!(round < DRAIN_ROUNDS_MAX, "a stop never ends");
+            for shard in 0..self.server().shard_count() {
+                self.turn(shard, true)?;
+            }
+            if self.server().is_stopped() {
+                break;
+            }
+            self.now += 1;
+        }
+        let hash = self.server().state_hash();
+        if let Some(server) = self.server.take() {
+            server.finish()?;
+        }
+        self.come_back(Crash::PowerCut(0), hash)
+    }
+
     /// Starts the server, however often that is interrupted.
     fn start(&mut self, mut was_killed: bool) -> Checked {
+        // A start has no room to ask for.
+        self.disk.set_full(false);
         for attempt in 0.. {
             let interrupted = attempt < INTERRUPTIONS_MAX && self.random.chance(self.parameters.interrupt_start);
-            self.disk.fuse = interrupted.then(|| self.random.between(0, 60));
+            let operations_max = *self.random.pick(&[40, 40, 400]);
+            let fuse = interrupted.then(|| self.random.between(0, operations_max));
             self.trace.event(format_args!(
-                "start with {} shards, interrupted after {:?}",
-                self.shard_count, self.disk.fuse
+                "start with {} shards, interrupted after {fuse:?}",
+                self.shard_count
             ));
             let start = Start {
-                disk: &mut self.disk,
+                disk: &self.disk,
                 witness: &mut self.witness,
                 checker: &self.checker,
-                checkpoints: &self.checkpoints,
                 parameters: &self.parameters,
                 shard_count: self.shard_count,
+                fuse,
                 was_killed,
-                random: &mut self.random,
             };
             match start.run() {
                 Ok(server) => {
-                    self.disk.fuse = None;
+                    self.disk.set_full(self.disk_is_full);
                     self.trace.event(format_args!("serving"));
                     self.server = Some(server);
                     for client in &mut self.clients {
@@ -564,7 +614,8 @@ impl Simulation {
 
     /// Asks all of this with nothing else in flight, and waits for the answers.
     fn ask(&mut self, operations: Vec<Operation>) -> Checked<Vec<Reply>> {
-        let was_full = std::mem::replace(&mut self.disk_is_full, false);
+        let was_full = self.disk_is_full;
+        self.set_disk_full(false);
         self.drain()?;
         self.own_answers = Some(BTreeMap::new());
         let mut sequences = Vec::new();
@@ -574,7 +625,7 @@ impl Simulation {
             // A bounded number at a time: limits are small.
             self.drain()?;
         }
-        self.disk_is_full = was_full;
+        self.set_disk_full(was_full);
         self.take_own_answers(&sequences)
     }
 
@@ -613,7 +664,7 @@ impl Simulation {
     /// The faults stop; everything ends, expires, adds up, and comes back after one more crash.
     fn end(&mut self) -> Checked {
         self.trace.event(format_args!("the faults stop"));
-        self.disk_is_full = false;
+        self.set_disk_full(false);
         self.parameters.interrupt_start = 0;
         self.read_everything()?;
         if self.parameters.disk_full > 0 {
@@ -634,7 +685,6 @@ impl Simulation {
         let server = self.server.as_ref().expect("a server runs between starts");
         let hash = server.state_hash();
         self.come_back(Crash::Kill, hash)?;
-        self.checkpoints.clear();
         self.come_back(Crash::PowerCut(0), hash)?;
         self.shard_count = self.shard_count % 8 + 1;
         self.come_back(Crash::PowerCut(0), hash)?;
@@ -659,7 +709,7 @@ impl Simulation {
                 break;
             }
         }
-        let mut disk = self.disk.clone();
+        let disk = self.disk.fork();
         disk.crash(Crash::PowerCut(0), &mut self.random);
         check_all_is_proven(&disk, &self.witness)
     }
@@ -678,8 +728,7 @@ impl Simulation {
 
     /// On a full disk every request is still answered, in bounded time, and reads go on; with room again so do writes.
     fn fill_disk(&mut self) -> Checked {
-        self.disk_is_full = true;
-        self.checker.disk_was_full = true;
+        self.set_disk_full(true);
         self.trace.event(format_args!("the disk stays full"));
         let mut is_read_only = false;
         for _ in 0..WRITES_TO_FILL_MAX / WRITES_AT_ONCE {
@@ -718,7 +767,7 @@ impl Simulation {
             "a full disk refuses a read: {:?}",
             answers[0]
         );
-        self.disk_is_full = false;
+        self.set_disk_full(false);
         self.now += EXPIRY_RETRY_MS;
         self.drain()
     }

@@ -1,19 +1,24 @@
-//! A start of the server on the simulated disk: recovery, decisions, a new incarnation; interrupted at any step.
+//! A start of the server on the simulated disk, with the code that starts it in production; interrupted at any of its
+//! operations.
 //!
-//! The order of its steps is the runtime's. What it must find is the witness's to say.
+//! What it must find is the witness's to say, which reads the logs before; what it did, the logs show afterwards.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use cartwright::engine::recovery::{repartition, resolve, start, start_bytes};
-use cartwright::engine::{LogPosition, RecordError, Restore, Shard, ShardId, ShardMap};
-use cartwright::log::{Generation, GenerationEntry, LogIdentity, LogWriter, SegmentNumber};
+use cartwright::config::SyncMode;
+use cartwright::engine::{LogPosition, RecordError, ShardId};
+use cartwright::log::{DataDirectory, Generation, GenerationEntry, SegmentNumber};
+use cartwright::runtime::StartError;
+use cartwright::runtime::prepare::{Prepared, Shape, prepare};
+use cartwright::runtime::recovery::Progress;
 
 use crate::checker::Checker;
-use crate::disk::{Disk, Interrupted, MappedFile, SegmentName};
+use crate::disk::{Crash, Disk, ROOT};
 use crate::parameters::Parameters;
 use crate::random::Random;
-use crate::server::{Checkpoint, Server};
-use crate::storage::{OpenedLog, Refused, empty_segment, open_log, segment_name, sync_all};
+use crate::reading::{LogEnd, Refused, generations, identities, read_log};
+use crate::server::Server;
 use crate::violation::{Checked, Violation};
 use crate::witness::{Follower, Witness};
 use crate::{promise, violation};
@@ -21,21 +26,19 @@ use crate::{promise, violation};
 /// What a start works with.
 pub struct Start<'a> {
     /// The disk.
-    pub disk: &'a mut Disk,
+    pub disk: &'a Disk,
     /// What must be there.
     pub witness: &'a mut Witness,
     /// Knows what was asked for.
     pub checker: &'a Checker,
-    /// Checkpoints that were published.
-    pub checkpoints: &'a BTreeMap<(Generation, ShardId), Checkpoint>,
     /// The run's shape.
     pub parameters: &'a Parameters,
     /// How many shards to run.
     pub shard_count: u16,
+    /// After how many operations it is interrupted.
+    pub fuse: Option<u64>,
     /// Whether only the process is gone since the server ran, and not the cache.
     pub was_killed: bool,
-    /// Chance.
-    pub random: &'a mut Random,
 }
 
 /// Why a start gave no server.
@@ -46,236 +49,177 @@ pub enum Failed {
     Violation(Violation),
 }
 
-impl From<Interrupted> for Failed {
-    fn from(Interrupted: Interrupted) -> Self {
-        Self::Interrupted
-    }
-}
-
 impl From<Violation> for Failed {
     fn from(violation: Violation) -> Self {
         Self::Violation(violation)
     }
 }
 
-struct Replayed {
-    shards: Vec<Shard>,
-    logs: Vec<OpenedLog>,
-}
-
-fn identities(entry: GenerationEntry) -> impl Iterator<Item = LogIdentity> {
-    ShardMap::new(entry.shard_count).shards().map(move |shard| LogIdentity {
-        generation: entry.number,
-        shard,
-        shard_count: entry.shard_count,
-    })
-}
+/// What was on the disk before a start: the newest generation, and where its logs end.
+struct Before(Option<(GenerationEntry, Vec<LogEnd>)>);
 
 impl Start<'_> {
     /// Recovers and begins an incarnation.
     pub fn run(mut self) -> Result<Server, Failed> {
-        let mut manifest = self.disk.manifest().clone();
-        let Replayed { mut shards, mut logs } = self.recover(&manifest.generations)?;
-        let newest = manifest.generations.last().copied();
-        let goes_on = newest.is_some_and(|newest| newest.shard_count == self.shard_count);
-        let ends: Vec<_> = logs.iter().map(|log| log.end.last).collect();
-        if !goes_on {
-            resolve(&mut shards);
-            shards = repartition(shards, self.shard_count, self.parameters.limits);
-            for log in logs.drain(..) {
-                log.close(self.disk)?;
-            }
+        let before = self.survey()?;
+        self.disk.set_faults(self.fuse, None);
+        let result = self.prepare();
+        if self.disk.is_gone() {
+            // What it had stored it leaves behind.
+            drop(result);
+            self.look_at_what_it_did(&before)?;
+            return Err(Failed::Interrupted);
         }
-        manifest.incarnation += 1;
-        let incarnation = manifest.incarnation;
-        if !goes_on {
-            let number = newest.map_or(1, |newest| newest.number.0 + 1);
-            let entry = GenerationEntry {
-                number: Generation(number),
-                shard_count: self.shard_count,
-            };
-            self.create_generation(entry)?;
-            manifest.generations.push(entry);
-        }
-        self.disk.operation()?;
-        self.disk.replace_manifest(manifest.clone());
-        self.disk.operation()?;
-        self.disk.sync_manifest();
-        let entry = *manifest.generations.last().expect("one was added if there was none");
-        if !goes_on {
-            if let Some(newest) = newest {
-                self.check_disk(newest, &ends)?;
-                self.settle(&ends)?;
-            }
-            self.witness.begin_generation(entry.number, entry.shard_count);
-            for identity in identities(entry) {
-                let log = open_log(self.disk, identity, &mut |_, _| Ok(())).map_err(refused)?;
-                logs.push(log);
-            }
-        }
-        let mut writers = Vec::new();
-        let mut followers = Vec::new();
-        for log in logs {
-            followers.push(Follower {
-                segment: log.end.segment,
-                offset: log.end.offset,
-            });
-            writers.push(log.into_writer(self.disk)?);
-        }
-        if goes_on {
-            self.check_disk(entry, &ends)?;
-            self.settle(&ends)?;
-        }
-        self.make_room(&shards, &mut writers)?;
-        start(&mut shards, incarnation, &mut writers);
-        let finished = self.finish(&mut writers, &mut followers);
-        if finished.is_err() {
-            for writer in &writers {
-                flush(self.disk, writer);
-            }
-        }
-        finished?;
-        let shards = shards.into_iter().zip(writers).zip(followers);
-        let shards = shards.map(|((shard, writer), follower)| (shard, writer, follower));
-        Ok(Server::new(entry.number, shards.collect()))
-    }
-
-    /// A log that was nearly full gets another segment before the start writes to it.
-    fn make_room(&mut self, shards: &[Shard], writers: &mut [LogWriter<MappedFile>]) -> Result<(), Interrupted> {
-        for (shard, writer) in shards.iter().zip(writers) {
-            if writer.room_bytes() < start_bytes(shard)
-                && let Some(number) = writer.wants_segment()
-            {
-                self.disk.operation()?;
-                let name = segment_name(writer.identity(), number);
-                let bytes = empty_segment(writer.identity(), number, self.parameters.segment_bytes, self.random);
-                self.disk.create(name, bytes);
-                writer.offer_segment(self.disk.map(name));
-            }
-        }
-        Ok(())
-    }
-
-    /// The witness sees what the start wrote; then it is synced.
-    fn finish(&mut self, writers: &mut [LogWriter<MappedFile>], followers: &mut [Follower]) -> Result<(), Failed> {
-        for (index, (writer, follower)) in writers.iter().zip(followers.iter_mut()).enumerate() {
-            follower.follow(ShardId(index as u16), writer, self.witness)?;
-        }
+        self.disk.set_faults(None, None);
+        let (data, prepared) =
+            result.map_err(|error| violation!("a data directory that nothing has damaged is refused: {error}"))?;
+        let entry = *data.manifest().generations.last().expect("a start lists one");
+        let followers = self.catch_up(&before, entry)?;
         self.witness.check_resolved()?;
-        for writer in writers.iter_mut() {
-            sync_all(self.disk, writer)?;
-        }
-        for (index, (writer, follower)) in writers.iter().zip(followers.iter_mut()).enumerate() {
-            let shard = ShardId(index as u16);
-            follower.follow(shard, writer, self.witness)?;
+        for shard in (0..entry.shard_count).map(ShardId) {
             self.witness.look_at_disk(self.disk, shard);
             promise_durable(self.witness, shard)?;
         }
+        Ok(Server::new(data, prepared, followers, self.parameters))
+    }
+
+    fn prepare(&self) -> Result<(DataDirectory<Disk>, Prepared<Disk>), StartError> {
+        let mut data = DataDirectory::open_in(self.disk.clone(), Path::new(ROOT))?;
+        let shape = Shape {
+            shard_count: self.shard_count,
+            segment_bytes: self.parameters.segment_bytes,
+            limits: self.parameters.limits,
+            sync: SyncMode::Always,
+        };
+        let prepared = prepare(&mut data, &shape, &Progress::default())?;
+        Ok((data, prepared))
+    }
+
+    /// Reads what is there: every record must be the one that was appended, and none may lack that was acknowledged.
+    fn survey(&mut self) -> Checked<Before> {
+        let listed = generations(self.disk).map_err(refused)?;
+        let known = self.witness.generation();
+        let Some(&entry) = listed.last() else {
+            promise!(known == Generation(0), "the manifest is gone");
+            return Ok(Before(None));
+        };
+        promise!(entry.number >= known, "the manifest has forgotten {known:?}");
+        if entry.number > known {
+            // The start that listed it was interrupted a moment later: the logs before it are closed.
+            if let Some(&closed) = listed.iter().find(|listed| listed.number == known) {
+                let ends = self.read_known(closed)?;
+                self.settle(&ends)?;
+            }
+            self.witness.begin_generation(entry.number, entry.shard_count);
+        }
+        let ends = self.read_known(entry)?;
+        Ok(Before(Some((entry, ends))))
+    }
+
+    fn read_known(&self, entry: GenerationEntry) -> Checked<Vec<LogEnd>> {
+        let mut ends = Vec::new();
+        for identity in identities(entry) {
+            let mut wrong: Checked = Ok(());
+            let mut on_record = |position: LogPosition, payload: &[u8]| -> Result<(), RecordError> {
+                if wrong.is_ok() {
+                    wrong = self.witness.check_record(identity.shard, position, payload);
+                }
+                Ok(())
+            };
+            let end = read_log(self.disk, identity, &mut on_record).map_err(refused)?;
+            wrong?;
+            self.witness.check_end(identity.shard, end.last, self.was_killed)?;
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+
+    /// What a start that was interrupted has appended, if it came so far. By then everything that it had recovered was on
+    /// disk.
+    fn look_at_what_it_did(&mut self, before: &Before) -> Checked {
+        let durable = self.without_cache();
+        let Some(&entry) = generations(&durable).map_err(refused)?.last() else {
+            return Ok(());
+        };
+        let has_begun = match &before.0 {
+            Some((old, ends)) if old.number == entry.number => {
+                let mut appended = false;
+                for (identity, end) in identities(entry).zip(ends) {
+                    let now = read_log(self.disk, identity, &mut |_, _| Ok(())).map_err(refused)?;
+                    appended |= now.last != end.last;
+                }
+                appended
+            }
+            // It was listed first.
+            _ => true,
+        };
+        if has_begun {
+            self.catch_up(before, entry)?;
+        }
         Ok(())
     }
 
+    /// Everything that was recovered is on disk: the witness decides what was in flight, and reads what the start has
+    /// appended.
+    fn catch_up(&mut self, before: &Before, entry: GenerationEntry) -> Checked<Vec<Follower>> {
+        if let Some((old, ends)) = &before.0 {
+            self.check_disk(*old, ends)?;
+            self.settle(ends)?;
+        }
+        let mut followers: Vec<_> = match &before.0 {
+            Some((old, ends)) if old.number == entry.number => {
+                ends.iter().map(|end| Follower::behind(end.at)).collect()
+            }
+            _ => {
+                self.witness.begin_generation(entry.number, entry.shard_count);
+                identities(entry).map(|_| Follower::default()).collect()
+            }
+        };
+        for (identity, follower) in identities(entry).zip(&mut followers) {
+            let segments = self.disk.segments(entry.number, identity.shard);
+            let segments: BTreeMap<SegmentNumber, Vec<u8>> = segments
+                .into_iter()
+                .filter(|name| name.number >= follower.segment)
+                .map(|name| (name.number, self.disk.bytes(name)))
+                .collect();
+            follower.follow(identity.shard, self.witness, |number| {
+                segments.get(&number).map(Vec::as_slice)
+            })?;
+        }
+        Ok(followers)
+    }
+
     /// What was in flight is decided; what was lost is forgotten.
-    fn settle(&mut self, ends: &[LogPosition]) -> Checked {
-        self.witness.forget_lost(ends)?;
+    fn settle(&mut self, ends: &[LogEnd]) -> Checked {
+        let ends: Vec<_> = ends.iter().map(|end| end.last).collect();
+        self.witness.forget_lost(&ends)?;
         self.witness.decide_in_flight()?;
         self.checker.check_news(self.witness, true)
     }
 
-    fn create_generation(&mut self, entry: GenerationEntry) -> Result<(), Failed> {
-        let leftovers = self.disk.names();
-        for name in leftovers.into_iter().filter(|name| name.generation == entry.number) {
-            self.disk.operation()?;
-            self.disk.remove(name);
-            self.disk.sync_directory(name);
-        }
-        for identity in identities(entry) {
-            self.disk.operation()?;
-            let bytes = empty_segment(
-                identity,
-                SegmentNumber::FIRST,
-                self.parameters.segment_bytes,
-                self.random,
-            );
-            self.disk.create(segment_name(identity, SegmentNumber::FIRST), bytes);
-        }
-        Ok(())
+    fn without_cache(&self) -> Disk {
+        let copy = self.disk.fork();
+        // Nothing is drawn where nothing is kept that was not synced.
+        copy.crash(Crash::PowerCut(0), &mut Random::new(0));
+        copy
     }
 
     /// Everything that was recovered is on disk by now, or a power cut could still take it back.
-    fn check_disk(&self, entry: GenerationEntry, ends: &[LogPosition]) -> Checked {
+    fn check_disk(&self, entry: GenerationEntry, ends: &[LogEnd]) -> Checked {
+        let durable = self.without_cache();
         for (identity, end) in identities(entry).zip(ends) {
-            let mut copy = Disk::default();
-            for name in self.disk.segments(identity.generation, identity.shard) {
-                copy.create(name, self.disk.file(name).durable().to_vec());
-            }
-            let log = open_log(&mut copy, identity, &mut |_, _| Ok(()));
-            let log = log.map_err(|error| {
+            let log = read_log(&durable, identity, &mut |_, _| Ok(())).map_err(|error| {
                 violation!("the log of shard {} is damaged after recovery: {error}", identity.shard)
             })?;
             promise!(
-                log.end.last == *end,
-                "R3: the log of shard {} was read up to {end}, but recovery has put only {} on disk",
+                log.last >= end.last,
+                "R3: the log of shard {} was read up to {}, but recovery has put only {} on disk",
                 identity.shard,
-                log.end.last
+                end.last,
+                log.last
             );
         }
         Ok(())
-    }
-
-    fn recover(&mut self, generations: &[GenerationEntry]) -> Result<Replayed, Failed> {
-        let limits = self.parameters.limits;
-        let mut shards = vec![Shard::new(ShardId(0), ShardMap::new(1), limits)];
-        let mut logs: Vec<OpenedLog> = Vec::new();
-        for &entry in generations {
-            if entry.number > self.witness.generation() {
-                // The start that listed it was interrupted a moment later: the logs before it are closed.
-                if !logs.is_empty() {
-                    let ends: Vec<_> = logs.iter().map(|log| log.end.last).collect();
-                    self.settle(&ends)?;
-                }
-                self.witness.begin_generation(entry.number, entry.shard_count);
-            }
-            resolve(&mut shards);
-            shards = repartition(shards, entry.shard_count, limits);
-            logs = identities(entry)
-                .zip(&mut shards)
-                .map(|(identity, shard)| self.replay(identity, shard))
-                .collect::<Result<_, _>>()?;
-        }
-        Ok(Replayed { shards, logs })
-    }
-
-    fn replay(&mut self, identity: LogIdentity, shard: &mut Shard) -> Result<OpenedLog, Failed> {
-        let is_known = identity.generation == self.witness.generation();
-        let mut begins = LogPosition::ZERO;
-        if let Some(checkpoint) = self.checkpoints.get(&(identity.generation, identity.shard)) {
-            let mut restore = Restore::new(identity.shard, ShardMap::new(identity.shard_count), checkpoint.begins);
-            for part in &checkpoint.parts {
-                let restored = restore.part(part);
-                restored.map_err(|error| {
-                    violation!("a checkpoint of shard {} does not read back: {error}", identity.shard)
-                })?;
-            }
-            *shard = restore.finish(self.parameters.limits);
-            begins = checkpoint.begins;
-        }
-        let mut wrong: Checked = Ok(());
-        let witness = &*self.witness;
-        let mut on_record = |position: LogPosition, payload: &[u8]| -> Result<(), RecordError> {
-            if is_known && wrong.is_ok() {
-                wrong = witness.check_record(identity.shard, position, payload);
-            }
-            if position > begins {
-                shard.replay(position, payload)?;
-            }
-            Ok(())
-        };
-        let log = open_log(self.disk, identity, &mut on_record).map_err(refused)?;
-        wrong?;
-        if is_known {
-            self.witness.check_end(identity.shard, log.end.last, self.was_killed)?;
-        }
-        Ok(log)
     }
 }
 
@@ -289,19 +233,6 @@ fn promise_durable(witness: &Witness, shard: ShardId) -> Checked {
     Ok(())
 }
 
-fn refused(refused: Refused) -> Failed {
-    match refused {
-        Refused::Interrupted => Failed::Interrupted,
-        other => Failed::Violation(violation!("a log that nothing has damaged is refused: {other}")),
-    }
-}
-
-fn flush(disk: &mut Disk, writer: &LogWriter<MappedFile>) {
-    let identity = writer.identity();
-    let names: Vec<SegmentName> = disk.segments(identity.generation, identity.shard);
-    for name in names {
-        if let Some(mapped) = writer.segment(name.number) {
-            disk.flush(mapped);
-        }
-    }
+fn refused(refused: Refused) -> Violation {
+    violation!("a log that nothing has damaged is refused: {refused}")
 }

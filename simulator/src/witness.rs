@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cartwright::engine::{KeyRecord, LogPosition, OrderChange, Record, ShardId, ShardMap, Timestamp, TransactionId};
-use cartwright::log::Generation;
+use cartwright::log::{Generation, LogOffset, SegmentNumber};
 
 use cartwright_protocol::OrderId;
 
-use crate::disk::{Disk, MappedFile, SegmentName};
+use crate::disk::{Disk, SegmentName};
+use crate::frame::{FIRST_FRAME, Frame, PAYLOAD, SEAL};
 use crate::keys::Keys;
 use crate::shop::{Change, Movement, Shop, Source, Version, key_of};
-use crate::storage::{Frame, PAYLOAD};
 use crate::violation::Checked;
 use crate::{promise, violation};
 
@@ -394,14 +394,20 @@ impl Witness {
         let generation = self.generation;
         let log = &mut self.logs[shard.index()];
         while let Some(frame) = log.frames.front() {
-            let file = disk.file(SegmentName {
+            let path = SegmentName {
                 generation,
                 shard,
                 number: frame.segment,
+            }
+            .path();
+            let has_frame = disk.look(&path, |file| {
+                let bytes = frame.bytes.clone();
+                file.durable().get(bytes.clone()) == file.bytes().get(bytes)
+                    && Frame::at(frame.segment, file.durable(), frame.bytes.start).as_ref() == Some(frame)
             });
-            if file.durable()[frame.bytes.clone()] != file.bytes()[frame.bytes.clone()]
-                || Frame::at(frame.segment, file.durable(), frame.bytes.start).as_ref() != Some(frame)
-            {
+            // Only what was on disk is ever truncated.
+            let is_truncated = has_frame.is_none();
+            if !is_truncated && (has_frame != Some(true) || !disk.is_name_durable(&path)) {
                 break;
             }
             log.durable = log.durable.max(frame.position);
@@ -552,30 +558,47 @@ impl Default for Witness {
 #[derive(Clone, Copy, Debug)]
 pub struct Follower {
     /// The segment.
-    pub segment: cartwright::log::SegmentNumber,
+    pub segment: SegmentNumber,
     /// Where its next frame begins.
     pub offset: usize,
 }
 
+impl Default for Follower {
+    /// At the beginning of a log.
+    fn default() -> Self {
+        Self {
+            segment: SegmentNumber::FIRST,
+            offset: FIRST_FRAME,
+        }
+    }
+}
+
 impl Follower {
-    /// Hands the witness every frame appended since.
-    pub fn follow(
+    /// Goes on from here.
+    pub const fn behind(at: LogOffset) -> Self {
+        Self {
+            segment: at.segment,
+            offset: at.offset,
+        }
+    }
+
+    /// Hands the witness every frame appended since, of the segments that there are.
+    pub fn follow<'a>(
         &mut self,
         shard: ShardId,
-        log: &cartwright::log::LogWriter<MappedFile>,
         witness: &mut Witness,
+        segment: impl Fn(SegmentNumber) -> Option<&'a [u8]>,
     ) -> Checked {
-        use cartwright::log::SegmentMemory;
-        while let Some(mapped) = log.segment(self.segment) {
-            let Some(frame) = Frame::at(self.segment, mapped.bytes(), self.offset) else {
+        while let Some(bytes) = segment(self.segment) {
+            let Some(frame) = Frame::at(self.segment, bytes, self.offset) else {
                 break;
             };
             self.offset = frame.bytes.end;
-            if frame.kind == crate::storage::SEAL {
+            if frame.kind == SEAL {
                 self.segment = self.segment.next();
-                self.offset = crate::storage::FIRST_FRAME;
+                self.offset = FIRST_FRAME;
             }
-            witness.observe(shard, frame, mapped.bytes())?;
+            witness.observe(shard, frame, bytes)?;
         }
         Ok(())
     }

@@ -324,15 +324,23 @@ fn exists(files: &impl Files, path: &Path) -> bool {
     files.kind(path).is_ok()
 }
 
+/// Makes a directory, and those above it, as far as they are not there; durably.
 fn create_with_parents(files: &impl Files, path: &Path) -> Result<(), DataError> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
     if exists(files, path) {
-        return Ok(());
+        // Whoever made it may have ended before its name was on disk. One that this process may not open was made by
+        // somebody else.
+        return match sync_directory(files, parent) {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => Ok(synced?),
+        };
     }
-    files.create_directory_with_parents(path).context("create", path)?;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_directory(files, parent)?;
-    }
-    Ok(())
+    create_with_parents(files, parent)?;
+    Ok(make_directory(files, path)?)
 }
 
 fn require_directory(files: &impl Files, path: &Path) -> Result<(), DataError> {

@@ -63,9 +63,6 @@ pub trait Files: Clone + Debug + Send + Sync + 'static {
     /// Makes a directory whose parent is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a directory and its parents, as far as they are not there.
-    fn create_directory_with_parents(&self, path: &Path) -> io::Result<()>;
-
     /// Removes a directory with everything in it.
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
 
@@ -176,10 +173,6 @@ impl Files for SystemFiles {
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
-    }
-
-    fn create_directory_with_parents(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {

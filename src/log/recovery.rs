@@ -155,6 +155,14 @@ impl<F: Files> RecoveredLog<F> {
         self.end.last
     }
 
+    /// Behind the last record: where the next one goes.
+    pub fn end_offset(&self) -> LogOffset {
+        LogOffset {
+            segment: self.end.segment,
+            offset: self.end.offset,
+        }
+    }
+
     /// The highest position the log itself proves to have been synced.
     pub fn synced_proven(&self) -> LogPosition {
         self.end.proven

@@ -129,9 +129,11 @@ pub(super) fn make_directory(files: &impl Files, directory: &Path) -> Result<(),
         }
         _ => {}
     }
-    directory
-        .parent()
-        .map_or(Ok(()), |parent| sync_directory(files, parent))
+    match directory.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_directory(files, Path::new(".")),
+        Some(parent) => sync_directory(files, parent),
+        None => Ok(()),
+    }
 }
 
 /// One log's place on disk and the size of its new segments: makes segments, on whatever thread.
@@ -245,6 +247,11 @@ impl<F: Files> MappedSegment<F> {
     /// The file's path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file in memory.
+    pub fn memory(&self) -> &<F::File as FileHandle>::Map {
+        &self.map
     }
 
     /// Waits until everything stored is on disk.

@@ -13,8 +13,8 @@ use crate::engine::{
     ShardMessage, Timestamp,
 };
 use crate::log::{
-    LogWriter, MappedSegment, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber, StorageError,
-    SyncPlan,
+    Files, LogWriter, MappedSegment, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber,
+    StorageError, SyncPlan,
 };
 
 use super::reply_gate::ReplyGate;
@@ -311,7 +311,7 @@ impl<M: SegmentMemory> Partition<M> {
     }
 }
 
-impl Partition<MappedSegment> {
+impl<F: Files> Partition<MappedSegment<F>> {
     /// The orderly end: waits until everything appended is on disk, whatever the mode. No sync may be under way.
     pub fn sync_and_end(mut self) -> Result<(), StorageError> {
         self.log.sync_blocking()
