@@ -175,9 +175,10 @@ impl Locks {
             let waiting = holder.waiting.take().expect("who was blocked waits");
             (Some(ticket), waiting)
         } else {
-            let first = self.holders.keys().next();
-            let is_ready = |&mut (behind, _): &mut (Ticket, _)| first.is_none_or(|&first| first >= behind);
-            let (_, waiting) = self.onlookers.pop_front_if(is_ready)?;
+            let holders = &self.holders;
+            let are_over =
+                |&mut (behind, _): &mut (Ticket, _)| holders.keys().next().is_none_or(|&first| first >= behind);
+            let (_, waiting) = self.onlookers.pop_front_if(are_over)?;
             (None, waiting)
         };
         self.waiting_count -= 1;
