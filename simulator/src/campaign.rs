@@ -50,6 +50,8 @@ pub struct Report {
     pub changes: u64,
     /// Crashes survived.
     pub crashes: u64,
+    /// Checkpoints that came to stand.
+    pub checkpoints: u64,
     /// The seeds that failed, the shortest first.
     pub failures: Vec<Outcome>,
 }
@@ -123,6 +125,7 @@ impl Report {
         self.busy += outcome.busy;
         self.changes += outcome.changes;
         self.crashes += outcome.crashes;
+        self.checkpoints += outcome.checkpoints;
         if outcome.violation.is_some() {
             self.failures.push(outcome);
         }
@@ -131,7 +134,7 @@ impl Report {
     /// How far it is, in one line.
     pub fn line(&self, elapsed: Duration) -> String {
         format!(
-            "{} seeds in {:.0} s ({:.0} a minute), {} answers checked ({} busy), {} changes, {} crashes, {} failures",
+            "{} seeds in {:.0} s ({:.0} a minute), {} answers checked ({} busy), {} changes, {} crashes, {} checkpoints, {} failures",
             self.seeds,
             elapsed.as_secs_f64(),
             self.seeds as f64 * 60.0 / elapsed.as_secs_f64().max(0.001),
@@ -139,6 +142,7 @@ impl Report {
             self.busy,
             self.changes,
             self.crashes,
+            self.checkpoints,
             self.failures.len()
         )
     }

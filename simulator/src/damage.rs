@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use cartwright::engine::recovery::resolve;
 use cartwright::engine::{EngineLimits, LogPosition, RecordError, Shard, ShardId};
-use cartwright::log::{DataDirectory, GenerationEntry, LogIdentity, SEGMENT_BYTES_MIN, segments_below};
+use cartwright::log::{
+    CHECKPOINTS_KEPT, DataDirectory, Generation, GenerationEntry, LogIdentity, SEGMENT_BYTES_MIN, segments_below,
+};
 use cartwright::runtime::recovery::{Progress, RecoveryError, recover};
 
 use crate::disk::{Disk, ROOT, SECTOR_BYTES, SegmentName, shard_directory};
@@ -63,6 +65,50 @@ fn needed(disk: &Disk, identity: LogIdentity, from: LogPosition) -> Vec<SegmentN
         segments_below(names.iter().skip(1).map(opening), from)
     };
     names[below..].to_vec()
+}
+
+/// Whether what checkpoints stand for is gone: see [`crate::simulation`].
+pub fn check_disk_use(disk: &Disk, generation: Generation) -> Checked {
+    let entry = newest(disk)?;
+    let entry = entry.filter(|entry| entry.number == generation);
+    let entry = entry.ok_or_else(|| Violation("a server's generation is not the newest".into()))?;
+    promise!(
+        disk.state()
+            .list(&Path::new(ROOT).join("log"))
+            .is_ok_and(|generations| generations.len() == 1),
+        "older generations stay, though every shard has checkpoints"
+    );
+    for identity in identities(entry) {
+        let log = read_log(disk, identity, &mut |_, _| Ok(()));
+        let log = log.map_err(|refused| Violation(format!("a log is refused while it is written: {refused}")))?;
+        let last = SegmentName::of(identity, log.at.segment.next()).path();
+        let is_expected = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.ends_with(".checkpoint") || name.starts_with("segment-") && *path <= last || name == "recycled.log.new"
+        };
+        let files = disk
+            .state()
+            .list(&shard_directory(generation, identity.shard))
+            .unwrap_or_default();
+        let checkpoints = files
+            .iter()
+            .filter(|path| path.extension().is_some_and(|end| end == "checkpoint"))
+            .count();
+        promise!(
+            checkpoints <= CHECKPOINTS_KEPT && files.iter().all(is_expected),
+            "shard {} leaves files behind: {files:?}",
+            identity.shard
+        );
+        let all = disk.segments(generation, identity.shard).len();
+        let read = needed(disk, identity, log.from).len();
+        // Two of the same state are one.
+        promise!(
+            all == read || checkpoints < CHECKPOINTS_KEPT,
+            "shard {} keeps {all} segments, and its older checkpoint needs {read}",
+            identity.shard
+        );
+    }
+    Ok(())
 }
 
 fn frames(disk: &Disk, names: &[SegmentName], end: (u64, usize)) -> Vec<Frame> {

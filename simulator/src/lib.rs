@@ -27,3 +27,7 @@ pub mod trace;
 pub mod violation;
 pub mod witness;
 pub mod workload;
+
+/// As in the server. A start makes and frees tables of thousands of slots.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -2,6 +2,7 @@
 //!
 //! Many small, odd shapes find more than one realistic one: most seeds turn most faults off and some of them up.
 
+use cartwright::config::SyncMode;
 use cartwright::engine::EngineLimits;
 
 use crate::random::Random;
@@ -70,6 +71,9 @@ pub struct Parameters {
     pub crash: PerMille,
     /// Of the crashes: orderly stops, in truth.
     pub stops: PerMille,
+    /// When answers may leave. Only with [`SyncMode::Always`] does the power go, and do syncs fail: the others promise
+    /// nothing then.
+    pub sync: SyncMode,
     /// Of the crashes: power cuts.
     pub power_cut: PerMille,
     /// Of the starts: interrupted by another crash.
@@ -142,6 +146,12 @@ impl Parameters {
         let (disk_full, damage, clock_jump) = (sometimes(5, 20), sometimes(2, 1000), sometimes(4, 10));
         let (file_crash, file_fails, stops) = (sometimes(3, 30), sometimes(4, 60), sometimes(3, 300));
         let hot_item = sometimes(2, 900);
+        let sync = match random.below(8) {
+            0 => SyncMode::EverySecond,
+            1 => SyncMode::No,
+            _ => SyncMode::Always,
+        };
+        let sync_fails = if sync == SyncMode::Always { sync_fails } else { 0 };
         let tiny_limits = random.below(5) == 0;
         let mut bound = |usual: u64| if tiny_limits { random.between(1, 20) } else { usual };
         let limits = EngineLimits {
@@ -200,6 +210,7 @@ impl Parameters {
             file_fails,
             crash,
             stops,
+            sync,
             power_cut: random.between(200, 1000) as PerMille,
             interrupt_start,
             reshard,

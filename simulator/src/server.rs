@@ -230,7 +230,7 @@ impl Server {
                 node.arrived.is_empty()
                     && node.sync.is_none()
                     && node.partition.is_quiet()
-                    && node.partition.log().synced() == node.partition.log().last()
+                    && node.partition.safe() == node.partition.log().last()
             })
     }
 
@@ -272,22 +272,21 @@ impl Server {
         self.nodes[shard].partition.tick(now);
         self.end_sync(shard, world, &mut turn);
         if turn.ended.is_some() {
+            self.follow(shard, world)?;
             return Ok(turn);
         }
         self.take_mail(shard, world, &mut turn);
         self.look(shard, world);
         self.look_after_segments(shard, world, &mut turn);
         if turn.ended.is_some() {
+            self.follow(shard, world)?;
             return Ok(turn);
         }
         self.take_checkpoint_news(shard, now);
         self.take_requests(shard, world);
         let node = &mut self.nodes[shard];
         node.partition.settle(now);
-        let log = node.partition.log();
-        node.follower.follow(ShardId(shard as u16), world.witness, |number| {
-            log.segment(number).map(SegmentMemory::bytes)
-        })?;
+        self.follow(shard, world)?;
         self.take_checkpoint_parts(shard, world);
         let node = &mut self.nodes[shard];
         if node.sync.is_none()
@@ -303,6 +302,15 @@ impl Server {
         );
         self.watermarks[shard] = safe;
         Ok(turn)
+    }
+
+    /// The witness reads what the turn has appended.
+    fn follow(&mut self, shard: usize, world: &mut World) -> Checked {
+        let node = &mut self.nodes[shard];
+        let log = node.partition.log();
+        node.follower.follow(ShardId(shard as u16), world.witness, |number| {
+            log.segment(number).map(SegmentMemory::bytes)
+        })
     }
 
     fn end_sync(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
@@ -559,6 +567,13 @@ impl Server {
     pub fn state_hash(&self) -> u64 {
         let hashes = self.nodes.iter().map(|node| node.partition.shard().state_hash());
         hashes.fold(0, u64::wrapping_add)
+    }
+
+    /// Whether every checkpoint that was asked for stands.
+    pub fn has_checkpoints(&self) -> bool {
+        let is_done =
+            |node: &Node| node.news.is_none() && !node.checkpointing.is_running() && !node.checkpointing.is_requested();
+        self.orders.is_empty() && self.nodes.iter().all(is_done)
     }
 
     /// From now on shards only write their last checkpoints.

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use cartwright::config::SyncMode;
 use cartwright::engine::{Answer, Ask, Question, ReplyTo, Response, ShardId, Timestamp};
+use cartwright::log::CHECKPOINTS_KEPT;
 use cartwright::runtime::MARK_SYNC_DELAY_MS;
 use cartwright_protocol::{Error, ErrorCode, Operation, OrderState, Quantity, Reply};
 
 use crate::checker::Checker;
-use crate::damage::{check_all_is_proven, check_damage, check_damaged_checkpoint};
+use crate::damage::{check_all_is_proven, check_damage, check_damaged_checkpoint, check_disk_use};
 use crate::disk::{Crash, Disk};
 use crate::key_wishes::{Explained, KeyAttempt, KeyAttempts, KeyWish};
 use crate::parameters::Parameters;
@@ -64,6 +66,8 @@ pub struct Outcome {
     pub changes: u64,
     /// Crashes survived.
     pub crashes: u64,
+    /// Checkpoints that came to stand.
+    pub checkpoints: u64,
     /// The promise that was broken, if one was.
     pub violation: Option<Violation>,
 }
@@ -137,6 +141,7 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
         busy: simulation.checker.busy_count,
         changes: simulation.witness.change_count() as u64,
         crashes: simulation.crashes,
+        checkpoints: simulation.published,
         violation,
     }
 }
@@ -161,7 +166,7 @@ impl Simulation {
             disk: Disk::new(Random::new(random.bits())),
             disk_is_full: false,
             published: 0,
-            witness: Witness::new(),
+            witness: Witness::new(parameters.sync),
             checker: Checker::default(),
             server: None,
             clients,
@@ -468,7 +473,7 @@ impl Simulation {
     }
 
     fn draw_crash(&mut self) -> Crash {
-        if self.random.chance(self.parameters.power_cut) {
+        if self.parameters.sync == SyncMode::Always && self.random.chance(self.parameters.power_cut) {
             let kept = *self.random.pick(&[0, 200, 500, 800, 1000]);
             Crash::PowerCut(kept)
         } else {
@@ -682,12 +687,17 @@ impl Simulation {
         };
         explained.check_refused(&self.key_attempts.refused)?;
         self.rest()?;
+        self.check_disk_use()?;
         let server = self.server.as_ref().expect("a server runs between starts");
         let hash = server.state_hash();
+        let crash = match self.parameters.sync {
+            SyncMode::Always => Crash::PowerCut(0),
+            SyncMode::EverySecond | SyncMode::No => Crash::Kill,
+        };
         self.come_back(Crash::Kill, hash)?;
-        self.come_back(Crash::PowerCut(0), hash)?;
+        self.come_back(crash, hash)?;
         self.shard_count = self.shard_count % 8 + 1;
-        self.come_back(Crash::PowerCut(0), hash)?;
+        self.come_back(crash, hash)?;
         self.read_everything()
     }
 
@@ -709,9 +719,34 @@ impl Simulation {
                 break;
             }
         }
+        if self.parameters.sync != SyncMode::Always {
+            return Ok(());
+        }
         let disk = self.disk.fork();
         disk.crash(Crash::PowerCut(0), &mut self.random);
         check_all_is_proven(&disk, &self.witness)
+    }
+
+    /// After two checkpoints of every shard nothing is left on disk but these, the log behind the older one, a spare
+    /// segment, and one put by.
+    fn check_disk_use(&mut self) -> Checked {
+        for _ in 0..CHECKPOINTS_KEPT {
+            for shard in 0..self.server().shard_count() {
+                self.server().request_checkpoint(shard);
+            }
+            for round in 0.. {
+                promise!(round < DRAIN_ROUNDS_MAX, "a checkpoint never ends");
+                for shard in 0..self.server().shard_count() {
+                    self.turn(shard, true)?;
+                }
+                if self.server().has_checkpoints() {
+                    break;
+                }
+                self.now += 1;
+            }
+        }
+        let generation = self.server().generation();
+        check_disk_use(&self.disk, generation)
     }
 
     fn come_back(&mut self, crash: Crash, hash: u64) -> Checked {

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cartwright::config::SyncMode;
 use cartwright::engine::{LogPosition, RecordError, ShardId};
 use cartwright::log::{DataDirectory, Generation, GenerationEntry, SegmentNumber};
 use cartwright::runtime::StartError;
@@ -89,7 +88,7 @@ impl Start<'_> {
             shard_count: self.shard_count,
             segment_bytes: self.parameters.segment_bytes,
             limits: self.parameters.limits,
-            sync: SyncMode::Always,
+            sync: self.parameters.sync,
         };
         let prepared = prepare(&mut data, &shape, &Progress::default())?;
         Ok((data, prepared))

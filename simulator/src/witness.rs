@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use cartwright::config::SyncMode;
 use cartwright::engine::{KeyRecord, LogPosition, OrderChange, Record, ShardId, ShardMap, Timestamp, TransactionId};
 use cartwright::log::{Generation, LogOffset, SegmentNumber};
 
@@ -110,6 +111,8 @@ pub struct Witness {
     logs: Vec<LogFacts>,
     /// The latest time any shard was told.
     pub latest: Timestamp,
+    /// What must be on disk before anybody is told.
+    sync: SyncMode,
 }
 
 fn hash_of(payload: &[u8]) -> u64 {
@@ -120,7 +123,7 @@ fn hash_of(payload: &[u8]) -> u64 {
 
 impl Witness {
     /// Of an empty shop.
-    pub fn new() -> Self {
+    pub fn new(sync: SyncMode) -> Self {
         Self {
             shop: Shop::default(),
             news: Vec::new(),
@@ -131,6 +134,7 @@ impl Witness {
             generation: Generation(0),
             logs: Vec::new(),
             latest: Timestamp(0),
+            sync,
         }
     }
 
@@ -154,9 +158,18 @@ impl Witness {
         self.logs[shard.index()].durable
     }
 
-    /// Whether no crash can take back what this record did.
+    /// How far others may build on this log: as far as the disk has it, or, where answers do not wait for the disk, as
+    /// far as it goes.
+    fn safe(&self, shard: ShardId) -> LogPosition {
+        match self.sync {
+            SyncMode::Always => self.durable(shard),
+            SyncMode::EverySecond | SyncMode::No => self.appended(shard),
+        }
+    }
+
+    /// Whether no crash that is promised to be survived can take back what this record did.
     pub fn is_durable(&self, source: Source) -> bool {
-        source.generation < self.generation || source.position <= self.durable(source.shard)
+        source.generation < self.generation || source.position <= self.safe(source.shard)
     }
 
     /// A frame was appended to a log.
@@ -282,7 +295,8 @@ impl Witness {
     }
 
     fn resolve(&mut self, shard: ShardId, position: LogPosition, id: TransactionId, committed: bool) -> Checked {
-        let durable: Vec<_> = self.logs.iter().map(|log| log.durable).collect();
+        let shards = (0..self.logs.len()).map(|shard| ShardId(shard as u16));
+        let safe: Vec<_> = shards.map(|shard| self.safe(shard)).collect();
         let entry = self.transactions.get_mut(&id);
         let entry =
             entry.ok_or_else(|| violation!("R2: {id:?} is resolved on shard {shard}, but has no part anywhere"))?;
@@ -316,9 +330,9 @@ impl Witness {
         let own = (id.home, decision.position);
         for &(part, at) in decision.prepared.iter().chain(&decision.shows).chain([&own]) {
             promise!(
-                at <= durable[part.index()],
+                at <= safe[part.index()],
                 "R2: {id:?} is committed while its part at {at} of shard {part} is not on disk, which has {}",
-                durable[part.index()]
+                safe[part.index()]
             );
         }
         let is_of_shop = matches!(decision.what, Decided::Order { .. });
@@ -545,12 +559,6 @@ impl Witness {
             }
         }
         Ok(())
-    }
-}
-
-impl Default for Witness {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -36,11 +36,27 @@ pub enum Mutation {
     ForgetKeyLocks,
     /// Recovery does not remove the fields of hashes that were removed.
     KeepRemovedFields,
+    /// Recovery leaves what it cannot prove to be on disk as it found it.
+    BelieveCache,
+    /// Recovery leaves the torn tail of a log behind its end.
+    KeepTornTail,
+    /// A start does not wait until the name of its new manifest is on disk.
+    SkipManifestSync,
+    /// A log segment is used before its name is on disk.
+    SkipSegmentName,
+    /// A checkpoint stands before its own log is on disk up to where it ends.
+    PublishUnsynced,
+    /// A checkpoint stands before the other shards have on disk what was said to them before.
+    PublishPastBarriers,
+    /// A checkpoint's file gets its name before its bytes are on disk.
+    SkipCheckpointSync,
+    /// The log is truncated up to the newest checkpoint, not the one before it.
+    TruncateBehindNewest,
 }
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 15] = [
+    pub const ALL: [(&str, Self); 23] = [
         ("skip-sync", Self::SkipSync),
         ("forget-abort", Self::ForgetAbort),
         ("lose-key", Self::LoseKey),
@@ -56,6 +72,14 @@ impl Mutation {
         ("forget-last-mark", Self::ForgetLastMark),
         ("forget-key-locks", Self::ForgetKeyLocks),
         ("keep-removed-fields", Self::KeepRemovedFields),
+        ("believe-cache", Self::BelieveCache),
+        ("keep-torn-tail", Self::KeepTornTail),
+        ("skip-manifest-sync", Self::SkipManifestSync),
+        ("skip-segment-name", Self::SkipSegmentName),
+        ("publish-unsynced", Self::PublishUnsynced),
+        ("publish-past-barriers", Self::PublishPastBarriers),
+        ("skip-checkpoint-sync", Self::SkipCheckpointSync),
+        ("truncate-behind-newest", Self::TruncateBehindNewest),
     ];
 }
 

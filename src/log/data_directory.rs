@@ -24,6 +24,7 @@ use super::storage::{
     Context, SegmentFactory, StorageError, TEMPORARY_SUFFIX, generation_path, logs_path, make_directory, shard_path,
     sync_directory,
 };
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{SHARD_COUNT_MAX, ShardId, ShardMap};
 
 const LOCK: &str = "LOCK";
@@ -418,7 +419,9 @@ fn write_manifest(files: &impl Files, path: &Path, manifest: &Manifest) -> Resul
     files
         .rename(&temporary, &manifest_path)
         .context("replace", &manifest_path)?;
-    sync_directory(files, path)?;
+    if !is_on(Mutation::SkipManifestSync) {
+        sync_directory(files, path)?;
+    }
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use super::storage::{
 use super::truncation::first_needed;
 use super::writer::LogWriter;
 use crate::engine::LogPosition;
+use crate::engine::mutation::{Mutation, is_on};
 
 /// Bytes are written again from the start of a page: a page is what a failed sync loses.
 const PAGE_BYTES: usize = 4096;
@@ -262,7 +263,7 @@ impl<F: Files> RecoveredLog<F> {
     fn erase_tail(&self, path: &Path) -> Result<(), StorageError> {
         let file = self.open_to_write(path)?;
         // After a disorderly end even what reads as zeros: an erasure whose sync failed would read so, too.
-        if !self.end.is_orderly() {
+        if !self.end.is_orderly() && !is_on(Mutation::KeepTornTail) {
             let size = file.size().context("look at", path)? as usize;
             let zeros = vec![0; size.saturating_sub(self.end.offset)];
             file.write_all_at(&zeros, self.end.offset as u64)
@@ -274,7 +275,7 @@ impl<F: Files> RecoveredLog<F> {
     /// Puts on disk what may be in the page cache only. A sync that failed before leaves pages that count as clean and
     /// never reach the disk, so syncing alone would not do: they are written again.
     fn rewrite_unproven(&self) -> Result<(), StorageError> {
-        let Some(from) = self.end.unproven_from else {
+        let Some(from) = self.end.unproven_from.filter(|_| !is_on(Mutation::BelieveCache)) else {
             return Ok(());
         };
         for number in from.segment.0..=self.end.segment.0 {

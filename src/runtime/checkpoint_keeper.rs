@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::checkpointing::{CheckpointOrder, CheckpointPast};
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{LogPosition, ShardId};
 use crate::log::{
     CHECKPOINTS_KEPT, CheckpointDirectory, CheckpointWriter, DataDirectory, Files, LogIdentity, PART_BYTES_MAX,
@@ -137,7 +138,11 @@ fn remove_superfluous<F: Files>(
     directory: &CheckpointDirectory<F>,
 ) -> Result<u64, StorageError> {
     directory.remove_old()?;
-    match directory.list()?.get(CHECKPOINTS_KEPT - 1) {
+    let mut list = directory.list()?;
+    if is_on(Mutation::TruncateBehindNewest) && list.len() == CHECKPOINTS_KEPT {
+        list.reverse();
+    }
+    match list.get(CHECKPOINTS_KEPT - 1) {
         Some(&oldest) => Ok(truncate_log(data, directory.identity(), oldest)?.bytes),
         None => Ok(0),
     }

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 
 use super::partition::Partition;
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{CheckpointCursor, LogPosition, ShardId, ShardMap, Timestamp};
 use crate::log::SegmentMemory;
 
@@ -241,7 +242,9 @@ impl Checkpointing {
     /// nothing else brings another turn.
     pub fn may_publish<M: SegmentMemory>(&self, partition: &Partition<M>) -> bool {
         self.run.as_ref().is_some_and(|run| {
-            run.stage == Stage::Waiting && run.barriers_left == 0 && run.cursor.ends() <= partition.log().synced()
+            run.stage == Stage::Waiting
+                && (run.barriers_left == 0 || is_on(Mutation::PublishPastBarriers))
+                && (run.cursor.ends() <= partition.log().synced() || is_on(Mutation::PublishUnsynced))
         })
     }
 
