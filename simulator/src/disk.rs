@@ -536,7 +536,7 @@ impl Disk {
     /// Whether a crash would leave this name.
     pub fn is_name_durable(&self, path: &Path) -> bool {
         let state = self.state();
-        state.names.get(path).is_some() && state.names.get(path) == state.durable_names.get(path)
+        state.node(path).is_ok() && state.names.get(path) == state.durable_names.get(path)
     }
 
     /// Bytes of all files whose names `counts`.

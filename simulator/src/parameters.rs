@@ -65,6 +65,8 @@ pub struct Parameters {
     pub checkpoint: PerMille,
     /// Of what is done to files while serving: the process ends in the middle of it.
     pub file_crash: PerMille,
+    /// Of the checkpoints: the process ends as soon as it stands.
+    pub checkpoint_crash: PerMille,
     /// Of the orders to write checkpoints: an operation on a file fails.
     pub file_fails: PerMille,
     /// At each hundredth step: the process is killed or the power goes.
@@ -145,6 +147,7 @@ impl Parameters {
         let (interrupt_start, reshard, sync_fails) = (sometimes(2, 600), sometimes(3, 600), sometimes(4, 8));
         let (disk_full, damage, clock_jump) = (sometimes(5, 20), sometimes(2, 1000), sometimes(4, 10));
         let (file_crash, file_fails, stops) = (sometimes(3, 30), sometimes(4, 60), sometimes(3, 300));
+        let checkpoint_crash = sometimes(2, 800);
         let hot_item = sometimes(2, 900);
         let sync = match random.below(8) {
             0 => SyncMode::EverySecond,
@@ -207,6 +210,7 @@ impl Parameters {
             checkpoint_bytes: segment_bytes * *random.pick(&[1, 2, 8, 1 << 20]),
             checkpoint,
             file_crash,
+            checkpoint_crash,
             file_fails,
             crash,
             stops,

@@ -15,7 +15,7 @@ use cartwright::log::{
 };
 use cartwright::runtime::Partition;
 use cartwright::runtime::checkpoint_keeper::{CheckpointKeeper, Done};
-use cartwright::runtime::checkpointing::{CheckpointMessage, CheckpointOrder, Checkpointing};
+use cartwright::runtime::checkpointing::{CheckpointMessage, CheckpointNews, CheckpointOrder, Checkpointing};
 use cartwright::runtime::prepare::Prepared;
 
 use crate::disk::{Disk, shard_directory};
@@ -69,8 +69,8 @@ struct Node {
     partition: Partition<MappedSegment<Disk>>,
     segments: SegmentFactory<Disk>,
     checkpointing: Checkpointing,
-    /// What became of its checkpoint: its bytes, or nothing where it failed.
-    news: Option<Option<u64>>,
+    /// What became of its checkpoint.
+    news: Option<CheckpointNews>,
     follower: Follower,
     sync: Option<Sync>,
     order: SegmentOrder,
@@ -417,8 +417,8 @@ impl Server {
     fn take_checkpoint_news(&mut self, shard: usize, now: Timestamp) {
         let node = &mut self.nodes[shard];
         match node.news.take() {
-            Some(Some(bytes)) => node.checkpointing.published(bytes),
-            Some(None) => node.checkpointing.failed(now),
+            Some(CheckpointNews::Published { bytes }) => node.checkpointing.published(bytes),
+            Some(CheckpointNews::Failed) => node.checkpointing.failed(now),
             None => {}
         }
     }
@@ -465,10 +465,10 @@ impl Server {
         match done {
             Ok(Done::Quickly | Done::Synced(_)) => {}
             Ok(Done::Published { bytes }) => {
-                node.news = Some(Some(bytes));
+                node.news = Some(CheckpointNews::Published { bytes });
                 world.published += 1;
             }
-            Err(_) => node.news = Some(None),
+            Err(_) => node.news = Some(CheckpointNews::Failed),
         }
         Ok(false)
     }

@@ -305,6 +305,9 @@ impl Simulation {
             self.published += published;
             if published > 0 {
                 self.trace.event(format_args!("a checkpoint stands"));
+                if !hurries && self.random.chance(self.parameters.checkpoint_crash) {
+                    return self.crash_and_start();
+                }
             }
             if has_ended {
                 self.trace

@@ -96,7 +96,7 @@ impl Start<'_> {
 
     /// Reads what is there: every record must be the one that was appended, and none may lack that was acknowledged.
     fn survey(&mut self) -> Checked<Before> {
-        let listed = generations(self.disk).map_err(refused)?;
+        let listed = generations(self.disk).map_err(|error| refused(&error))?;
         let known = self.witness.generation();
         let Some(&entry) = listed.last() else {
             promise!(known == Generation(0), "the manifest is gone");
@@ -125,7 +125,7 @@ impl Start<'_> {
                 }
                 Ok(())
             };
-            let end = read_log(self.disk, identity, &mut on_record).map_err(refused)?;
+            let end = read_log(self.disk, identity, &mut on_record).map_err(|error| refused(&error))?;
             wrong?;
             self.witness.check_end(identity.shard, end.last, self.was_killed)?;
             ends.push(end);
@@ -137,14 +137,14 @@ impl Start<'_> {
     /// disk.
     fn look_at_what_it_did(&mut self, before: &Before) -> Checked {
         let durable = self.without_cache();
-        let Some(&entry) = generations(&durable).map_err(refused)?.last() else {
+        let Some(&entry) = generations(&durable).map_err(|error| refused(&error))?.last() else {
             return Ok(());
         };
         let has_begun = match &before.0 {
             Some((old, ends)) if old.number == entry.number => {
                 let mut appended = false;
                 for (identity, end) in identities(entry).zip(ends) {
-                    let now = read_log(self.disk, identity, &mut |_, _| Ok(())).map_err(refused)?;
+                    let now = read_log(self.disk, identity, &mut |_, _| Ok(())).map_err(|error| refused(&error))?;
                     appended |= now.last != end.last;
                 }
                 appended
@@ -232,6 +232,6 @@ fn promise_durable(witness: &Witness, shard: ShardId) -> Checked {
     Ok(())
 }
 
-fn refused(refused: Refused) -> Violation {
+fn refused(refused: &Refused) -> Violation {
     violation!("a log that nothing has damaged is refused: {refused}")
 }

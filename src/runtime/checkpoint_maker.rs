@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::checkpoint_keeper::{CheckpointKeeper, Done};
-use super::checkpointing::CheckpointOrder;
+use super::checkpointing::{CheckpointNews, CheckpointOrder};
 use super::shared::Shared;
 use crate::engine::ShardId;
 use crate::net::Cause;
@@ -31,18 +31,6 @@ const NICENESS: i32 = 10;
 /// most: a disk that stood still for once is not rested from for as long again.
 const DISK_REST: u32 = 3;
 const DISK_REST_MAX: Duration = Duration::from_millis(50);
-
-/// What has become of a checkpoint.
-#[derive(Debug)]
-pub enum CheckpointNews {
-    /// It stands, with so many bytes.
-    Published {
-        /// Of its file.
-        bytes: u64,
-    },
-    /// It was given up; the server's own log says why.
-    Failed,
-}
 
 /// What a shard and the maker share.
 #[derive(Debug)]

@@ -60,6 +60,18 @@ pub enum CheckpointOrder {
     Publish,
 }
 
+/// What has become of a checkpoint.
+#[derive(Debug)]
+pub enum CheckpointNews {
+    /// It stands, with so many bytes.
+    Published {
+        /// Of its file.
+        bytes: u64,
+    },
+    /// It was given up; the server's own log says why.
+    Failed,
+}
+
 /// What a start has found of the checkpoints before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckpointPast {

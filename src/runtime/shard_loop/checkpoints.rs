@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::ShardLoop;
 use crate::engine::Timestamp;
-use crate::runtime::checkpoint_maker::CheckpointNews;
+use crate::runtime::checkpointing::CheckpointNews;
 
 /// How long a turn takes parts of a checkpoint, at least and at most; it ends with the part that goes over it. In
 /// between, a tenth of what the rest of the turn took.
