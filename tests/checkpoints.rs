@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{Amount, AuditReport, Checkout, Currency, ItemPut, Operation, Receipt, Reply, Text};
 use cartwright_tools::random::Random;
-use cartwright_tools::server_process::{ServerProcess, free_port};
+use cartwright_tools::server_process::{ServerOptions, ServerProcess, free_port};
 use support::books::{check_orders, check_stock};
 use support::buyers::{Memory, buy_until_lost, skus};
 use support::resp::{Resp, Value};
@@ -132,6 +132,14 @@ fn sums(report: &AuditReport) -> (u64, u64, u64, u64) {
     (report.state_hash, report.orders, report.items, report.lines)
 }
 
+/// Starts a server, which must have what an audit found `before`.
+fn start_with(options: &ServerOptions, before: &AuditReport) -> ServerProcess {
+    let server = support::start(options);
+    let now = clean_audit(&mut connect(&server));
+    assert_eq!(sums(&now), sums(before), "{}", server.output());
+    server
+}
+
 fn sell_a_little(client: &mut Client, name: &str, count: u64) {
     for number in 0..count {
         let codes: Vec<_> = (0..=number % 5)
@@ -242,8 +250,7 @@ fn kills_in_checkpoints_and_in_recoveries_lose_no_acknowledged_order() {
     stop_cleanly(server);
     let (whole, said) = verify(&site);
     assert!(whole, "{said}");
-    let server = site.start();
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&before));
+    start_with(&site.options(), &before);
 }
 
 #[test]
@@ -258,15 +265,13 @@ fn a_clean_stop_leaves_next_to_nothing_to_replay_and_an_idle_one_writes_nothing(
     let written = files(&site, ".checkpoint");
     assert_eq!(written.len(), 2, "{written:?}");
 
-    let server = site.start();
+    let server = start_with(&site.options(), &before);
     assert_eq!(replayed(&server), 0, "{}", server.output());
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&before));
     stop_cleanly(server);
     assert_eq!(files(&site, ".checkpoint"), written, "nothing changed, and yet");
 
-    let server = site.start();
+    let server = start_with(&site.options(), &before);
     assert_eq!(replayed(&server), 2, "a start a shard:\n{}", server.output());
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&before));
     stop_cleanly(server);
 }
 
@@ -290,14 +295,13 @@ fn a_damaged_checkpoint_gives_way_to_the_older_one_loudly() {
 
     let (whole, said) = verify(&site);
     assert!(!whole && said.contains(newest.to_str().unwrap()), "{said}");
-    let server = site.start();
+    let server = start_with(&site.options(), &before);
     let said = server.output();
     assert!(
         said.contains("damaged") && said.contains(newest.to_str().unwrap()),
         "{said}"
     );
     let mut client = connect(&server);
-    assert_eq!(sums(&clean_audit(&mut client)), sums(&before));
     // The damaged one counts no more: the next one and the one that took its place are kept.
     sell_a_little(&mut client, "more", 5);
     save(&server);
@@ -307,8 +311,7 @@ fn a_damaged_checkpoint_gives_way_to_the_older_one_loudly() {
     assert_eq!((kept_now.len(), &kept_now[0]), (2, &kept[0]));
     server.kill().unwrap();
     flip_in_the_middle(&kept_now[1].0);
-    let server = site.start();
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&after));
+    start_with(&site.options(), &after);
 }
 
 #[test]
@@ -337,8 +340,7 @@ fn the_log_shrinks_behind_checkpoints_and_with_both_damaged_nothing_starts() {
     let before = clean_audit(&mut client);
     server.kill().unwrap();
 
-    let server = support::start(&options);
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&before));
+    let server = start_with(&options, &before);
     server.kill().unwrap();
     let (whole, said) = verify(&site);
     assert!(whole, "{said}");
@@ -372,13 +374,8 @@ fn another_number_of_shards_begins_with_the_checkpoints_of_the_old_one() {
     let mut before = clean_audit(&mut client);
     server.kill().unwrap();
     for shard_count in [3, 2, 1] {
-        let server = support::start(&site.options().shards(shard_count));
+        let server = start_with(&site.options().shards(shard_count), &before);
         let mut client = connect(&server);
-        assert_eq!(
-            sums(&clean_audit(&mut client)),
-            sums(&before),
-            "with {shard_count} shards"
-        );
         // It takes checkpoints by itself, and then the old number's logs go.
         wait_for_checkpoints(&server);
         let until = Instant::now() + Duration::from_secs(20);
@@ -391,8 +388,7 @@ fn another_number_of_shards_begins_with_the_checkpoints_of_the_old_one() {
         server.kill().unwrap();
     }
     // Nothing but the checkpoint tells the state now.
-    let server = site.start();
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&before));
+    let server = start_with(&site.options(), &before);
     server.kill().unwrap();
     let checkpoint = files(&site, ".checkpoint").remove(0).0;
     flip_in_the_middle(&checkpoint);
@@ -422,8 +418,7 @@ fn a_kill_between_two_numbers_of_shards_keeps_the_state() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let server = site.start();
-    assert_eq!(sums(&clean_audit(&mut connect(&server))), sums(&before));
+    let server = start_with(&site.options(), &before);
     stop_cleanly(server);
 }
 

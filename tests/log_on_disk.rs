@@ -82,6 +82,16 @@ fn killed_server(directory: &Path) {
     append(&mut writer, &factory, 3);
 }
 
+/// The same log once the server was started again: with 40 more records, all acknowledged, enough to truncate it.
+fn grown_log(directory: &Path) -> (DataDirectory, LogWriter<MappedSegment>, SegmentFactory) {
+    killed_server(directory);
+    let data = DataDirectory::open(directory).unwrap();
+    let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
+    append(&mut writer, &factory, 40);
+    sync(&mut writer);
+    (data, writer, factory)
+}
+
 /// Where the payload of a record is.
 fn find(directory: &Path, position: u64) -> (PathBuf, u64) {
     let text = payload(position);
@@ -472,11 +482,7 @@ fn what_a_crash_leaves_of_dropped_generations_is_removed_and_never_listed_again(
 #[test]
 fn a_truncated_log_goes_on_and_is_read_from_its_checkpoint_only() {
     let directory = TempDir::new().unwrap();
-    killed_server(directory.path());
-    let data = DataDirectory::open(directory.path()).unwrap();
-    let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
-    append(&mut writer, &factory, 40);
-    sync(&mut writer);
+    let (data, mut writer, factory) = grown_log(directory.path());
     let last = writer.last();
     let truncated = truncate_log(&data, FIRST, LogPosition(30)).unwrap();
     assert!(truncated.segments >= 2 && truncated.bytes == truncated.segments * SEGMENT_BYTES);
@@ -508,11 +514,7 @@ fn a_truncated_log_goes_on_and_is_read_from_its_checkpoint_only() {
 #[test]
 fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
     let directory = TempDir::new().unwrap();
-    killed_server(directory.path());
-    let data = DataDirectory::open(directory.path()).unwrap();
-    let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
-    append(&mut writer, &factory, 40);
-    sync(&mut writer);
+    let (data, mut writer, factory) = grown_log(directory.path());
     let inode = |number| fs::metadata(segment_path(directory.path(), number)).unwrap().ino();
     let before: Vec<_> = (1..=3).map(inode).collect();
     let truncated = truncate_log(&data, FIRST, LogPosition(30)).unwrap();
@@ -553,7 +555,11 @@ fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
 
 /// Sizes of the segments there are.
 fn sizes(directory: &Path) -> Vec<u64> {
-    let size = |number| fs::metadata(segment_path(directory, number)).ok().map(|file| file.len());
+    let size = |number| {
+        fs::metadata(segment_path(directory, number))
+            .ok()
+            .map(|file| file.len())
+    };
     (1..100).filter_map(size).collect()
 }
 

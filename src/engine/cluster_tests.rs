@@ -115,7 +115,7 @@ impl Cluster {
         }
     }
 
-    fn sync(&mut self, shard: usize) {
+    pub(super) fn sync(&mut self, shard: usize) {
         self.logs[shard].synced = self.logs[shard].records.len();
         let position = LogPosition(self.logs[shard].synced as u64);
         let mut released = Vec::new();
@@ -142,7 +142,7 @@ impl Cluster {
         );
     }
 
-    fn tell_safe(&mut self, reader: usize) {
+    pub(super) fn tell_safe(&mut self, reader: usize) {
         for writer in (0..self.shards.len()).filter(|&writer| writer != reader) {
             let position = LogPosition(self.logs[writer].synced as u64);
             self.input(
@@ -155,7 +155,7 @@ impl Cluster {
         }
     }
 
-    fn deliver(&mut self, pair: (usize, usize)) {
+    pub(super) fn deliver(&mut self, pair: (usize, usize)) {
         if let Some(message) = self.mail.get_mut(&pair).and_then(VecDeque::pop_front) {
             self.input(
                 pair.1,
@@ -248,15 +248,17 @@ impl Cluster {
         }
     }
 
+    /// Every message on its way arrives.
+    pub(super) fn deliver_all(&mut self) {
+        while let Some((&pair, _)) = self.mail.iter().find(|(_, queue)| !queue.is_empty()) {
+            self.deliver(pair);
+        }
+    }
+
     /// Everything in flight ends; panics where something is stuck.
     pub(super) fn drain(&mut self) {
         for _ in 0..200 {
-            let pairs: Vec<_> = self.mail.keys().copied().collect();
-            for pair in pairs {
-                while self.mail.get(&pair).is_some_and(|queue| !queue.is_empty()) {
-                    self.deliver(pair);
-                }
-            }
+            self.deliver_all();
             for shard in 0..self.shards.len() {
                 self.sync(shard);
                 self.tell_safe(shard);

@@ -56,7 +56,8 @@ pub enum Upcoming<'a> {
 /// One place that a request will come to.
 enum Place {
     Item(u32),
-    Customer(CustomerHashes),
+    /// With the number of their newest order, once it is known.
+    Customer(CustomerHashes, Option<u32>),
     Entry(u64),
 }
 
@@ -90,21 +91,24 @@ impl<'a> Chains<'a> {
         for line in &checkout.lines {
             self.add_item(line.sku.slot(), &line.sku);
         }
-        let hashes = CustomerHashes::of(checkout.customer.as_bytes(), checkout.key.as_bytes());
-        self.add(checkout.customer.slot(), Place::Customer(hashes));
+        let (customer, key) = (&checkout.customer, &checkout.key);
+        self.add_customer(customer.slot(), customer.as_bytes(), key.as_bytes());
     }
 
-    fn add_order(&mut self, order: &PackedOrder) {
-        let hashes = CustomerHashes::of(order.customer_bytes(), order.key_bytes());
-        self.add(order.id().slot(), Place::Customer(hashes));
+    fn add_customer_of(&mut self, order: &PackedOrder) {
+        self.add_customer(order.id().slot(), order.customer_bytes(), order.key_bytes());
+    }
+
+    fn add_customer(&mut self, slot: Slot, customer: &[u8], key: &[u8]) {
+        self.add(slot, Place::Customer(CustomerHashes::of(customer, key), None));
     }
 
     /// Slots are on their way: the tables', then the entries' turn.
-    fn follow(self) {
-        for (slot, place) in &self.places {
+    fn follow(mut self) {
+        for (slot, place) in &mut self.places {
             match place {
                 Place::Item(hash) => slot.item_table().prefetch_place(*hash),
-                Place::Customer(hashes) => slot.prefetch_customer(*hashes),
+                Place::Customer(hashes, newest) => *newest = slot.prefetch_customer(*hashes),
                 Place::Entry(hash) => slot.entries.prefetch(*hash),
             }
         }
@@ -115,7 +119,11 @@ impl<'a> Chains<'a> {
                         prefetch_whole(item);
                     }
                 }
-                Place::Customer(hashes) => slot.prefetch_newest_order(*hashes),
+                Place::Customer(_, newest) => {
+                    if let Some(newest) = newest {
+                        slot.prefetch_order(*newest);
+                    }
+                }
                 Place::Entry(hash) => slot.entries.prefetch_value(*hash),
             }
         }
@@ -157,7 +165,7 @@ impl State {
             let sku = line.sku_bytes();
             chains.add(Slot::of(sku), Place::Item(item_hash(sku)));
         }
-        chains.add_order(order);
+        chains.add_customer_of(order);
         chains.follow();
     }
 
@@ -168,7 +176,7 @@ impl State {
             chains.add_item(line.sku.slot(), &line.sku);
         }
         if let Some(order) = pending.order_made() {
-            chains.add_order(order);
+            chains.add_customer_of(order);
         }
         chains.follow();
     }

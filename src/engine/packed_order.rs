@@ -7,15 +7,19 @@
 //! length and bytes, the price and the units as LEB128, and the number of its allocations: 0 is all from `main`, else
 //! that many of a location's length and bytes and its units as LEB128.
 
+mod packer;
+
 use cartwright_protocol::{
     Amount, Currency, Customer, Key, LineView, Location, OrderId, OrderState, OrderSummary, OrderView, Receipt, Sku,
 };
 
-use super::encoding::{put_number, put_string};
+use super::encoding::put_string;
 use super::ids::Timestamp;
 use super::inventory::{Allocation, Allocations, StockChange, StockLine};
 use super::look_ahead::prefetch;
 use super::orders::stock_change;
+
+pub use packer::{OrderHeader, OrderPacker};
 
 const ID_AT: usize = 0;
 const TOTAL_AT: usize = 8;
@@ -31,27 +35,6 @@ const CUSTOMER_LENGTH_AT: usize = 51;
 const KEY_LENGTH_AT: usize = 52;
 const CURRENCY_AT: usize = 53;
 const HEADER_BYTES: usize = 64;
-
-/// What an order has beside its lines, as it is made.
-#[derive(Clone, Debug)]
-pub struct OrderHeader<'a> {
-    /// Its id, which carries the slot.
-    pub id: OrderId,
-    /// Who bought.
-    pub customer: &'a Customer,
-    /// The key it came with.
-    pub key: &'a Key,
-    /// Tells its request from another with the same key.
-    pub fingerprint: u64,
-    /// The cart's one currency.
-    pub currency: Currency,
-    /// Sum of the lines.
-    pub total: Amount,
-    /// When it is made.
-    pub created_at: Timestamp,
-    /// For how long it is held; `None`: it is placed at once.
-    pub hold_ms: Option<u32>,
-}
 
 /// See the module's text.
 #[derive(Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -103,63 +86,6 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl ExactSizeIterator for Lines<'_> {}
-
-/// Packs orders; keeps the memory in which they grow.
-#[derive(Debug, Default)]
-pub struct OrderPacker {
-    bytes: Vec<u8>,
-}
-
-impl OrderPacker {
-    /// Begins an order.
-    pub fn begin(&mut self, header: &OrderHeader<'_>) {
-        let bytes = &mut self.bytes;
-        bytes.clear();
-        bytes.resize(HEADER_BYTES, 0);
-        let (state, hold_ms) = match header.hold_ms {
-            Some(hold_ms) => (OrderState::Held, hold_ms),
-            None => (OrderState::Placed, 0),
-        };
-        let (customer, key) = (header.customer.as_bytes(), header.key.as_bytes());
-        put_u64(bytes, ID_AT, header.id.to_integer());
-        put_u64(bytes, TOTAL_AT, header.total.minor_units());
-        put_u64(bytes, CREATED_AT, header.created_at.unix_ms());
-        put_u64(bytes, UPDATED_AT, header.created_at.unix_ms());
-        put_u64(bytes, FINGERPRINT_AT, header.fingerprint);
-        put_u32(bytes, HOLD_MS_AT, hold_ms);
-        bytes[STATE_AT] = state as u8;
-        bytes[CUSTOMER_LENGTH_AT] = customer.len() as u8;
-        bytes[KEY_LENGTH_AT] = key.len() as u8;
-        bytes[CURRENCY_AT..CURRENCY_AT + 3].copy_from_slice(header.currency.as_bytes());
-        bytes.extend_from_slice(customer);
-        bytes.extend_from_slice(key);
-    }
-
-    /// Adds a line.
-    pub fn line(&mut self, sku: &Sku, price: Amount, ordered: u32, allocations: &Allocations) {
-        let bytes = &mut self.bytes;
-        put_text(bytes, sku.as_bytes());
-        put_number(bytes, price.minor_units());
-        put_number(bytes, ordered.into());
-        match allocations {
-            Allocations::Main => bytes.push(0),
-            Allocations::Split(parts) => {
-                put_number(bytes, parts.len() as u64);
-                for part in parts {
-                    put_text(bytes, part.location.as_bytes());
-                    put_number(bytes, part.quantity.into());
-                }
-            }
-        }
-        let count = u16::from_le_bytes([bytes[LINE_COUNT_AT], bytes[LINE_COUNT_AT + 1]]) + 1;
-        bytes[LINE_COUNT_AT..LINE_COUNT_AT + 2].copy_from_slice(&count.to_le_bytes());
-    }
-
-    /// The order.
-    pub fn finish(&self) -> PackedOrder {
-        PackedOrder(self.bytes.as_slice().into())
-    }
-}
 
 impl PackedOrder {
     /// Checks bytes that were read from a file. The error says what is wrong with them.
@@ -450,11 +376,6 @@ fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
 
 fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-}
-
-fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
-    bytes.push(text.len() as u8);
-    bytes.extend_from_slice(text);
 }
 
 // Inlined into each loop over lines, so that a line stays in registers.

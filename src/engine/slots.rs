@@ -177,31 +177,23 @@ impl SlotState {
         self.items.len()
     }
 
-    /// Has the places fetched where a customer, a key of theirs and their next order are or will be.
-    pub fn prefetch_customer(&self, hashes: CustomerHashes) {
+    /// Has the places fetched where a customer, a key of theirs and their next order are or will be; the number of the
+    /// newest there is.
+    pub fn prefetch_customer(&self, hashes: CustomerHashes) -> Option<u32> {
         // Never the one; the table's own memory is read on the way.
         self.keys.find(spread(hashes.key), |_| false);
-        if let Some(newest) = self.newest_by_hash(hashes)
-            && let Some(order) = self.orders.get(index_of(newest))
-        {
-            prefetch(order);
-        }
         prefetch(self.orders.as_ptr().wrapping_add(self.orders.len()));
+        let hash = hashes.customer;
+        let entry = self.customers.find(spread(hash), |entry| entry.hash == hash)?;
+        prefetch(self.orders.get(index_of(entry.newest))?);
+        Some(entry.newest)
     }
 
-    /// Has the start of the customer's newest order fetched.
-    pub fn prefetch_newest_order(&self, hashes: CustomerHashes) {
-        if let Some(newest) = self.newest_by_hash(hashes)
-            && let Some(Some(order)) = self.orders.get(index_of(newest))
-        {
+    /// Has the start of the order with this number fetched.
+    pub fn prefetch_order(&self, sequence: u32) {
+        if let Some(Some(order)) = self.orders.get(index_of(sequence)) {
             order.prefetch();
         }
-    }
-
-    fn newest_by_hash(&self, hashes: CustomerHashes) -> Option<u32> {
-        let customers = &self.customers;
-        let entry = customers.find(spread(hashes.customer), |entry| entry.hash == hashes.customer);
-        entry.map(|entry| entry.newest)
     }
 
     fn order_at(&self, sequence: u32) -> &PackedOrder {
@@ -343,16 +335,14 @@ impl SlotState {
             if below > 0 {
                 let order = self.orders.get(index_of(below)).and_then(Option::as_ref);
                 if let Some(order) = order
-                    && order.id() < before
+                    && order.id() <= before
                     && order.customer_bytes() == customer
                 {
-                    return Some(below);
-                }
-                if let Some(order) = order
-                    && order.id() == before
-                    && order.customer_bytes() == customer
-                {
-                    return order.previous();
+                    return if order.id() == before {
+                        order.previous()
+                    } else {
+                        Some(below)
+                    };
                 }
                 below -= 1;
             }

@@ -3,23 +3,27 @@
 //! [`State::apply`] takes records in log order, from live traffic and from recovery alike, and makes every choice that
 //! is not in the record the same way each time (rule R5). What is in flight and not in the log is no part of this.
 
+mod items;
+mod pending;
+
 use std::collections::BTreeSet;
 
-use cartwright_protocol::{OrderId, Sku, Slot};
+use cartwright_protocol::{OrderId, Slot};
 use hashbrown::HashMap;
 
 use super::checkpoint::ImagePositions;
 use super::hashing::TableHasher;
 use super::idempotency::KeyRecord;
 use super::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
-use super::inventory::StockLine;
-use super::inventory::{Allocations, Item, StockChange};
+use super::inventory::{Item, StockLine};
 use super::keyspace::Expiry;
 use super::mutation::{Mutation, is_on};
 use super::orders::OrderChange;
 use super::packed_order::PackedOrder;
 use super::record::Record;
 use super::slots::SlotState;
+
+pub use pending::{Decision, KeysPending, Pending};
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,74 +50,6 @@ impl std::ops::AddAssign for Counts {
         self.keys += other.keys;
         self.held += other.held;
         self.entries += other.entries;
-    }
-}
-
-/// The home shard's part of a pending transaction.
-#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct Decision {
-    /// Where every other participant's `Prepared` is.
-    pub prepared: Vec<(ShardId, LogPosition)>,
-    change: OrderChange,
-    key: Option<KeyRecord>,
-}
-
-/// A transaction that is in this shard's log and whose outcome is not.
-#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct Pending {
-    /// Where its record is.
-    pub position: LogPosition,
-    stock: StockChange,
-    /// What it does to the items of this shard: reserved.
-    pub lines: Vec<StockLine>,
-    /// On the home shard only.
-    pub decision: Option<Decision>,
-    /// What it does to keys of the keyspace, where it is about those. In parts of its own in a checkpoint.
-    #[rkyv(with = rkyv::with::Skip)]
-    pub keys: Option<KeysPending>,
-}
-
-/// A transaction over keys: this shard's part.
-#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct KeysPending {
-    /// On the home shard: what it names of other logs.
-    prepared: Option<Vec<(ShardId, LogPosition)>>,
-    effects: Vec<u8>,
-}
-
-impl KeysPending {
-    /// What it does to keys of this shard.
-    pub fn effects(&self) -> &[u8] {
-        &self.effects
-    }
-}
-
-impl Pending {
-    /// The positions in other logs on which it depends; on its home shard.
-    pub fn named(&self) -> &[(ShardId, LogPosition)] {
-        let of_keys = self.keys.as_ref().and_then(|keys| keys.prepared.as_ref());
-        let of_shop = self.decision.as_ref().map(|decision| &decision.prepared);
-        of_keys.or(of_shop).expect("the home's own record is the decision")
-    }
-
-    fn of_keys(position: LogPosition, prepared: Option<Vec<(ShardId, LogPosition)>>, effects: Vec<u8>) -> Self {
-        Self::about(position, KeysPending { prepared, effects })
-    }
-
-    /// A transaction over keys whose record is at `position`.
-    pub fn about(position: LogPosition, keys: KeysPending) -> Self {
-        Self {
-            position,
-            stock: StockChange::Commit,
-            lines: Vec::new(),
-            decision: None,
-            keys: Some(keys),
-        }
-    }
-
-    /// The order that this transaction makes, on its home shard.
-    pub fn order_made(&self) -> Option<&PackedOrder> {
-        self.decision.as_ref()?.change.order_made()
     }
 }
 
@@ -280,52 +216,9 @@ impl State {
         slot.index().wrapping_sub(self.first_slot) < self.slots.len()
     }
 
-    /// Whether this shard owns the item.
-    pub fn owns(&self, sku: &Sku) -> bool {
-        self.map.shard_of(sku.slot()) == self.shard
-    }
-
-    /// The item, which this shard owns.
-    pub fn item(&self, sku: &Sku) -> Option<&Item> {
-        self.slot(sku.slot()).item(sku)
-    }
-
-    /// The item, which this shard owns, to be changed.
-    pub fn item_mut(&mut self, sku: &Sku) -> Option<&mut Item> {
-        self.slot_mut(sku.slot()).item_mut(sku)
-    }
-
-    fn existing_item(&mut self, sku: &Sku) -> &mut Item {
-        existing_item(self.slot_mut(sku.slot()), sku)
-    }
-
     /// The order, which this shard owns.
     pub fn order(&self, id: OrderId) -> Option<&PackedOrder> {
         self.slot(id.slot()).order(id)
-    }
-
-    /// Reserves lines, or takes a reservation back that never became a record.
-    pub fn reserve(&mut self, stock: StockChange, lines: &[StockLine]) {
-        for StockLine {
-            sku,
-            quantity,
-            allocations,
-        } in lines
-        {
-            self.existing_item(sku).reserve(stock, *quantity, allocations);
-        }
-    }
-
-    /// Ends the reservation of lines, with or without effect.
-    pub fn settle(&mut self, stock: StockChange, lines: &[StockLine], committed: bool) {
-        for StockLine {
-            sku,
-            quantity,
-            allocations,
-        } in lines
-        {
-            self.existing_item(sku).settle(stock, *quantity, allocations, committed);
-        }
     }
 
     /// Applies the record at `position`. Returns what a change that is over did to items here.
@@ -474,36 +367,6 @@ impl State {
         new
     }
 
-    fn apply_line(
-        &mut self,
-        position: LogPosition,
-        sku: &[u8],
-        stock: StockChange,
-        quantity: u32,
-        allocations: &Allocations,
-    ) {
-        let slot = Slot::of(sku);
-        if self.takes_up(slot, position) {
-            let item = self.slot_mut(slot).item_of_bytes_mut(sku);
-            let item = item.unwrap_or_else(|| {
-                panic!(
-                    "a record names item {}, which no record before it made",
-                    String::from_utf8_lossy(sku)
-                )
-            });
-            item.apply(stock, quantity, allocations);
-        }
-    }
-
-    fn put_item(&mut self, sku: &Sku, change: impl FnOnce(&mut Item), new: impl FnOnce() -> Item) {
-        let slot = self.slot_mut(sku.slot());
-        if slot.item(sku).is_none() {
-            slot.insert_item(new());
-            self.counts.items += 1;
-        }
-        change(self.existing_item(sku));
-    }
-
     fn insert_pending(&mut self, transaction: TransactionId, pending: Pending) {
         if !self.replaying {
             self.reserve(pending.stock, &pending.lines);
@@ -615,9 +478,4 @@ impl State {
             self.slot_mut(slot).insert_key(key);
         }
     }
-}
-
-fn existing_item<'a>(slot: &'a mut SlotState, sku: &Sku) -> &'a mut Item {
-    slot.item_mut(sku)
-        .unwrap_or_else(|| panic!("a record names item {sku}, which no record before it made"))
 }

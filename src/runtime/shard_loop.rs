@@ -6,21 +6,24 @@
 //! What is in flight is bounded: each connection by its session, all of a shard's connections together by
 //! [`REQUESTS_IN_FLIGHT_MAX`]; mail, answers at the gate and requests held back are parts of that.
 
+mod arrivals;
+mod checkpoints;
 mod desk_work;
+mod stopping;
 
 use std::collections::VecDeque;
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use self::stopping::Stage;
 use super::checkpoint_maker::CheckpointOrders;
-use super::checkpointing::{CheckpointNews, Checkpointing};
+use super::checkpointing::Checkpointing;
 use super::client::Client;
-use super::desk::{self, Desk, DeskMail};
+use super::desk::{Desk, DeskMail};
 use super::exit::ExitCode;
 use super::mailbox::{Mail, Mailboxes};
 use super::partition::Partition;
@@ -32,7 +35,7 @@ use crate::log::{LogWriter, MappedSegment, SyncPlan};
 use crate::net::{Cause, ConnectionId, Events, Network, Parked, Rest, RingError};
 use crate::session::report::Durations;
 use crate::session::settings::Number;
-use crate::session::{Request, Session, SessionContext};
+use crate::session::{Request, SessionContext};
 
 /// Requests of one shard's connections that may be in flight at a time. Above it, connections wait.
 const REQUESTS_IN_FLIGHT_MAX: usize = 65_536;
@@ -42,20 +45,6 @@ const REQUESTS_PER_TURN_MAX: usize = 256;
 
 /// After how long making a segment, or accepting connections, is tried again.
 const RETRY_MS: u64 = 1000;
-
-/// How long a stop waits for what is in flight; what is not answered by then was not acknowledged.
-const DRAIN_MS: u64 = 10_000;
-
-/// How long a stop waits for clients to take the answers that they were given.
-const FAREWELL_MS: u64 = 1000;
-
-/// How long a turn takes parts of a checkpoint, at least and at most; it ends with the part that goes over it. In
-/// between, a tenth of what the rest of the turn took.
-const CHECKPOINT_PER_TURN_MIN: Duration = Duration::from_micros(20);
-const CHECKPOINT_PER_TURN_MAX: Duration = Duration::from_micros(200);
-
-/// What a client over the limit is told.
-const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// Why writes are refused, as clients are told.
 const DISK_FULL: &str = "the disk is full; they are taken again once there is space";
@@ -79,24 +68,6 @@ pub struct ShardParts {
     pub listener: Option<TcpListener>,
     /// Most connections over all shards that the limit on open files allows.
     pub connections_max: usize,
-}
-
-/// A stop's progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// Requests are no longer taken; those in flight go on until then.
-    Draining(Timestamp),
-    /// All shards are quiet; clients may take their answers until then.
-    Farewell(Timestamp),
-    /// All connections are closed; a last checkpoint is written, by this shard or another.
-    LastCheckpoint,
-}
-
-/// Processor time of this thread, in microseconds.
-fn thread_cpu_us() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
 /// One shard's loop.
@@ -320,50 +291,6 @@ impl ShardLoop {
         }
     }
 
-    /// Gives a new connection to the shard with the fewest.
-    fn deal(&mut self, socket: OwnedFd) {
-        self.shared.connections_received.fetch_add(1, Ordering::Relaxed);
-        let most = self
-            .connections_max
-            .min(self.context.settings.size(Number::ConnectionsMax));
-        if self.shared.connections() >= most {
-            let mut socket = TcpStream::from(socket);
-            // A new socket's buffer has room for one line; if not, the end of the connection says enough.
-            let _ = socket
-                .set_nonblocking(true)
-                .and_then(|()| socket.write_all(TOO_MANY_CLIENTS));
-            return;
-        }
-        let shard = self.shared.least_connected();
-        self.shared.tallies[shard.index()]
-            .connections
-            .fetch_add(1, Ordering::Relaxed);
-        if shard == self.id {
-            self.adopt(socket);
-        } else {
-            self.mailboxes.post(shard, Mail::Connection(socket));
-        }
-    }
-
-    fn adopt(&mut self, socket: OwnedFd) {
-        self.connections_adopted += 1;
-        // Unique over all shards, and never 0, as clients expect of CLIENT ID.
-        let connection_id =
-            (self.connections_adopted - 1) * u64::from(self.map.shard_count()) + u64::from(self.id.0) + 1;
-        let socket = TcpStream::from(socket);
-        let mut session = Session::new(connection_id, Rc::clone(&self.context));
-        if let Ok(local) = socket.local_addr() {
-            session = session.with_local(local);
-        }
-        // Who cannot be told where it comes from is served only if everybody is.
-        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        session = session.with_peer(socket.peer_addr().unwrap_or(unknown));
-        self.network.adopt(socket.into(), |id| Client {
-            session: session.at(desk::address_of(id)),
-            ready: false,
-        });
-    }
-
     fn sync_ended(&mut self, part: u32, result: Result<(), i32>) {
         if let Err(error) = result {
             let error = std::io::Error::from_raw_os_error(error);
@@ -444,77 +371,6 @@ impl ShardLoop {
         } else if self.segment_retry_at.take().is_some() {
             // It was for a large record, which was refused. The next one is worth another try.
             self.partition.unblock(now);
-        }
-    }
-
-    fn take_checkpoint_news(&mut self, now: Timestamp) {
-        match self.checkpoints.take() {
-            Some(CheckpointNews::Published { bytes }) => {
-                self.checkpointing.published(bytes);
-                let took = self
-                    .checkpoint_began
-                    .take()
-                    .map_or(Duration::ZERO, |began| began.elapsed());
-                let tally = &self.tally().checkpoints;
-                tally.took_ms.store(took.as_millis() as u64, Ordering::Relaxed);
-                tally.at_ms.store(now.unix_ms(), Ordering::Relaxed);
-                tally.failed.store(false, Ordering::Relaxed);
-            }
-            Some(CheckpointNews::Failed) => {
-                self.checkpointing.failed(now);
-                self.checkpoint_began = None;
-                self.tally().checkpoints.failed.store(true, Ordering::Relaxed);
-            }
-            None => {}
-        }
-        let request = self.shared.checkpoint_requests.load(Ordering::SeqCst);
-        if request != self.checkpoint_request {
-            self.checkpoint_request = request;
-            self.checkpointing.request();
-        }
-    }
-
-    /// A checkpoint's share of the turn.
-    fn take_checkpoint_parts(&mut self, now: Timestamp, turn_began: Instant) {
-        let began = Instant::now();
-        self.checkpointing.advance(now, &mut self.partition);
-        if self.checkpointing.is_running() {
-            self.checkpoint_began.get_or_insert(began);
-            let rest = began.duration_since(turn_began);
-            let budget = (rest / 10).clamp(CHECKPOINT_PER_TURN_MIN, CHECKPOINT_PER_TURN_MAX);
-            self.pass_on_checkpoint_orders();
-            if self.wants_checkpoint_parts(now) {
-                let before_us = thread_cpu_us();
-                loop {
-                    let buffer = self.checkpoints.buffer();
-                    self.checkpointing.take_part(&mut self.partition, buffer);
-                    self.pass_on_checkpoint_orders();
-                    if began.elapsed() >= budget || !self.wants_checkpoint_parts(now) {
-                        break;
-                    }
-                }
-                let tally = &self.tally().checkpoints;
-                let pause_us = began.elapsed().as_micros() as u64;
-                tally.pause_us_max.fetch_max(pause_us, Ordering::Relaxed);
-                let cpu_us = thread_cpu_us() - before_us;
-                tally.pause_cpu_us_max.fetch_max(cpu_us, Ordering::Relaxed);
-            }
-        }
-        let tally = &self.tally().checkpoints;
-        tally.running.store(self.checkpointing.is_running(), Ordering::SeqCst);
-        tally.request.store(self.checkpoint_request, Ordering::SeqCst);
-        tally
-            .changes
-            .store(self.checkpointing.changes(&self.partition), Ordering::Relaxed);
-    }
-
-    fn wants_checkpoint_parts(&self, now: Timestamp) -> bool {
-        self.checkpointing.wants_parts(now, &self.partition) && self.checkpoints.has_room()
-    }
-
-    fn pass_on_checkpoint_orders(&mut self) {
-        for order in self.checkpointing.orders() {
-            self.checkpoints.order(order);
         }
     }
 
@@ -722,81 +578,6 @@ impl ShardLoop {
             // A millisecond more: the clock that the timer is checked against counts whole ones.
             let after_ms = wanted.unix_ms().saturating_sub(now.unix_ms()) + 1;
             self.network.set_timer(Duration::from_millis(after_ms));
-        }
-    }
-
-    fn watch_for_stop(&mut self, now: Timestamp) {
-        if self.stage == Stage::Serving && self.shared.is_stopping() {
-            self.network.stop_accepting();
-            self.stage = Stage::Draining(now.plus_ms(DRAIN_MS));
-        }
-    }
-
-    /// Whether the loop ends: asked at the end of each turn.
-    fn is_finished(&mut self, now: Timestamp) -> bool {
-        if let Stage::Draining(until) = self.stage {
-            let quiet = self.in_flight == 0
-                && self.partition.is_quiet()
-                && !self.mailboxes.is_waiting()
-                && !self.mailboxes.has_mail();
-            if quiet != self.tally().quiet.swap(quiet, Ordering::SeqCst) && quiet {
-                for doorbell in self.shared.doorbells.iter() {
-                    doorbell.ring(Cause::Mail);
-                }
-            }
-            let all_are_quiet = self.all_are_quiet();
-            if !all_are_quiet && now >= until {
-                tracing::warn!(shard = %self.id, in_flight = self.in_flight, "stopping with requests in flight");
-            }
-            if all_are_quiet || now >= until {
-                self.stage = Stage::Farewell(now.plus_ms(FAREWELL_MS));
-            }
-        }
-        if let Stage::Farewell(until) = self.stage
-            && (now >= until || !self.network.has_output())
-        {
-            self.network.abandon_all();
-            self.checkpointing.end();
-            self.stage = Stage::LastCheckpoint;
-        }
-        if self.stage == Stage::LastCheckpoint
-            && self.checkpointing.is_over(&self.partition)
-            && !self.tally().checkpointed.swap(true, Ordering::SeqCst)
-        {
-            for doorbell in self.shared.doorbells.iter() {
-                doorbell.ring(Cause::Mail);
-            }
-        }
-        self.stage == Stage::LastCheckpoint && self.sync.is_none() && self.all_are_checkpointed()
-    }
-
-    /// Whether no shard needs this one any more, to write its last checkpoint.
-    fn all_are_checkpointed(&self) -> bool {
-        self.shared
-            .tallies
-            .iter()
-            .all(|tally| tally.checkpointed.load(Ordering::SeqCst))
-    }
-
-    fn all_are_quiet(&self) -> bool {
-        self.shared
-            .tallies
-            .iter()
-            .all(|tally| tally.quiet.load(Ordering::SeqCst))
-    }
-
-    /// The orderly end: syncs the log and closes the connections.
-    fn finish(mut self) {
-        self.network.abandon_all();
-        // Each turn lets the kernel end what is under way; where it takes longer, the process's end does it.
-        for _ in 0..100 {
-            if self.network.open() == 0 {
-                break;
-            }
-            self.enter(true);
-        }
-        if let Err(error) = self.partition.sync_and_end() {
-            ExitCode::SyncFailed.die(error);
         }
     }
 

@@ -10,8 +10,8 @@ use cartwright_protocol::resp::shown;
 use super::connection::Call;
 use super::context::SessionContext;
 use super::errand::{Errand, Inquiry};
-use super::glob::matches;
 use super::settings::{SettingError, Settings};
+use crate::engine::keyspace::pattern::Pattern;
 
 /// A setting's name, and what gives its value.
 type Fixed = (&'static str, fn(&SessionContext) -> String);
@@ -55,7 +55,7 @@ pub(super) fn get(call: &mut Call<'_>) {
         let is_pattern = wanted.iter().any(|byte| b"[*?".contains(byte));
         for (name, value) in &settings {
             let name = match is_pattern {
-                true if matches(wanted, name.as_bytes()) => Cow::Borrowed(name.as_bytes()),
+                true if Pattern::new(wanted).matches_in_any_case(name.as_bytes()) => Cow::Borrowed(name.as_bytes()),
                 false if wanted.eq_ignore_ascii_case(name.as_bytes()) => Cow::Borrowed(wanted),
                 _ => continue,
             };

@@ -7,7 +7,7 @@ use cartwright_protocol::resp::{Arguments, Writer};
 use super::commands::{Command, Flags, Group, all, count, find};
 use super::connection::Call;
 use super::context::CARTWRIGHT_VERSION;
-use super::glob::matches;
+use crate::engine::keyspace::pattern::Pattern;
 
 pub(super) fn command(call: &mut Call<'_>) {
     let mut writer = call.writer();
@@ -59,7 +59,7 @@ pub(super) fn command_list(call: &mut Call<'_>) {
         (Some(filter), Some(kind), Some(value)) if is_filter(filter) && arguments.len() == 5 => {
             if kind.eq_ignore_ascii_case(b"PATTERN") {
                 all()
-                    .filter(|command| matches(value, command.name.as_bytes()))
+                    .filter(|command| Pattern::new(value).matches_in_any_case(command.name.as_bytes()))
                     .collect()
             } else if kind.eq_ignore_ascii_case(b"ACLCAT") {
                 let is_in = |command: &&Command| {

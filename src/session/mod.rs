@@ -10,7 +10,7 @@
 //! - `native`, `resp`: the two front ends
 //! - `commands`: the table of RESP commands; `shop`, `connection`, `clients`, `server`, `info`, `config`, `slow`,
 //!   `pubsub`, `transaction`, `introspection` are what its rows call
-//! - `render`: the engine's replies in RESP; `glob`: patterns
+//! - `render`: the engine's replies in RESP
 
 #[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod clients;
@@ -20,7 +20,6 @@ mod config;
 mod connection;
 pub mod context;
 pub mod errand;
-mod glob;
 #[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod info;
 mod introspection;

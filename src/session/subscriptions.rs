@@ -6,7 +6,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::errand::Message;
-use super::glob::matches_exactly;
+use crate::engine::keyspace::pattern::Pattern;
 
 /// A connection, in the runtime's terms; opaque here.
 pub type Address = u64;
@@ -74,7 +74,7 @@ impl Subscriptions {
             return;
         }
         for (pattern, subscribers) in &self.tables[Kind::Pattern as usize] {
-            if matches_exactly(pattern, &message.channel) {
+            if Pattern::new(pattern).matches(&message.channel) {
                 for &address in subscribers {
                     deliver(address, Some(pattern));
                 }
@@ -86,7 +86,7 @@ impl Subscriptions {
     pub fn channels(&self, sharded: bool, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
         self.tables[Kind::of_channel(sharded) as usize]
             .keys()
-            .filter(|name| pattern.is_none_or(|pattern| matches_exactly(pattern, name)))
+            .filter(|name| pattern.is_none_or(|pattern| Pattern::new(pattern).matches(name)))
             .cloned()
             .collect()
     }

@@ -1,4 +1,4 @@
-// Runs the checks of a script, and says how they went.
+// Runs the checks of a script, and says how they went; and what scripts check alike.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ export const equal = assert.deepEqual;
 const input = createInterface({ input: process.stdin });
 
 /** Has the server killed, and started again on its data. */
-export async function restartServer() {
+async function restartServer() {
   console.log("restart");
   const [answer] = await once(input, "line");
   equal(answer, "restarted");
@@ -48,6 +48,52 @@ export async function refusal(promise, errorClass) {
 
 /** Every byte there is. */
 export const EVERY_BYTE = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+
+/** A hash of many fields. */
+export const LARGE_HASH = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`field-${n}`, `${n}`]));
+
+/** How many different keys a scan gives, page by page. */
+export async function countScanned(pages) {
+  const found = new Set();
+  for await (const keys of pages) keys.forEach((key) => found.add(key));
+  return found.size;
+}
+
+/** One of many who work at once: it finds what it has written, and counts in `all`. */
+export async function work(client, own, rounds) {
+  for (let number = 0; number < rounds; number++) {
+    await client.set(`own-${own}`, `${own}:${number}`);
+    equal(await client.get(`own-${own}`), `${own}:${number}`);
+    await client.incr("all");
+  }
+}
+
+/** What the server refuses is an `errorClass` with its words; `call` is as that of the shop. */
+export async function errors(call, errorClass) {
+  const refused = (...words) => refusal(call(...words), errorClass);
+  await call("SET", "text", "x");
+  assert((await refused("HGET", "text", "f")).startsWith("WRONGTYPE"));
+  equal(await refused("INCR", "text"), "ERR value is not an integer or out of range");
+  assert((await refused("NONSENSE", "a")).startsWith("ERR unknown command 'NONSENSE'"));
+  equal(await refused("GET"), "ERR wrong number of arguments for 'get' command");
+}
+
+/**
+ * After a crash of the server `client` goes on with what it had, and who had subscribed to `news` gets messages, which
+ * are put into `heard`. `isReady` says when commands can be sent again.
+ */
+export async function comesBack(client, call, isReady, heard) {
+  await client.set("kept", "1");
+  const before = await call("STOCK.GET", "22423");
+  const runId = /run_id:(\w+)/.exec(await client.info("server"))[1];
+  await restartServer();
+  await eventually(isReady);
+  equal(await client.get("kept"), "1");
+  equal(await call("STOCK.GET", "22423"), before);
+  assert(!(await client.info("server")).includes(runId));
+  await eventually(async () => (await client.publish("news", "I am back")) === 1);
+  await eventually(() => heard.length === 1);
+}
 
 /**
  * The shop, called as the client lets one call any command: `call` takes the words, as strings, and gives a promise of

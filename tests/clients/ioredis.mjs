@@ -4,20 +4,25 @@ import assert from "node:assert/strict";
 import { Redis, ReplyError } from "ioredis";
 import {
   EVERY_BYTE,
+  LARGE_HASH,
   LOCKED_PORT,
   PASSWORD,
   PORT,
+  comesBack,
+  countScanned,
   equal,
+  errors,
   eventually,
   refusal,
-  restartServer,
   run,
   shop,
+  work,
 } from "./checks.mjs";
 
 const connect = (options = {}) => new Redis({ port: PORT, host: "127.0.0.1", ...options });
 
 const r = connect();
+const call = (...words) => r.call(...words);
 
 const checks = {
   async a_connection_says_who_it_is() {
@@ -63,13 +68,12 @@ const checks = {
     equal(await r.hmget("h", "one", "nothing"), ["1", null]);
     equal(await r.hincrby("h", "one", 9), 10);
     equal(await r.hdel("h", "two"), 1);
-    const large = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`field-${n}`, `${n}`]));
-    await r.hset("large", large);
+    await r.hset("large", LARGE_HASH);
     const found = {};
     for await (const pairs of r.hscanStream("large", { count: 50 })) {
       for (let at = 0; at < pairs.length; at += 2) found[pairs[at]] = pairs[at + 1];
     }
-    equal(found, large);
+    equal(found, LARGE_HASH);
   },
 
   async bits() {
@@ -97,12 +101,8 @@ const checks = {
     for (let number = 0; number < 2000; number++) pipeline.set(`item:${number}`, number);
     for (let number = 0; number < 100; number++) pipeline.hset(`cart:${number}`, "a", 1);
     await pipeline.exec();
-    const found = new Set();
-    for await (const keys of r.scanStream({ match: "item:*", count: 100 })) keys.forEach((key) => found.add(key));
-    equal(found.size, 2000);
-    const carts = new Set();
-    for await (const keys of r.scanStream({ type: "hash" })) keys.forEach((key) => carts.add(key));
-    equal(carts.size, 100);
+    equal(await countScanned(r.scanStream({ match: "item:*", count: 100 })), 2000);
+    equal(await countScanned(r.scanStream({ type: "hash" })), 100);
   },
 
   async bytes_come_back_as_they_were() {
@@ -187,24 +187,13 @@ const checks = {
 
   async many_clients_work_at_once() {
     const clients = Array.from({ length: 20 }, () => connect());
-    const work = clients.map(async (client, own) => {
-      for (let number = 0; number < 50; number++) {
-        await client.set(`own-${own}`, `${own}:${number}`);
-        equal(await client.get(`own-${own}`), `${own}:${number}`);
-        await client.incr("all");
-      }
-      client.disconnect();
-    });
-    await Promise.all(work);
+    await Promise.all(clients.map((client, own) => work(client, own, 50)));
+    clients.forEach((client) => client.disconnect());
     equal(await r.get("all"), "1000");
   },
 
   async errors_are_reply_errors() {
-    await r.set("text", "x");
-    assert((await refusal(r.hget("text", "f"), ReplyError)).startsWith("WRONGTYPE"));
-    equal(await refusal(r.incr("text"), ReplyError), "ERR value is not an integer or out of range");
-    assert((await refusal(r.call("NONSENSE", "a"), ReplyError)).startsWith("ERR unknown command 'NONSENSE'"));
-    equal(await refusal(r.call("GET"), ReplyError), "ERR wrong number of arguments for 'get' command");
+    await errors(call, ReplyError);
   },
 
   async a_password_is_asked_for() {
@@ -230,7 +219,7 @@ const checks = {
   },
 
   async the_shop() {
-    await shop((...words) => r.call(...words), ReplyError);
+    await shop(call, ReplyError);
     const [[failed, reply]] = await r.pipeline().call("STOCK.GET", "22423").exec();
     equal([failed, reply.slice(0, 2)], [null, ["on_hand", 10]]);
   },
@@ -242,15 +231,8 @@ const checks = {
     const heard = [];
     subscriber.on("message", (...message) => heard.push(message));
     await subscriber.subscribe("news");
-    await own.set("kept", "1");
-    const before = await own.call("STOCK.GET", "22423");
-    const runId = /run_id:(\w+)/.exec(await own.info("server"))[1];
-    await restartServer();
-    equal(await own.get("kept"), "1");
-    equal(await own.call("STOCK.GET", "22423"), before);
-    assert(!(await own.info("server")).includes(runId));
-    await eventually(async () => (await own.publish("news", "I am back")) === 1);
-    await eventually(() => heard.length === 1);
+    // It holds commands back by itself until it is connected.
+    await comesBack(own, (...words) => own.call(...words), () => true, heard);
     own.disconnect();
     subscriber.disconnect();
   },

@@ -4,15 +4,19 @@ import assert from "node:assert/strict";
 import { ErrorReply, MultiErrorReply, RESP_TYPES, WatchError, createClient, createClientPool } from "redis";
 import {
   EVERY_BYTE,
+  LARGE_HASH,
   LOCKED_PORT,
   PASSWORD,
   PORT,
+  comesBack,
+  countScanned,
   equal,
+  errors,
   eventually,
   refusal,
-  restartServer,
   run,
   shop,
+  work,
 } from "./checks.mjs";
 
 const RESP = Number(process.argv[2]);
@@ -30,6 +34,7 @@ async function connect(others) {
 }
 
 const r = await connect();
+const call = (...words) => r.sendCommand(words);
 const asBuffers = (client) => client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
 /** A map of RESP3 has no prototype; one of RESP2 is one that the client made. */
 const plain = (map) => ({ ...map });
@@ -82,13 +87,12 @@ const checks = {
     equal(await r.hIncrBy("h", "one", 9), 10);
     equal(await r.hDel("h", "two"), 1);
     equal(await r.hRandFieldCountWithValues("h", 1), [{ field: "one", value: "10" }]);
-    const large = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`field-${n}`, `${n}`]));
-    await r.hSet("large", large);
+    await r.hSet("large", LARGE_HASH);
     const found = {};
     for await (const entries of r.hScanIterator("large", { COUNT: 50 })) {
       for (const { field, value } of entries) found[field] = value;
     }
-    equal(found, large);
+    equal(found, LARGE_HASH);
   },
 
   async bits() {
@@ -124,12 +128,8 @@ const checks = {
     for (let number = 0; number < 2000; number++) pipeline.push(r.set(`item:${number}`, `${number}`));
     for (let number = 0; number < 100; number++) pipeline.push(r.hSet(`cart:${number}`, "a", "1"));
     await Promise.all(pipeline);
-    const found = new Set();
-    for await (const keys of r.scanIterator({ MATCH: "item:*", COUNT: 100 })) keys.forEach((key) => found.add(key));
-    equal(found.size, 2000);
-    const carts = new Set();
-    for await (const keys of r.scanIterator({ TYPE: "hash" })) keys.forEach((key) => carts.add(key));
-    equal(carts.size, 100);
+    equal(await countScanned(r.scanIterator({ MATCH: "item:*", COUNT: 100 })), 2000);
+    equal(await countScanned(r.scanIterator({ TYPE: "hash" })), 100);
   },
 
   async bytes_come_back_as_they_were() {
@@ -220,26 +220,14 @@ const checks = {
 
   async a_pool_is_used_by_many() {
     const pool = await createClientPool(options(), { minimum: 2, maximum: 8 }).connect();
-    const work = Array.from({ length: 50 }, async (_, own) => {
-      for (let number = 0; number < 20; number++) {
-        await pool.set(`own-${own}`, `${own}:${number}`);
-        equal(await pool.get(`own-${own}`), `${own}:${number}`);
-        await pool.incr("all");
-      }
-    });
-    await Promise.all(work);
+    await Promise.all(Array.from({ length: 50 }, (_, own) => work(pool, own, 20)));
     equal(await pool.get("all"), "1000");
     equal(await pool.execute(async (client) => client.multi().incr("all").exec()), [1001]);
     await pool.close();
   },
 
   async errors_are_error_replies() {
-    await r.set("text", "x");
-    assert((await refusal(r.hGet("text", "f"), ErrorReply)).startsWith("WRONGTYPE"));
-    equal(await refusal(r.incr("text"), ErrorReply), "ERR value is not an integer or out of range");
-    const unknown = await refusal(r.sendCommand(["NONSENSE", "a"]), ErrorReply);
-    assert(unknown.startsWith("ERR unknown command 'NONSENSE'"), unknown);
-    equal(await refusal(r.sendCommand(["GET"]), ErrorReply), "ERR wrong number of arguments for 'get' command");
+    await errors(call, ErrorReply);
   },
 
   async a_password_is_asked_for() {
@@ -259,7 +247,7 @@ const checks = {
   },
 
   async the_shop() {
-    await shop((...words) => r.sendCommand(words), ErrorReply);
+    await shop(call, ErrorReply);
   },
 
   async a_client_comes_back_after_a_crash_of_the_server() {
@@ -267,16 +255,7 @@ const checks = {
     const subscriber = await connect();
     const heard = [];
     await subscriber.subscribe("news", (message) => heard.push(message));
-    await own.set("kept", "1");
-    const before = await own.sendCommand(["STOCK.GET", "22423"]);
-    const runId = /run_id:(\w+)/.exec(await own.info("server"))[1];
-    await restartServer();
-    await eventually(() => own.isReady);
-    equal(await own.get("kept"), "1");
-    equal(await own.sendCommand(["STOCK.GET", "22423"]), before);
-    assert(!(await own.info("server")).includes(runId));
-    await eventually(async () => (await own.publish("news", "I am back")) === 1);
-    await eventually(() => heard.length === 1);
+    await comesBack(own, (...words) => own.sendCommand(words), () => own.isReady, heard);
     own.destroy();
     subscriber.destroy();
   },

@@ -116,7 +116,7 @@ impl Collected {
         } else if scope == Scope::Names {
             let pattern = Pattern::new(arguments.get(1).unwrap_or_default());
             let entries = state.slots().flat_map(|(_, slot)| slot.entries.iter());
-            let wanted = entries.filter(|entry| pattern.matches(&entry.key) && entry.is_alive(now));
+            let wanted = entries.filter(|entry| pattern.matches_key(&entry.key) && entry.is_alive(now));
             survey.names.extend(wanted.map(|entry| entry.key.clone()));
         } else if let Some(name) = any_of(state, draw, now) {
             survey.drawn_from += state.counts.entries;

@@ -4,7 +4,8 @@
 //! come first served: so requests of one shard never wait for each other in a circle. Over several shards requests go
 //! up in ascending order, and wait only where they are; whoever holds keys here waits on higher shards alone, if at
 //! all. A request that looks at everything takes the shard as a whole: it waits for all before it, and all behind it
-//! wait for it.
+//! wait for it. One that only looks on takes nothing: it waits for all before it, too, but nobody waits for it; so it
+//! waits for no more than there was when it came, and costs the others nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -53,6 +54,8 @@ pub struct Locks {
     queues: HashMap<ValueBytes, VecDeque<Ticket>, TableHasher>,
     holders: BTreeMap<Ticket, Holder>,
     wholes: VecDeque<Ticket>,
+    /// Those that take nothing, and the first ticket that they need not wait for.
+    onlookers: VecDeque<(Ticket, Waiting)>,
     ready: VecDeque<Ticket>,
     next: u64,
     waiting_count: usize,
@@ -121,6 +124,14 @@ impl Locks {
         holder.waiting = Some(waiting);
     }
 
+    /// Has this go on once all that have or want anything by now are over. There are some.
+    pub fn look_on(&mut self, waiting: Waiting) {
+        assert!(!self.holders.is_empty(), "who need not wait does not");
+        self.waiting_count += 1;
+        self.waiting_changes += usize::from(waiting.changes());
+        self.onlookers.push_back((Ticket(self.next), waiting));
+    }
+
     /// Lets go; those that this makes free become ready.
     pub fn release(&mut self, ticket: Ticket) {
         let holder = self.holders.remove(&ticket).expect("a lock is let go of once");
@@ -157,11 +168,19 @@ impl Locks {
         }
     }
 
-    /// The next that may go on; it holds what it waited for.
-    pub fn next_ready(&mut self) -> Option<(Ticket, Waiting)> {
-        let ticket = self.ready.pop_front()?;
-        let holder = self.holders.get_mut(&ticket).expect("who is ready holds its keys");
-        let waiting = holder.waiting.take().expect("who was blocked waits");
+    /// The next that may go on. With a ticket, it holds what it waited for.
+    pub fn next_ready(&mut self) -> Option<(Option<Ticket>, Waiting)> {
+        let (ticket, waiting) = if let Some(ticket) = self.ready.pop_front() {
+            let holder = self.holders.get_mut(&ticket).expect("who is ready holds its keys");
+            let waiting = holder.waiting.take().expect("who was blocked waits");
+            (Some(ticket), waiting)
+        } else {
+            let holders = &self.holders;
+            let are_over =
+                |&mut (behind, _): &mut (Ticket, _)| holders.keys().next().is_none_or(|&first| first >= behind);
+            let (_, waiting) = self.onlookers.pop_front_if(are_over)?;
+            (None, waiting)
+        };
         self.waiting_count -= 1;
         self.waiting_changes -= usize::from(waiting.changes());
         Some((ticket, waiting))
@@ -170,6 +189,8 @@ impl Locks {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -186,7 +207,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever comes takes some keys or everything; whoever holds lets go in any order.
+        /// Whoever comes takes some keys or everything, or only looks on; whoever holds lets go in any order.
         #[test]
         fn nobody_shares_a_key_nobody_overtakes_and_all_get_their_turn(
             arrivals in prop::collection::vec((any::<u8>(), 0..12u8), 1..60),
@@ -195,12 +216,22 @@ mod tests {
             let mut locks = Locks::default();
             let mut holding: Vec<(Ticket, u8)> = Vec::new();
             let mut waits: BTreeMap<Ticket, u8> = BTreeMap::new();
+            let mut onlookers: VecDeque<BTreeSet<Ticket>> = VecDeque::new();
             let mut choices = choices.into_iter().cycle();
-            // A whole shard is all bits.
-            let mut arrivals = arrivals.into_iter().map(|(keys, kind)| if kind == 0 { u8::MAX } else { keys & 0x3f });
+            // A whole shard is all bits, who only looks on another that is no key.
+            let mut arrivals = arrivals.into_iter().map(|(keys, kind)| match kind {
+                0 => u8::MAX,
+                1 => 0x40,
+                _ => keys & 0x3f,
+            });
             loop {
                 let arrives = choices.next().unwrap() % 2 == 0;
                 match (arrives.then(|| arrivals.next()).flatten(), holding.is_empty()) {
+                    (Some(0x40), true) => {}
+                    (Some(0x40), false) => {
+                        locks.look_on(waiting());
+                        onlookers.push_back(holding.iter().map(|&(ticket, _)| ticket).chain(waits.keys().copied()).collect());
+                    }
                     (Some(keys), _) => {
                         let names = (0..6).filter(|bit| keys & 1 << bit != 0).map(|bit| ValueBytes::new(&[bit])).collect();
                         let (ticket, is_free) = locks.take(names, keys == u8::MAX);
@@ -217,13 +248,21 @@ mod tests {
                     (None, false) => {
                         let (ticket, _) = holding.swap_remove(choices.next().unwrap() % holding.len());
                         locks.release(ticket);
+                        for before in &mut onlookers {
+                            before.remove(&ticket);
+                        }
                         while let Some((ticket, _)) = locks.next_ready() {
+                            let Some(ticket) = ticket else {
+                                prop_assert_eq!(onlookers.pop_front(), Some(BTreeSet::new()));
+                                continue;
+                            };
                             let keys = waits.remove(&ticket).unwrap();
                             let collides = |other: u8| keys & other != 0 || keys == u8::MAX || other == u8::MAX;
                             prop_assert!(!holding.iter().any(|&(_, other)| collides(other)));
                             prop_assert!(!waits.range(..ticket).any(|(_, &other)| collides(other)));
                             holding.push((ticket, keys));
                         }
+                        prop_assert!(onlookers.front().is_none_or(|before| !before.is_empty()), "nobody waits longer");
                     }
                     (None, true) => {
                         if arrivals.next().is_none() {
@@ -232,7 +271,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(waits.is_empty());
+            prop_assert!(waits.is_empty() && onlookers.is_empty());
             prop_assert!(locks.are_unused() && locks.queues.is_empty() && locks.waiting_count() == 0);
         }
     }

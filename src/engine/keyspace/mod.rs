@@ -1,7 +1,8 @@
 //! The keyspace: Redis's keys and values, beside the shop and apart from it.
 //!
 //! - [`request`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
-//! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`], [`pattern`]: walks over keys
+//! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`]: walks over keys
+//! - [`pattern`]: Redis's glob patterns
 //! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
 //! - [`effect`]: what commands do, as it is logged and applied; `image`, `encoding`: values and strings as bytes
 //! - `checkpoint`: keys in a checkpoint

@@ -10,6 +10,7 @@ use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::effect::EFFECT_OVERHEAD_BYTES;
 use super::keys::{EFFECTS_BYTES_MAX, Keys};
+use super::scan::slot_of_cursor;
 use crate::engine::ids::LogPosition;
 
 /// A command as the engine runs it: what stands behind a row of the command table.
@@ -53,11 +54,6 @@ impl Scope {
     /// Whether all shards have a part in it.
     pub const fn is_everywhere(self) -> bool {
         !matches!(self, Self::Keys | Self::Cursor)
-    }
-
-    /// Whether it looks at keys that no argument names, so that it has to wait for whoever has any.
-    pub const fn takes_shards(self) -> bool {
-        !matches!(self, Self::Keys)
     }
 }
 
@@ -260,7 +256,7 @@ impl KeyRequest {
         }
         let first = self.invocations.first()?;
         if first.command.scope == Scope::Cursor {
-            return super::scan::slot_of_cursor(first.arguments.get());
+            return slot_of_cursor(first.arguments.get());
         }
         self.watched.first().map(|watched| Slot::of(&watched.key))
     }
@@ -270,20 +266,40 @@ impl KeyRequest {
         self.invocations.iter().any(|invocation| invocation.command.writes)
     }
 
-    /// Whether all keys are in one slot, and no other shard has a part in it: requests to one slot are run in the order
-    /// in which a connection sends them, however many are in flight.
+    /// Whether it is about keys of one slot and no others: requests to one slot are run in the order in which a
+    /// connection sends them, however many are in flight.
     pub fn is_in_one_slot(&self) -> bool {
         let first = self.home();
         self.slots.iter().all(|&slot| Some(slot) == first)
             && self.watched.iter().all(|watched| Some(Slot::of(&watched.key)) == first)
-            && !self.is_everywhere()
+            && self
+                .invocations
+                .iter()
+                .all(|invocation| invocation.command.scope == Scope::Keys)
     }
 
-    /// Whether it takes the shards that have a part in it as a whole, and not only its keys there.
-    pub fn takes_shards(&self) -> bool {
-        self.invocations
+    /// Whether it takes the shard of these slots as a whole, since it looks at keys there that no argument names.
+    pub(super) fn takes_shard(&self, is_here: impl Fn(Slot) -> bool) -> bool {
+        self.is_everywhere() || self.cursor_slots().any(is_here)
+    }
+
+    /// Whether it is a walk over keys and nothing else: it changes nothing, and shows each key as it was at some time
+    /// between being asked and being answered.
+    pub(super) fn only_walks(&self) -> bool {
+        self.watched.is_empty()
+            && self
+                .invocations
+                .iter()
+                .all(|invocation| invocation.command.scope == Scope::Cursor)
+    }
+
+    /// The slots that the cursors of its scans stand in.
+    pub(super) fn cursor_slots(&self) -> impl Iterator<Item = Slot> {
+        let scans = self
+            .invocations
             .iter()
-            .any(|invocation| invocation.command.scope.takes_shards())
+            .filter(|invocation| invocation.command.scope == Scope::Cursor);
+        scans.filter_map(|invocation| slot_of_cursor(invocation.arguments.get()))
     }
 
     /// Whether all shards have a part in it.

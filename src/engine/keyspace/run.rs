@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::resp::Arguments;
 use cartwright_protocol::{Error, Slot};
 use hashbrown::HashMap;
 
@@ -13,8 +12,7 @@ use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
 use super::image::image_bytes_max;
 use super::keys::{Dice, EFFECTS_BYTES_MAX, EffectLogs, Keys, LARGE_EFFECTS_BYTES_MAX, Name, Store};
 use super::locks::{Locks, Waiting};
-use super::request::{Invocation, KeyPlaces, KeyRequest, Scope};
-use super::scan::slot_of_cursor;
+use super::request::{Invocation, KeyPlaces, KeyRequest};
 use super::state::Expiry;
 use super::transaction::{Awaiting, InFlight, Participation};
 use crate::engine::hashing::TableHasher;
@@ -150,18 +148,13 @@ impl Shard {
         if self.map.shard_count() == 1 {
             return true;
         }
-        let is_of_cursor_elsewhere = |scope: Scope, arguments: Arguments<'_>| {
-            scope == Scope::Cursor && slot_of_cursor(arguments).is_some_and(|slot| !self.is_here(slot))
-        };
         request.slots.iter().all(|&slot| self.is_here(slot))
             && request
                 .watched
                 .iter()
                 .all(|watched| self.is_here(Slot::of(&watched.key)))
-            && request.invocations.iter().all(|invocation| {
-                let scope = invocation.command.scope;
-                !scope.is_everywhere() && !is_of_cursor_elsewhere(scope, invocation.arguments.get())
-            })
+            && request.cursor_slots().all(|slot| self.is_here(slot))
+            && !request.is_everywhere()
     }
 }
 
@@ -217,15 +210,20 @@ impl Step<'_> {
             return self.begin_key_transaction(reply_to, request);
         }
         let locks = &self.shard.keyspace.locks;
-        if locks.are_unused() || (!request.takes_shards() && locks.are_free(request.keys().map(|(key, _)| key))) {
+        let takes_shard = || request.takes_shard(|slot| self.shard.is_here(slot));
+        if locks.are_unused() || (!takes_shard() && locks.are_free(request.keys().map(|(key, _)| key))) {
             return self.run_keys(reply_to, &request);
         }
         if let Err(answer) = self.may_wait_for_keys() {
             return self.answer_keys(reply_to, answer, LogPosition::ZERO);
         }
-        let keys = request.keys().map(|(key, _)| ValueBytes::new(key)).collect();
+        let takes_shard = takes_shard();
         let locks = &mut self.shard.keyspace.locks;
-        let (ticket, is_free) = locks.take(keys, request.takes_shards());
+        if request.only_walks() {
+            return locks.look_on(Waiting::Request(reply_to, request));
+        }
+        let keys = request.keys().map(|(key, _)| ValueBytes::new(key)).collect();
+        let (ticket, is_free) = locks.take(keys, takes_shard);
         if is_free {
             self.run_keys(reply_to, &request);
             self.shard.keyspace.locks.release(ticket);
@@ -354,9 +352,13 @@ impl Step<'_> {
             match waiting {
                 Waiting::Request(reply_to, request) => {
                     self.run_keys(reply_to, &request);
-                    self.shard.keyspace.locks.release(ticket);
+                    if let Some(ticket) = ticket {
+                        self.shard.keyspace.locks.release(ticket);
+                    }
                 }
-                Waiting::Visit(transaction) => self.collect(transaction, ticket),
+                Waiting::Visit(transaction) => {
+                    self.collect(transaction, ticket.expect("who visits takes keys"));
+                }
             }
         }
     }
@@ -432,11 +434,7 @@ pub(super) fn route_of(shard: &Shard, request: &KeyRequest) -> Vec<ShardId> {
     if request.is_everywhere() {
         return shard.map.shards().collect();
     }
-    let cursors = request.invocations.iter().filter_map(|invocation| {
-        let is_scan = invocation.command.scope == Scope::Cursor;
-        is_scan.then(|| slot_of_cursor(invocation.arguments.get())).flatten()
-    });
-    let slots = request.keys().map(|(_, slot)| slot).chain(cursors);
+    let slots = request.keys().map(|(_, slot)| slot).chain(request.cursor_slots());
     let mut route: Vec<_> = slots.map(|slot| shard.map.shard_of(slot)).collect();
     route.sort_unstable();
     route.dedup();

@@ -134,7 +134,7 @@ impl<'a> Scan<'a> {
 
     /// Whether an element with this name is wanted.
     pub fn wants(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| pattern.matches(name))
+        self.pattern.is_none_or(|pattern| pattern.matches_key(name))
     }
 
     /// Whether a key is wanted: it is there, and so are its type and its name.

@@ -210,8 +210,9 @@ impl Step<'_> {
         let here = |slot: Slot| map.shard_of(slot) == id;
         let own = transaction.request.keys().filter(|&(_, slot)| here(slot));
         let keys: Vec<_> = own.map(|(key, _)| ValueBytes::new(key)).collect();
+        let takes_shard = transaction.request.takes_shard(here);
         let locks = &mut self.shard.keyspace.locks;
-        let (ticket, is_free) = locks.take(keys, transaction.request.takes_shards());
+        let (ticket, is_free) = locks.take(keys, takes_shard);
         if is_free {
             self.collect(transaction, ticket);
         } else {

@@ -67,7 +67,8 @@ fn a_command_of_another_class_waits_for_all_before_it() {
 fn commands_on_keys_are_in_flight_together_unless_one_touches_several() {
     // `a` and `b` are in different slots; `{a}x` is in that of `a`.
     let input = b"SET a 1\r\nGET b\r\nINCR a\r\nMSET a 1 {a}x 2\r\nMGET a b\r\nMGET b a\r\nMSET a 1 b 2\r\nGET a\r\n\
-                  PUBLISH c 1\r\nPUBLISH c 2\r\nGET a\r\nSTOCK.GET a\r\nDBSIZE\r\n";
+                  PUBLISH c 1\r\nPUBLISH c 2\r\nGET a\r\nSTOCK.GET a\r\nDBSIZE\r\n\
+                  SCAN 0\r\nSCAN 0\r\nGET a\r\n";
     let mut session = session();
     session.receive(input);
     let mut runs = Vec::new();
@@ -81,7 +82,7 @@ fn commands_on_keys_are_in_flight_together_unless_one_touches_several() {
             }
         }
     }
-    assert_eq!(runs, [4, 2, 1, 1, 2, 1, 1, 1]);
+    assert_eq!(runs, [4, 2, 1, 1, 2, 1, 1, 3, 1]);
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub static KEYS: KeyCommand = KeyCommand {
     scope: Scope::Names,
     ..reads("keys", |keys, arguments| {
         let pattern = Pattern::new(argument(arguments, 1));
-        let names = keys.matching(|name| pattern.matches(name));
+        let names = keys.matching(|name| pattern.matches_key(name));
         Answer::Array(names.into_iter().map(Answer::Bulk).collect())
     })
 };

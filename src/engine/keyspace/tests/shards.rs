@@ -169,6 +169,91 @@ fn a_scan_shows_what_was_answered_before_it() {
     }
 }
 
+/// A key on this shard, another one for every `index`.
+fn key_on(client: &Client, shard: u16, index: usize) -> String {
+    let is_there = |key: &String| client.cluster.map.shard_of(Slot::of(key.as_bytes())).0 == shard;
+    let mut keys = (0..).map(|number| format!("key-{number}")).filter(is_there);
+    keys.nth(index).expect("every shard has keys")
+}
+
+fn send(client: &mut Client, command: &str) -> u64 {
+    client.cluster.ask(Ask::Keys(request(&words(command))))
+}
+
+fn scan_from(key: &str) -> String {
+    let cursor = (Slot::of(key.as_bytes()).index() as u64) << CURSOR_SLOT_SHIFT;
+    format!("SCAN {cursor} COUNT 1000000")
+}
+
+#[test]
+fn a_scan_that_waits_delays_nobody() {
+    let mut client = Client::new(2);
+    let (near, far) = (key_on(&client, 0, 0), key_on(&client, 1, 0));
+    let transaction = send(&mut client, &format!("MSET {near} 1 {far} 1"));
+    client.cluster.deliver_all();
+    for (shard, held) in [(0, &near), (1, &far)] {
+        let free = key_on(&client, shard, 1);
+        let scan = send(&mut client, &scan_from(held));
+        let write = send(&mut client, &format!("SET {free} 2"));
+        let read = send(&mut client, &format!("GET {free}"));
+        client.cluster.sync(shard.into());
+        let answers = &client.cluster.answers;
+        assert!(!answers.contains_key(&scan), "the transaction has a key");
+        assert!(answers.contains_key(&write) && answers.contains_key(&read));
+    }
+    assert!(!client.cluster.answers.contains_key(&transaction));
+    client.check();
+}
+
+#[test]
+fn a_scan_shows_what_a_transaction_had_when_it_came_and_waits_for_no_later_one() {
+    let mut client = Client::new(3);
+    let (held, home) = (key_on(&client, 0, 0), key_on(&client, 1, 0));
+    let transaction = send(&mut client, &format!("MSET {home} 1 {held} 1"));
+    client.cluster.deliver_all();
+    client.cluster.sync(0);
+    client.cluster.sync(1);
+    client.cluster.tell_safe(1);
+    client.cluster.sync(1);
+    assert!(client.cluster.answers.contains_key(&transaction));
+    // Its other shard has yet to hear.
+    let scan = send(&mut client, &scan_from(&held));
+    let (later, later_home) = (key_on(&client, 0, 1), key_on(&client, 2, 0));
+    let last = send(&mut client, &format!("MSET {later_home} 1 {later} 1"));
+    client.cluster.deliver((2, 0));
+    client.cluster.sync(0);
+    assert!(!client.cluster.answers.contains_key(&scan));
+    client.cluster.deliver((1, 0));
+    client.cluster.sync(0);
+    assert!(!client.cluster.answers.contains_key(&last), "it has a key");
+    let answer = shown(&client.cluster.answers[&scan]);
+    assert!(answer.contains(&held) && !answer.contains(&later), "{answer}");
+    client.check();
+}
+
+#[test]
+fn a_transaction_that_scans_one_shard_leaves_the_others_to_the_rest() {
+    let mut client = Client::new(3);
+    let keys: Vec<_> = (0..3).map(|shard| key_on(&client, shard, 0)).collect();
+    let sets: Vec<_> = keys.iter().map(|key| format!("SET {key} 1")).collect();
+    let scan = scan_from(&keys[1]);
+    let commands = [&sets[0], &sets[1], &sets[2], &scan].map(String::as_str);
+    let held = client.cluster.ask(Ask::Keys(transaction(&commands, Vec::new())));
+    client.cluster.deliver_all();
+    for (shard, is_answered) in [(0, true), (1, false), (2, true)] {
+        let free = key_on(&client, shard, 1);
+        let write = send(&mut client, &format!("SET {free} 2"));
+        client.cluster.sync(shard.into());
+        assert_eq!(
+            client.cluster.answers.contains_key(&write),
+            is_answered,
+            "shard {shard}"
+        );
+    }
+    assert!(!client.cluster.answers.contains_key(&held));
+    client.check();
+}
+
 #[test]
 fn expired_keys_are_removed_though_nobody_asks() {
     let mut client = Client::new(3);
