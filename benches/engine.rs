@@ -85,6 +85,7 @@ impl Cluster {
             while let Some((shard, input)) = inputs.pop_front() {
                 let space = Input::LogSpace {
                     bytes: u64::MAX,
+                    piece_bytes: u64::MAX,
                     blocked: None,
                 };
                 let (engine, log) = (&mut self.shards[shard.index()], &mut self.logs[shard.index()]);

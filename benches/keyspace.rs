@@ -68,6 +68,7 @@ impl Server {
         };
         let space = Input::LogSpace {
             bytes: u64::MAX,
+            piece_bytes: u64::MAX,
             blocked: None,
         };
         let (shard, log, output) = (&mut self.shard, &mut self.log, &mut self.output);

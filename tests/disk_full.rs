@@ -20,6 +20,7 @@ use cartwright_protocol::{
     CartLine, Checkout, ErrorCode, Operation, OrderState, Quantity, Receipt, Reply, Sku, StockAdd, Text,
 };
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProcessError};
+use support::resp::{Resp, Value, ok};
 use support::{BINARY, buy, clean_audit, connect, customer, key, order, sku, start, stock, stock_item, stop_cleanly};
 use tempfile::TempDir;
 
@@ -374,4 +375,32 @@ fn a_server_killed_on_a_full_disk_loses_nothing_acknowledged() {
     }
     assert_eq!(clean_audit(&mut client).orders as usize, sales.next, "each cart once");
     stop_cleanly(server);
+}
+
+#[test]
+fn a_value_that_finds_no_space_is_refused_and_disturbs_no_other() {
+    let Some(disk) = Disk::new() else { return };
+    let server = start(&disk.options());
+    let mut client = Resp::connect(server.port());
+    let long = "x".repeat(22 << 20);
+    for _ in 0..2 {
+        let replies = client.pipeline(&[&["SET", "key", &long], &["SET", "other", "1"], &["GET", "key"]]);
+        let Value::Error(text) = &replies[0] else {
+            panic!("{:?}", replies[0])
+        };
+        assert!(
+            text.starts_with("READONLY writes are refused: the disk is full"),
+            "{text}"
+        );
+        assert_eq!(replies[1..], [ok(), Value::Null]);
+    }
+    disk.free();
+    wait_for("the value to be taken", || client.call(&["SET", "key", &long]) == ok());
+    assert_eq!(client.call(&["STRLEN", "key"]), Value::Integer(22 << 20));
+    server.kill().unwrap();
+    let server = start(&disk.options());
+    let mut client = Resp::connect(server.port());
+    assert!(client.call(&["GET", "key"]) == Value::Text(long));
+    assert_eq!(client.call(&["GET", "other"]), Value::Text("1".to_owned()));
+    server.kill().unwrap();
 }

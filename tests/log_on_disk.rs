@@ -552,3 +552,63 @@ fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
     log.into_writer().unwrap();
     assert!(!recycled.exists());
 }
+
+/// Sizes of the segments there are.
+fn sizes(directory: &Path) -> Vec<u64> {
+    let size = |number| {
+        fs::metadata(segment_path(directory, number))
+            .ok()
+            .map(|file| file.len())
+    };
+    (1..100).filter_map(size).collect()
+}
+
+#[test]
+fn a_segment_larger_than_usual_is_read_back_and_is_no_spare_nor_recycled_as_it_is() {
+    const LARGE_BYTES: u64 = 16 * SEGMENT_BYTES;
+    let directory = TempDir::new().unwrap();
+    let mut data = DataDirectory::open(directory.path()).unwrap();
+    data.begin_incarnation(1, SEGMENT_BYTES).unwrap();
+    let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
+    append(&mut writer, &factory, 2);
+    let large = factory.with_segment_bytes(LARGE_BYTES);
+    // Behind a spare one, which is too small.
+    if let Some(number) = writer.wants_segment() {
+        writer.offer_segment(factory.create(number).unwrap());
+    }
+    writer.offer_segment(large.create(writer.next_segment()).unwrap());
+    let long = vec![b'x'; 10 * SEGMENT_BYTES as usize];
+    writer.append(&long);
+    sync(&mut writer);
+    // One that nothing came to stand in.
+    writer.offer_segment(large.create(writer.next_segment()).unwrap());
+    drop((writer, data));
+    assert_eq!(
+        sizes(directory.path()),
+        [SEGMENT_BYTES, SEGMENT_BYTES, LARGE_BYTES, LARGE_BYTES]
+    );
+
+    let data = DataDirectory::open(directory.path()).unwrap();
+    let (found, log) = read(&data, FIRST).unwrap();
+    assert!(found == [payload(1), payload(2), long]);
+    let (mut writer, factory) = log.into_writer().unwrap();
+    assert_eq!(
+        writer.wants_segment(),
+        Some(SegmentNumber(4)),
+        "a spare one has the usual size, or is none"
+    );
+    append(&mut writer, &factory, 90);
+    sync(&mut writer);
+    let last = *sizes(directory.path()).last().unwrap();
+    assert_eq!(last, SEGMENT_BYTES);
+    // The large one is the last that goes.
+    let truncated = truncate_log(&data, FIRST, LogPosition(80)).unwrap();
+    assert_eq!(truncated.bytes, 2 * SEGMENT_BYTES + LARGE_BYTES, "{truncated:?}");
+    let number = writer.next_segment();
+    writer.offer_segment(factory.create(number).unwrap());
+    assert_eq!(
+        fs::metadata(segment_path(directory.path(), number.0)).unwrap().len(),
+        SEGMENT_BYTES,
+        "its file was cut"
+    );
+}

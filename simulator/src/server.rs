@@ -10,13 +10,11 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 
 use cartwright::engine::{Ask, LogPosition, Question, ReplyTo, Response, ShardId, ShardMap, ShardMessage, Timestamp};
-use cartwright::log::{
-    DataDirectory, Generation, MappedSegment, SegmentFactory, SegmentMemory, SegmentNumber, SyncPlan,
-};
-use cartwright::runtime::Partition;
+use cartwright::log::{DataDirectory, Generation, MappedSegment, SegmentFactory, SegmentMemory, SyncPlan};
 use cartwright::runtime::checkpoint_keeper::{CheckpointKeeper, Done};
 use cartwright::runtime::checkpointing::{CheckpointMessage, CheckpointNews, CheckpointOrder, Checkpointing};
 use cartwright::runtime::prepare::Prepared;
+use cartwright::runtime::{Partition, SegmentWanted};
 
 use crate::disk::{Disk, shard_directory};
 use crate::mailbox::Mailbox;
@@ -53,7 +51,7 @@ struct Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SegmentOrder {
     None,
-    UnderWay(SegmentNumber),
+    UnderWay(SegmentWanted),
     RetryAt(Timestamp),
 }
 
@@ -378,12 +376,13 @@ impl Server {
 
     fn look_after_segments(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
         let node = &mut self.nodes[shard];
-        if let SegmentOrder::UnderWay(number) = node.order {
+        if let SegmentOrder::UnderWay(SegmentWanted { number, bytes_min }) = node.order {
             if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
                 node.is_stirred = true;
             } else {
                 world.may_end_process();
-                let made = node.segments.create(number);
+                let bytes = node.segments.segment_bytes().max(bytes_min);
+                let made = node.segments.with_segment_bytes(bytes).create(number);
                 if world.has_ended() {
                     turn.ended = Some("it was making a segment");
                     return;
@@ -402,8 +401,8 @@ impl Server {
             SegmentOrder::UnderWay(_) => false,
             SegmentOrder::RetryAt(at) => at <= world.now || world.hurries,
         };
-        if may_order && let Some(number) = node.partition.wants_segment() {
-            node.order = SegmentOrder::UnderWay(number);
+        if may_order && let Some(wanted) = node.partition.wants_segment() {
+            node.order = SegmentOrder::UnderWay(wanted);
         }
     }
 
@@ -545,12 +544,12 @@ impl Server {
     /// The process ends, maybe in the middle of what it does to files: all that is left of it is what it stored.
     pub fn end(mut self, disk: &Disk, random: &mut Random) {
         for node in &self.nodes {
-            if let SegmentOrder::UnderWay(number) = node.order
+            if let SegmentOrder::UnderWay(wanted) = node.order
                 && random.chance(300)
             {
                 disk.set_faults(Some(random.below(OPERATIONS_MAX)), None);
                 // Made or not, nobody hears of it.
-                let _ = node.segments.create(number);
+                let _ = node.segments.create(wanted.number);
             }
         }
         if let Some((shard, order)) = self.orders.pop_front()

@@ -6,6 +6,8 @@
 //! the checkpoint begins; a record reaches only those things whose part is older than it (see `State::apply`).
 //! What pends when the checkpoint begins is its first part.
 
+use std::collections::VecDeque;
+
 use cartwright_protocol::{OrderId, SLOT_COUNT, Slot};
 use hashbrown::HashMap;
 
@@ -24,6 +26,9 @@ use super::state::{KeysPending, Pending, State};
 
 /// How many orders one part holds at most: what bounds the pause of a slot in which one customer has very many.
 const ORDERS_PER_PART: u64 = 256;
+
+/// How long a part of transactions over keys gets, but for one that is longer by itself.
+const PENDING_PART_BYTES: usize = 1 << 20;
 
 /// One part of a checkpoint.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -63,7 +68,7 @@ pub enum Part {
         /// The keys.
         entries: Vec<EntryImage>,
     },
-    /// The second, where there are any: transactions over keys that pend where the checkpoint begins.
+    /// Behind the first, where there are any: transactions over keys that pend where the checkpoint begins.
     KeysPending(Vec<(TransactionId, LogPosition, KeysPending)>),
     /// The latest time in any record before the checkpoint, which none of its things may show.
     Latest(Timestamp),
@@ -100,7 +105,7 @@ pub struct CheckpointCursor {
     stage: Stage,
     /// The keys of the slot before, if not all of them are written.
     entries: Option<(u16, EntriesCursor)>,
-    keys_pending: Vec<(TransactionId, LogPosition, KeysPending)>,
+    keys_pending: VecDeque<(TransactionId, LogPosition, KeysPending)>,
     latest: Option<Timestamp>,
     /// Memory in which items and orders are packed.
     packed: Vec<u8>,
@@ -122,7 +127,7 @@ impl CheckpointCursor {
             ends: shard.end,
             stage: Stage::Pending,
             entries: None,
-            keys_pending: Vec::new(),
+            keys_pending: VecDeque::new(),
             latest: None,
             packed: Vec::new(),
         }
@@ -176,7 +181,8 @@ impl CheckpointCursor {
                         Some((id, pending.position, keys))
                     });
                     self.keys_pending = of_keys.collect();
-                    self.keys_pending.sort_by_key(|&(_, position, _)| position);
+                    let in_order = self.keys_pending.make_contiguous();
+                    in_order.sort_by_key(|&(_, position, _)| position);
                     self.latest = Some(shard.state.latest);
                     let mut pending: Vec<_> = of_shop
                         .into_iter()
@@ -242,7 +248,14 @@ impl CheckpointCursor {
     /// What belongs to the part before and is not written.
     fn part_left(&mut self) -> Option<Part> {
         if !self.keys_pending.is_empty() {
-            return Some(Part::KeysPending(std::mem::take(&mut self.keys_pending)));
+            let (mut pending, mut bytes) = (Vec::new(), 0);
+            while bytes < PENDING_PART_BYTES
+                && let Some(one) = self.keys_pending.pop_front()
+            {
+                bytes += one.2.effects().len();
+                pending.push(one);
+            }
+            return Some(Part::KeysPending(pending));
         }
         if let Some(latest) = self.latest.take() {
             return Some(Part::Latest(latest));
@@ -370,6 +383,7 @@ impl Restore {
                         Some(Restored::Entry(entry)) if Slot::of(&entry.key) != slot => false,
                         Some(Restored::Entry(entry)) => self.state.restore_entry(slot, entry),
                         Some(Restored::Fields(key, image)) => self.state.restore_fields(slot, &key, fields_of(&image)),
+                        Some(Restored::Bytes(key, bytes)) => self.state.restore_bytes(slot, &key, &bytes),
                     };
                     if !is_restored {
                         return Err(refused(format!("slot {} has a key that is none", slot.index())));

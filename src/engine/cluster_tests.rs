@@ -92,6 +92,7 @@ impl Cluster {
                 shard,
                 Input::LogSpace {
                     bytes: u64::MAX,
+                    piece_bytes: u64::MAX,
                     blocked: None,
                 },
             );
@@ -600,6 +601,7 @@ fn a_full_log_refuses_writes_and_reads_go_on() {
         0,
         Input::LogSpace {
             bytes: 100,
+            piece_bytes: 100,
             blocked: Some("the disk is full"),
         },
     );
@@ -609,6 +611,7 @@ fn a_full_log_refuses_writes_and_reads_go_on() {
         0,
         Input::LogSpace {
             bytes: 1 << 20,
+            piece_bytes: 1 << 20,
             blocked: None,
         },
     );

@@ -11,6 +11,8 @@ pub struct EngineLimits {
     pub keys_max: u64,
     /// Keys of the keyspace.
     pub entries_max: u64,
+    /// Longest string that a command of the keyspace may make.
+    pub string_bytes_max: usize,
     /// Transactions in flight that this shard coordinates.
     pub transactions_max: usize,
     /// Requests that wait: for stock, for an order, for the end of an audit, each.
@@ -25,6 +27,7 @@ impl Default for EngineLimits {
             orders_max: 1_000_000_000,
             keys_max: 1_000_000_000,
             entries_max: 1_000_000_000,
+            string_bytes_max: 512 << 20,
             transactions_max: 65_536,
             waiting_max: 65_536,
         }

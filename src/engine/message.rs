@@ -135,8 +135,10 @@ pub enum Input {
     Tick,
     /// How many bytes of log can still be appended, and, where that is not enough, why.
     LogSpace {
-        /// Payload bytes certain to be appendable.
+        /// Payload bytes certain to be appendable, in records of up to [`super::RECORD_BYTES_MAX`].
         bytes: u64,
+        /// Up to here one record may be larger; what it leaves of this is then all that is certain.
+        piece_bytes: u64,
         /// `Some` while no more can be had (the disk is full): new writes are refused with `READONLY` and this text.
         blocked: Option<&'static str>,
     },
@@ -164,6 +166,11 @@ pub enum ShardMessage {
 pub trait Journal {
     /// Appends one encoded record; its position is the next one.
     fn append(&mut self, payload: &[u8]) -> LogPosition;
+
+    /// The same for a record in two pieces, of which the first is too large to be copied to the other.
+    fn append_pieces(&mut self, first: &[u8], more: &[u8]) -> LogPosition {
+        self.append(&[first, more].concat())
+    }
 }
 
 /// What a step wants done, in order; the driver drains it.

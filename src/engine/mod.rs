@@ -43,6 +43,6 @@ pub use look_ahead::{LOOK_AHEAD_MAX, Upcoming};
 pub use message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
 pub use orders::OrderChange;
 pub use packed_order::{PackedLine, PackedOrder};
-pub use record::{RECORD_BYTES_MAX, Record, RecordError};
+pub use record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX, Record, RecordError};
 pub use shard::{FRAME_BYTES_MAX, Shard};
 pub use state::Counts;

@@ -12,8 +12,11 @@ use super::keyspace::are_effects;
 use super::orders::OrderChange;
 use super::packed_order::PackedOrder;
 
-/// Largest encoded record, in bytes; what would be larger is refused with `TOOBIG`.
+/// Largest encoded record, in bytes, but for changes of keys of one shard; what would be larger is refused with `TOOBIG`.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// The same for changes of keys of one shard: a key and a value of 512 MiB, and then some.
+pub const LARGE_RECORD_BYTES_MAX: usize = 800 << 20;
 
 /// One record of a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -156,6 +159,22 @@ impl Record {
             .expect("encoding into growing memory does not fail");
     }
 
+    /// Encodes a record with these effects, which are large, without copying them: what follows them is put into
+    /// `buffer`, replacing what it holds. `false`: everything is in there, effects included.
+    pub fn encode_behind(&self, effects: &[u8], buffer: &mut Vec<u8>) -> bool {
+        let mut taken = std::mem::take(buffer);
+        taken.clear();
+        let behind = Behind {
+            effects,
+            are_skipped: false,
+            rest: taken,
+        };
+        let behind = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, behind)
+            .expect("encoding into growing memory does not fail");
+        *buffer = behind.rest;
+        behind.are_skipped
+    }
+
     /// Checks and decodes one payload.
     pub fn decode(position: LogPosition, payload: &[u8]) -> Result<Self, RecordError> {
         let undecodable = |detail| RecordError::Undecodable { position, detail };
@@ -180,5 +199,50 @@ impl Record {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Takes an archive but for the effects that it begins with.
+struct Behind<'a> {
+    effects: &'a [u8],
+    are_skipped: bool,
+    rest: Vec<u8>,
+}
+
+impl rkyv::ser::Positional for Behind<'_> {
+    fn pos(&self) -> usize {
+        self.rest.len() + if self.are_skipped { self.effects.len() } else { 0 }
+    }
+}
+
+impl<E> rkyv::ser::Writer<E> for Behind<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
+        if !self.are_skipped && self.rest.is_empty() && std::ptr::eq(bytes, self.effects) {
+            self.are_skipped = true;
+        } else {
+            self.rest.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_behind_its_effects_is_the_same_as_in_one_piece() {
+        let record = Record::KeysChanged {
+            at: Timestamp(1 << 41),
+            effects: vec![b'x'; 5000],
+        };
+        let Record::KeysChanged { effects, .. } = &record else {
+            unreachable!("made above")
+        };
+        let (mut whole, mut rest) = (Vec::new(), vec![1, 2, 3]);
+        record.encode(&mut whole);
+        assert!(record.encode_behind(effects, &mut rest), "the effects come first");
+        assert!(rest.len() < 512, "what is set aside for it is enough");
+        assert!([effects, &rest[..]].concat() == whole);
     }
 }

@@ -30,6 +30,9 @@ pub(super) const SETTLEMENT_BYTES: u64 = 512;
 /// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
 pub const FRAME_BYTES_MAX: u64 = 72;
 
+/// Effects beyond this go into the log from where they are.
+const COPIED_BYTES_MAX: usize = 64 << 10;
+
 /// How many expired orders one tick takes on.
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
 
@@ -52,6 +55,8 @@ pub struct Shard {
     /// Up to where each shard's log is safe, as far as this one knows.
     pub(super) safe: Vec<LogPosition>,
     log_space_bytes: u64,
+    /// See [`Input::LogSpace`].
+    pub(super) log_piece_bytes: u64,
     log_blocked: Option<&'static str>,
     incarnation: u32,
     next_transaction: u64,
@@ -107,6 +112,7 @@ impl Shard {
             end: LogPosition::ZERO,
             safe: vec![LogPosition::ZERO; usize::from(map.shard_count())],
             log_space_bytes: 0,
+            log_piece_bytes: 0,
             log_blocked: None,
             incarnation: 0,
             next_transaction: 0,
@@ -173,8 +179,13 @@ impl Shard {
                 step.continue_audit();
             }
             Input::Tick => step.on_tick(),
-            Input::LogSpace { bytes, blocked } => {
+            Input::LogSpace {
+                bytes,
+                piece_bytes,
+                blocked,
+            } => {
                 step.shard.log_space_bytes = bytes;
+                step.shard.log_piece_bytes = piece_bytes;
                 step.shard.log_blocked = blocked;
             }
         }
@@ -275,8 +286,34 @@ impl Shard {
 
     /// Bytes of effects that a record can log now: what an archive takes around them is left out.
     pub(super) fn room_bytes(&self) -> u64 {
-        self.log_space_bytes
-            .saturating_sub(self.reserved_bytes() + SETTLEMENT_BYTES)
+        self.log_space_bytes.saturating_sub(self.bytes_around())
+    }
+
+    /// The same for a record that may be larger than [`RECORD_BYTES_MAX`].
+    pub(super) fn piece_bytes(&self) -> u64 {
+        self.log_piece_bytes.saturating_sub(self.bytes_around())
+    }
+
+    /// What a record of effects takes beside them, with what may not be used.
+    pub(super) fn bytes_around(&self) -> u64 {
+        self.reserved_bytes() + SETTLEMENT_BYTES
+    }
+
+    /// Sets the longest string that a command may make from now on.
+    pub const fn set_string_bytes_max(&mut self, bytes: usize) {
+        self.limits.string_bytes_max = bytes;
+    }
+
+    fn note_appended(&mut self, payload_bytes: usize, position: LogPosition) -> LogPosition {
+        let cost = payload_bytes as u64 + FRAME_BYTES_MAX;
+        self.log_space_bytes = self.log_space_bytes.saturating_sub(cost);
+        self.log_piece_bytes = self.log_piece_bytes.saturating_sub(cost);
+        if payload_bytes > RECORD_BYTES_MAX {
+            self.log_space_bytes = self.log_space_bytes.min(self.log_piece_bytes);
+        }
+        assert_eq!(position, self.end.next(), "the log and the shard count alike");
+        self.end = position;
+        position
     }
 
     /// Why a record finds no room.
@@ -439,6 +476,12 @@ impl Step<'_> {
 
     /// Appends a record that does fit, and whose effects have been applied as they were made.
     pub(super) fn append_applied(&mut self, record: &Record) -> LogPosition {
+        if let Record::KeysChanged { effects, .. } = record
+            && effects.len() > COPIED_BYTES_MAX
+            && record.encode_behind(effects, &mut self.shard.record_buffer)
+        {
+            return self.append_pieces(effects);
+        }
         record.encode(&mut self.shard.record_buffer);
         self.append_payload()
     }
@@ -450,12 +493,17 @@ impl Step<'_> {
 
     fn append_payload(&mut self) -> LogPosition {
         let payload = &self.shard.record_buffer;
-        let cost = payload.len() as u64 + FRAME_BYTES_MAX;
-        self.shard.log_space_bytes = self.shard.log_space_bytes.saturating_sub(cost);
+        let bytes = payload.len();
         let position = self.journal.append(payload);
-        assert_eq!(position, self.shard.end.next(), "the log and the shard count alike");
-        self.shard.end = position;
-        position
+        self.shard.note_appended(bytes, position)
+    }
+
+    /// Appends a record that begins with these effects and goes on with the buffer.
+    fn append_pieces(&mut self, effects: &[u8]) -> LogPosition {
+        let rest = &self.shard.record_buffer;
+        let bytes = effects.len() + rest.len();
+        let position = self.journal.append_pieces(effects, rest);
+        self.shard.note_appended(bytes, position)
     }
 
     /// Pending transactions on these items are over: those who wait for them are looked at before the step ends.

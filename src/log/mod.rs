@@ -26,13 +26,13 @@ pub use checkpoint_file::{
 pub use data_directory::{DataDirectory, DataError, Incarnation};
 pub use files::{FileHandle, Files, Lock, Open, PathKind, SystemFiles};
 pub use manifest::{GenerationEntry, MANIFEST_FORMAT_VERSION, Manifest, ManifestFault};
-pub use record::{PAYLOAD_BYTES_MAX, RecordFault, Salt};
+pub use record::{ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RecordFault, Salt};
 pub use recovery::{LogError, RecoveredLog, open_log};
 pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogScan, LogStart, ScanEnd, ScanError};
 pub use segment::{
     Generation, HeaderFault, LOG_FORMAT_VERSION, LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_BYTES_DEFAULT,
     SEGMENT_BYTES_FULL_PAYLOAD_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, SegmentHeader,
-    SegmentMemory, SegmentNumber, is_segment_size, payload_bytes_max,
+    SegmentMemory, SegmentNumber, is_segment_size, payload_bytes_max, segment_bytes_for,
 };
 pub use storage::{MappedSegment, SegmentFactory, StorageError};
 pub use truncation::{TruncatedLog, segments_below, truncate_log};

@@ -21,9 +21,12 @@ use crate::engine::LogPosition;
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER_BYTES: usize = 32;
 
-/// Most bytes of one payload: room for the largest client request with every choice made, and small enough that one
-/// record never fills a segment of the default size.
-pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of one payload: a key and a value of 512 MiB, and small enough for a segment of the largest size.
+pub const PAYLOAD_BYTES_MAX: usize = 800 * 1024 * 1024;
+
+/// Most bytes of a payload that any segment of a server takes, and that a log always has room for: more than all but a
+/// change of large values needs, and small enough that one record never fills a segment of the default size.
+pub const ORDINARY_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Records start at multiples of this, so that a search for a lost record has few places to look.
 pub const RECORD_ALIGNMENT: usize = 8;
@@ -112,20 +115,25 @@ impl<'a> Record<'a> {
         record_bytes(self.payload.len())
     }
 
-    /// Writes the record to the start of `target`, which holds at least [`Self::bytes`].
-    pub fn encode(&self, salt: Salt, target: &mut [u8]) {
+    /// Writes the record, its payload going on with `more`, to the start of `target`, which has room for it.
+    pub fn encode(&self, more: &[u8], salt: Salt, target: &mut [u8]) {
+        let payload_bytes = self.payload.len() + more.len();
         let mut header = [0; RECORD_HEADER_BYTES];
         header[4..8].copy_from_slice(&salt.magic().to_le_bytes());
-        header[8..12].copy_from_slice(&(self.payload.len() as u32).to_le_bytes());
+        header[8..12].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
         header[12] = self.kind as u8;
         header[16..24].copy_from_slice(&self.position.0.to_le_bytes());
         header[24..32].copy_from_slice(&self.synced.0.to_le_bytes());
-        let checksum = checksum(salt, &header, self.payload);
+        let checksum = crc32c::crc32c_append(checksum(salt, &header, self.payload), more);
         header[..4].copy_from_slice(&checksum.to_le_bytes());
 
-        let payload_end = RECORD_HEADER_BYTES + self.payload.len();
-        target[RECORD_HEADER_BYTES..payload_end].copy_from_slice(self.payload);
-        target[payload_end..self.bytes()].fill(0);
+        let (first_end, payload_end) = (
+            RECORD_HEADER_BYTES + self.payload.len(),
+            RECORD_HEADER_BYTES + payload_bytes,
+        );
+        target[RECORD_HEADER_BYTES..first_end].copy_from_slice(self.payload);
+        target[first_end..payload_end].copy_from_slice(more);
+        target[payload_end..record_bytes(payload_bytes)].fill(0);
         target[..RECORD_HEADER_BYTES].copy_from_slice(&header);
     }
 
@@ -200,7 +208,7 @@ mod tests {
     #[test]
     fn the_layout_is_the_documented_one() {
         let mut bytes = [0xff; 40];
-        record(b"cart", 7).encode(Salt(0x0102_0304_0506_0708), &mut bytes);
+        record(b"cart", 7).encode(&[], Salt(0x0102_0304_0506_0708), &mut bytes);
         assert_eq!(
             bytes[4..8],
             [5, 3, 2, 1],
@@ -219,8 +227,20 @@ mod tests {
         ) {
             let record = record(&payload, position);
             let mut bytes = vec![0xff; record.bytes() + slack];
-            record.encode(Salt(salt), &mut bytes);
+            record.encode(&[], Salt(salt), &mut bytes);
             prop_assert_eq!(Record::decode(Salt(salt), &bytes), Ok(record));
+        }
+
+        #[test]
+        fn a_payload_in_two_pieces_is_written_as_in_one(
+            payload in proptest::collection::vec(any::<u8>(), 0..300), at: prop::sample::Index, salt: u64,
+        ) {
+            let mut whole = vec![0xff; record(&payload, 5).bytes()];
+            let mut pieces = whole.clone();
+            record(&payload, 5).encode(&[], Salt(salt), &mut whole);
+            let (first, more) = payload.split_at(at.index(payload.len() + 1));
+            record(first, 5).encode(more, Salt(salt), &mut pieces);
+            prop_assert_eq!(whole, pieces);
         }
 
         #[test]
@@ -229,7 +249,7 @@ mod tests {
         ) {
             let record = record(&payload, 9);
             let mut bytes = vec![0; record.bytes()];
-            record.encode(Salt(salt), &mut bytes);
+            record.encode(&[], Salt(salt), &mut bytes);
             bytes[at.index(RECORD_HEADER_BYTES + payload.len())] ^= 1u8 << bit;
             prop_assert!(Record::decode(Salt(salt), &bytes).is_err());
         }
@@ -244,7 +264,7 @@ mod tests {
             prop_assume!(Salt(salt).magic() != Salt(other).magic() || salt as u32 != other as u32);
             let record = record(b"payload", 1);
             let mut bytes = vec![0; record.bytes()];
-            record.encode(Salt(other), &mut bytes);
+            record.encode(&[], Salt(other), &mut bytes);
             prop_assert!(Record::decode(Salt(salt), &bytes).is_err());
         }
     }

@@ -6,7 +6,8 @@
 use thiserror::Error;
 
 use super::record::{
-    MARK_BYTES, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, SEAL_BYTES, Salt, read_u32, read_u64,
+    MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, SEAL_BYTES, Salt,
+    read_u32, read_u64,
 };
 use crate::engine::ShardId;
 
@@ -37,9 +38,12 @@ pub const RECORD_OVERHEAD_BYTES: u64 = (RECORD_HEADER_BYTES + RECORD_ALIGNMENT +
 /// appended before, and the reserve.
 const SEGMENT_OVERHEAD_BYTES: u64 = (SEGMENT_HEADER_BYTES + MARK_BYTES + 2 * MARK_BYTES + SEGMENT_RESERVE_BYTES) as u64;
 
-/// Smallest segment that takes a payload of [`PAYLOAD_BYTES_MAX`].
+/// Smallest segment that takes a payload of [`ORDINARY_PAYLOAD_BYTES_MAX`].
 pub const SEGMENT_BYTES_FULL_PAYLOAD_MIN: u64 =
-    SEGMENT_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES + PAYLOAD_BYTES_MAX as u64;
+    SEGMENT_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES + ORDINARY_PAYLOAD_BYTES_MAX as u64;
+
+// What is left of the largest segment beside the largest payload is for what is in flight.
+const _: () = assert!(PAYLOAD_BYTES_MAX as u64 + (200 << 20) < SEGMENT_BYTES_MAX);
 
 /// `magic` of the header.
 const SEGMENT_MAGIC: [u8; 8] = *b"CWLOGSEG";
@@ -184,13 +188,24 @@ pub const fn is_segment_size(bytes: u64) -> bool {
     bytes >= SEGMENT_BYTES_MIN && bytes <= SEGMENT_BYTES_MAX && bytes.is_multiple_of(RECORD_ALIGNMENT as u64)
 }
 
-/// Largest payload that is certain to fit an empty segment of this size.
+/// Largest ordinary payload that is certain to fit an empty segment of this size.
 pub const fn payload_bytes_max(segment_bytes: u64) -> usize {
     let fits = segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES) as usize;
-    if fits < PAYLOAD_BYTES_MAX {
+    if fits < ORDINARY_PAYLOAD_BYTES_MAX {
         fits
     } else {
-        PAYLOAD_BYTES_MAX
+        ORDINARY_PAYLOAD_BYTES_MAX
+    }
+}
+
+/// Size of a segment that, empty, has room for so many bytes of records, or as many as the largest has.
+pub const fn segment_bytes_for(room_bytes: u64) -> u64 {
+    let bytes = room_bytes
+        .saturating_add(SEGMENT_OVERHEAD_BYTES)
+        .checked_next_multiple_of(SEGMENT_BYTES_MIN);
+    match bytes {
+        Some(bytes) if bytes < SEGMENT_BYTES_MAX => bytes,
+        _ => SEGMENT_BYTES_MAX,
     }
 }
 

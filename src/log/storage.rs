@@ -157,6 +157,15 @@ impl<F: Files> SegmentFactory<F> {
         }
     }
 
+    /// The same for segments of another size.
+    #[must_use]
+    pub fn with_segment_bytes(&self, segment_bytes: u64) -> Self {
+        Self {
+            segment_bytes,
+            ..self.clone()
+        }
+    }
+
     /// Which log its segments belong to.
     pub fn identity(&self) -> LogIdentity {
         self.identity

@@ -279,7 +279,7 @@ fn a_whole_record_in_the_wrong_place_is_refused() {
         let mut cache = rig.cache();
         let (_, end) = scan(&cache).unwrap();
         let salt = SegmentHeader::decode(&cache[0]).unwrap().salt;
-        record.encode(salt, &mut cache[0][end.offset..]);
+        record.encode(&[], salt, &mut cache[0][end.offset..]);
         let at = LogOffset {
             segment: SegmentNumber(1),
             offset: end.offset,
@@ -347,6 +347,60 @@ fn an_orderly_end_leaves_nothing_to_prove_or_cut() {
     let (found, end) = scan(&rig.durable).unwrap();
     assert_eq!(found, rig.payloads);
     assert!(end.is_orderly());
+}
+
+/// A log of two records, a segment that is too small for the third, and one that is large enough.
+fn large_log() -> Rig {
+    let mut rig = Rig::new();
+    rig.append_as_is(100);
+    rig.offer_spare_of(SEGMENT_BYTES);
+    rig.offer_spare_of(10 * SEGMENT_BYTES);
+    rig.append_as_is(200);
+    assert!(rig.writer.piece_bytes() > 9 * SEGMENT_BYTES as u64);
+    rig.append_as_is(9 * SEGMENT_BYTES);
+    rig
+}
+
+#[test]
+fn a_large_record_passes_a_segment_that_is_too_small() {
+    let mut rig = large_log();
+    rig.append_as_is(300);
+    rig.sync();
+    rig.append(SEGMENT_BYTES - 500);
+    rig.sync();
+    for segments in [rig.cache(), rig.durable.clone()] {
+        let (found, end) = scan(&segments).unwrap();
+        assert!(found == rig.payloads, "every record, the large one whole");
+        assert_eq!(end.segment, SegmentNumber(4), "it is followed by one of the usual size");
+        assert_eq!(
+            segments[1][SEGMENT_BYTES / 2..],
+            [0; SEGMENT_BYTES / 2],
+            "it was passed"
+        );
+        let mut again = Rig::restart(segments, &found, &end);
+        again.append(10);
+        again.sync();
+        assert!(scan(&again.cache()).unwrap().0 == again.payloads);
+    }
+}
+
+#[test]
+fn a_large_record_that_tears_is_cut_and_one_that_was_synced_is_not() {
+    let mut rig = large_log();
+    let lost = [false, false, true];
+    let (found, end) = scan(&power_cut(&rig, &lost)).unwrap();
+    assert!(found.len() < 3, "a sector in three is missing");
+    let mut again = Rig::restart(power_cut(&rig, &lost), &rig.payloads, &end);
+    again.append(500);
+    again.sync();
+    assert!(scan(&again.cache()).unwrap().0 == again.payloads);
+    rig.sync();
+    let mut damaged = rig.cache();
+    damaged[2][5 * SEGMENT_BYTES] ^= 1;
+    let LogFault::LostRecord { position, .. } = scan(&damaged).unwrap_err().fault else {
+        panic!("it was acknowledged")
+    };
+    assert_eq!(position, LogPosition(3));
 }
 
 #[test]
@@ -480,6 +534,40 @@ proptest! {
         }
         rig.finish_sync();
         rig.sync();
+    }
+
+    #[test]
+    fn a_large_record_fits_its_piece_and_leaves_the_rest_of_it(
+        before in actions(), spares in proptest::collection::vec(1usize..8, 0..4),
+        sizes in proptest::collection::vec(0usize..1500, 0..40), large_at in 0usize..40, kept in 0u64..3000, syncs: u64,
+    ) {
+        let mut rig = Rig::new();
+        rig.run(&before);
+        for segments in spares {
+            rig.offer_spare_of(segments * SEGMENT_BYTES);
+        }
+        // As who appends counts.
+        let (mut room, mut piece) = (rig.writer.room_bytes(), rig.writer.piece_bytes());
+        prop_assert!(piece <= room);
+        for (index, bytes) in sizes.into_iter().enumerate() {
+            let is_large = index == large_at;
+            let bytes = if is_large { piece.saturating_sub(kept + RECORD_OVERHEAD_BYTES) as usize } else { bytes };
+            let cost = bytes as u64 + RECORD_OVERHEAD_BYTES;
+            if cost > if is_large { piece } else { room } {
+                continue;
+            }
+            (room, piece) = (room.saturating_sub(cost), piece.saturating_sub(cost));
+            if is_large {
+                room = room.min(piece);
+            }
+            rig.append_as_is(bytes);
+            prop_assert!(rig.writer.piece_bytes() >= piece);
+            if syncs >> (index % 64) & 1 == 1 {
+                rig.sync();
+            }
+        }
+        rig.sync();
+        prop_assert!(scan(&rig.cache()).unwrap().0 == rig.payloads);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::record::{MARK_BYTES, PAYLOAD_BYTES_MAX, Record, RecordKind, SEAL_BYTES, Salt, record_bytes};
+use super::record::{
+    MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, Record, RecordKind, SEAL_BYTES, Salt, record_bytes,
+};
 use super::scan::ScanEnd;
 use super::segment::{
     LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_RESERVE_BYTES, SegmentHeader, SegmentMemory,
@@ -43,7 +45,9 @@ pub struct LogWriter<M> {
     /// Full, sealed, not yet wholly synced; ascending.
     sealed: VecDeque<ActiveSegment<M>>,
     current: ActiveSegment<M>,
-    spare: Option<ActiveSegment<M>>,
+    /// Empty, to go on in; ascending. One is a usual reserve; behind it may come one for a large record.
+    spares: VecDeque<ActiveSegment<M>>,
+    reserve: Reserve,
     /// Sealed and wholly synced: of no more use to the writer.
     retired: Vec<M>,
     last: LogPosition,
@@ -55,6 +59,44 @@ pub struct LogWriter<M> {
     begun_at: usize,
     /// Empty; keeps the memory of the last plan's ranges for the next.
     ranges: Vec<SyncRange>,
+}
+
+/// What the segments, all but the current one's room, come to: known until one is taken or used up.
+#[derive(Clone, Copy, Debug)]
+struct Reserve {
+    /// See [`LogWriter::payload_bytes_max`].
+    payload_bytes_max: usize,
+    /// What the spare segments add to a current one that takes a payload of that size.
+    added_bytes: u64,
+    /// What is certain to fit them alone.
+    own_bytes: u64,
+}
+
+impl Reserve {
+    fn of<M: SegmentMemory>(current: &ActiveSegment<M>, spares: &VecDeque<ActiveSegment<M>>) -> Self {
+        let largest = std::iter::once(current).chain(spares);
+        let largest = largest.map(|segment| payload_bytes_max(segment.segment_bytes as u64));
+        let payload_bytes_max = largest.min().unwrap_or(ORDINARY_PAYLOAD_BYTES_MAX);
+        let cost = cost_of(payload_bytes_max);
+        // The payload that opens a segment leaves a gap in the one before, smaller than itself.
+        let rooms = spares.iter().map(ActiveSegment::room_bytes);
+        let added_bytes = rooms.clone().map(|room| room.saturating_sub(cost)).sum();
+        let widest = rooms.max().unwrap_or_default();
+        Self {
+            payload_bytes_max,
+            added_bytes,
+            own_bytes: if widest < cost { widest } else { added_bytes + cost },
+        }
+    }
+
+    fn cost(&self) -> u64 {
+        cost_of(self.payload_bytes_max)
+    }
+}
+
+/// What a payload takes of the room, at most.
+const fn cost_of(payload_bytes: usize) -> u64 {
+    payload_bytes as u64 + RECORD_OVERHEAD_BYTES
 }
 
 #[derive(Debug)]
@@ -86,11 +128,13 @@ impl<M: SegmentMemory> LogWriter<M> {
         );
         current.offset = end.offset;
         current.sync_begun = end.offset;
+        let spares = VecDeque::new();
         let mut writer = Self {
             identity,
             sealed: VecDeque::new(),
+            reserve: Reserve::of(&current, &spares),
             current,
-            spare: None,
+            spares,
             retired: Vec::new(),
             last: end.last,
             synced: end.last,
@@ -126,37 +170,44 @@ impl<M: SegmentMemory> LogWriter<M> {
         self.turned_bytes + (self.current.offset - self.begun_at) as u64
     }
 
-    /// Largest payload that may be appended, given room.
+    /// Largest payload that any of the segments takes, given room; at most [`ORDINARY_PAYLOAD_BYTES_MAX`].
     pub fn payload_bytes_max(&self) -> usize {
-        let segments = std::iter::once(&self.current).chain(&self.spare);
-        segments
-            .map(|segment| payload_bytes_max(segment.segment_bytes as u64))
-            .min()
-            .unwrap_or_default()
+        self.reserve.payload_bytes_max
     }
 
-    /// How much log is certain to be appendable. Appends are sure to succeed, whatever syncs complete between them, as
-    /// long as payload bytes plus [`RECORD_OVERHEAD_BYTES`] for each record add up to no more.
+    /// How much log is certain to be appendable. Appends of payloads up to [`Self::payload_bytes_max`] are sure to
+    /// succeed, whatever syncs complete between them, as long as payload bytes plus [`RECORD_OVERHEAD_BYTES`] for each
+    /// record add up to no more.
     pub fn room_bytes(&self) -> u64 {
         let current = self.current.room_bytes();
-        let Some(spare) = &self.spare else { return current };
-        let spare = spare.room_bytes();
-        // The payload that opens the spare leaves a gap behind it in the current segment, smaller than itself.
-        let largest = self.payload_bytes_max() as u64 + RECORD_OVERHEAD_BYTES;
-        current.max(spare).max((current + spare).saturating_sub(largest))
+        if current < self.reserve.cost() {
+            current.max(self.reserve.own_bytes)
+        } else {
+            current + self.reserve.added_bytes
+        }
+    }
+
+    /// How much of it lies in one piece, in the last segment. One payload of any size is sure to fit if it takes no more
+    /// than this, reckoned as for [`Self::room_bytes`]; what it leaves of this is all that is certain then.
+    pub fn piece_bytes(&self) -> u64 {
+        self.spares.back().unwrap_or(&self.current).room_bytes()
     }
 
     /// Which segment to make next; `None` while there is a spare one.
     pub fn wants_segment(&self) -> Option<SegmentNumber> {
-        self.spare.is_none().then(|| self.current.number.next())
+        self.spares.is_empty().then(|| self.next_segment())
     }
 
-    /// Takes the spare segment asked for by [`Self::wants_segment`]: on disk, with its name, holding nothing but its
-    /// header.
+    /// The number of the segment behind all there are.
+    pub fn next_segment(&self) -> SegmentNumber {
+        self.spares.back().unwrap_or(&self.current).number.next()
+    }
+
+    /// Takes the segment [`Self::next_segment`] as a spare one: on disk, with its name, holding nothing but its header.
     pub fn offer_segment(&mut self, memory: M) {
-        assert!(self.spare.is_none(), "a log has at most one spare segment");
-        let spare = ActiveSegment::new(self.identity, self.current.number.next(), memory);
-        self.spare = Some(spare);
+        let spare = ActiveSegment::new(self.identity, self.next_segment(), memory);
+        self.spares.push_back(spare);
+        self.reserve = Reserve::of(&self.current, &self.spares);
     }
 
     /// The memory of a segment named in a [`SyncPlan`], until that plan is done.
@@ -246,36 +297,45 @@ impl<M: SegmentMemory> LogWriter<M> {
         self.current.put(RecordKind::Mark, self.last, self.synced, &[]);
     }
 
-    /// Seals the current segment and goes on in the spare one.
+    /// Seals the current segment and goes on in the next.
     fn turn(&mut self) {
         let spare = self
-            .spare
-            .take()
+            .spares
+            .pop_front()
             .expect("callers append no more than room_bytes() allows");
         self.current
             .put(RecordKind::Seal, self.last, self.synced, &spare.number.0.to_le_bytes());
         self.turned_bytes = self.appended_bytes();
         self.begun_at = SEGMENT_HEADER_BYTES;
         self.sealed.push_back(std::mem::replace(&mut self.current, spare));
+        self.reserve = Reserve::of(&self.current, &self.spares);
         self.mark();
     }
 }
 
 impl<M: SegmentMemory> Journal for LogWriter<M> {
     fn append(&mut self, payload: &[u8]) -> LogPosition {
+        self.append_pieces(payload, &[])
+    }
+
+    fn append_pieces(&mut self, first: &[u8], more: &[u8]) -> LogPosition {
+        let payload_bytes = first.len() + more.len();
         assert!(
-            payload.len() <= PAYLOAD_BYTES_MAX,
+            payload_bytes <= PAYLOAD_BYTES_MAX,
             "a payload has at most {PAYLOAD_BYTES_MAX} bytes"
         );
-        if !self.current.takes(payload.len()) {
+        // A large one may pass segments in which nothing else stands.
+        while !self.current.takes(payload_bytes) {
             self.turn();
-            assert!(
-                self.current.takes(payload.len()),
-                "a payload is no larger than payload_bytes_max()"
-            );
         }
         self.last = self.last.next();
-        self.current.put(RecordKind::Payload, self.last, self.synced, payload);
+        let record = Record {
+            kind: RecordKind::Payload,
+            position: self.last,
+            synced: self.synced,
+            payload: first,
+        };
+        self.current.put_with(&record, more);
         self.last
     }
 }
@@ -322,14 +382,19 @@ impl<M: SegmentMemory> ActiveSegment<M> {
             synced,
             payload,
         };
-        let end = self.offset + record.bytes();
-        let limit = if kind == RecordKind::Seal {
+        self.put_with(&record, &[]);
+    }
+
+    /// Puts a record whose payload goes on with `more`.
+    fn put_with(&mut self, record: &Record<'_>, more: &[u8]) {
+        let end = self.offset + record_bytes(record.payload.len() + more.len());
+        let limit = if record.kind == RecordKind::Seal {
             self.segment_bytes
         } else {
             self.segment_bytes - SEAL_BYTES
         };
         assert!(end <= limit, "a segment always has room for its seal and its marks");
-        record.encode(self.salt, &mut self.memory.bytes_mut()[self.offset..end]);
+        record.encode(more, self.salt, &mut self.memory.bytes_mut()[self.offset..end]);
         self.offset = end;
     }
 

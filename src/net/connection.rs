@@ -57,6 +57,8 @@ pub struct Connection<E> {
     /// It is on the list of connections to be looked after.
     pub listed: bool,
     sending: Vec<u8>,
+    /// So many of them are sent.
+    sent: usize,
     send_under_way: bool,
 }
 
@@ -86,6 +88,7 @@ impl<E: Endpoint> Connection<E> {
             life: Life::Open,
             listed: false,
             sending: Vec::new(),
+            sent: 0,
             send_under_way: false,
         }
     }
@@ -109,10 +112,11 @@ impl<E: Endpoint> Connection<E> {
     /// The send under way has ended, having sent `length` bytes. Gives what a short one left, to be sent next.
     pub fn sent(&mut self, length: usize) -> Option<&[u8]> {
         assert!(self.send_under_way, "a send ends once");
-        self.sending.drain(..length);
-        if !self.sending.is_empty() && self.life == Life::Open {
-            return Some(&self.sending);
+        self.sent += length;
+        if self.sent < self.sending.len() && self.life == Life::Open {
+            return Some(&self.sending[self.sent..]);
         }
+        self.sent = 0;
         self.sending.clear();
         if self.sending.capacity() > SEND_BUFFER_KEPT_BYTES {
             self.sending = Vec::new();

@@ -213,8 +213,11 @@ impl Work {
         }
         if let CheckpointOrder::Part(part) = order {
             self.give_room(shard, part.len());
-            // A shard that has ended meanwhile does not want it any more.
-            let _ = self.ends[shard.index()].buffers.send(part);
+            // That of a long value is not kept.
+            if part.capacity() <= IN_FLIGHT_BYTES_MAX {
+                // A shard that has ended meanwhile does not want it any more.
+                let _ = self.ends[shard.index()].buffers.send(part);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use cartwright_protocol::{Amount, CartLine, Checkout, Currency, ItemPut, Operation, Quantity, Sku, StockAdd, Text};
 use proptest::prelude::*;
 
+use super::super::partition::SegmentWanted;
 use super::*;
 use crate::config::SyncMode;
 use crate::engine::recovery::start;
@@ -167,7 +168,7 @@ impl Cluster {
     /// A turn of the shard's loop, which takes so many parts of a checkpoint.
     fn turn(&mut self, own: usize, parts: usize) {
         let node = &mut self.nodes[own];
-        if let Some(number) = node.partition.wants_segment() {
+        if let Some(SegmentWanted { number, .. }) = node.partition.wants_segment() {
             node.partition.offer_segment(NOW, segment(ShardId(own as u16), number));
         }
         node.partition.settle(NOW);

@@ -26,6 +26,6 @@ pub mod watermark;
 
 pub use checkpointing::Checkpointing;
 pub use exit::ExitCode;
-pub use partition::{MARK_SYNC_DELAY_MS, Partition};
+pub use partition::{MARK_SYNC_DELAY_MS, Partition, SegmentWanted};
 pub use start::{StartError, serve};
 pub use verify::{Verdict, VerifyError, verify};

@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 use crate::config::SyncMode;
 use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{
-    FRAME_BYTES_MAX, Input, LogPosition, Output, Question, RECORD_BYTES_MAX, ReplyTo, Response, Shard, ShardId,
-    ShardMessage, Timestamp,
+    FRAME_BYTES_MAX, Input, LARGE_RECORD_BYTES_MAX, LogPosition, Output, Question, RECORD_BYTES_MAX, ReplyTo, Response,
+    Shard, ShardId, ShardMessage, Timestamp,
 };
 use crate::log::{
-    Files, LogWriter, MappedSegment, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES, SegmentMemory, SegmentNumber,
-    StorageError, SyncPlan,
+    Files, LogWriter, MappedSegment, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_OVERHEAD_BYTES,
+    SegmentMemory, SegmentNumber, StorageError, SyncPlan, segment_bytes_for,
 };
 
 use super::reply_gate::ReplyGate;
@@ -34,17 +34,32 @@ const SETTLE_ROUNDS_MAX: usize = 16;
 /// is in flight finds room and nobody is refused for a moment's lack of it.
 const RECORDS_KEPT_FREE: u64 = 2;
 
+/// What a segment made for a large record has room for beside it: what may come into flight while it is being made, and
+/// the records kept free while the next is.
+const LARGE_SEGMENT_SPARE_BYTES: u64 = (RECORDS_KEPT_FREE + 2) * RECORD_BYTES_MAX as u64;
+
+/// A segment that the log needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentWanted {
+    /// Which.
+    pub number: SegmentNumber,
+    /// Its size, where that may have to be more than usual.
+    pub bytes_min: u64,
+}
+
 /// What the shard was last told of its log's space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Space {
     bytes: u64,
+    piece_bytes: u64,
     /// The shard counts down by itself, so it is told again after it has appended, though the room may be the same.
     last: LogPosition,
     blocked: Option<&'static str>,
 }
 
 // What the engine reckons a record costs is what it costs, and its largest record fits.
-const _: () = assert!(RECORD_OVERHEAD_BYTES <= FRAME_BYTES_MAX && RECORD_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+const _: () = assert!(RECORD_OVERHEAD_BYTES <= FRAME_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX <= ORDINARY_PAYLOAD_BYTES_MAX && LARGE_RECORD_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 
 /// One shard with its log.
 #[derive(Debug)]
@@ -104,7 +119,7 @@ impl<M: SegmentMemory> Partition<M> {
     /// Takes a client's request whose home is this shard.
     pub fn request(&mut self, now: Timestamp, request: impl Into<Question>) {
         let request = request.into();
-        if self.accepts_requests() {
+        if self.accepts_requests() && self.has_room_for(&request) {
             self.take(now, request);
         } else {
             self.held.push_back(request);
@@ -135,7 +150,7 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Ends a turn: tells the shard about the log, takes requests that were held, and opens the gate as far as is safe.
     pub fn settle(&mut self, now: Timestamp) {
-        while self.has_room()
+        while self.may_take_held()
             && let Some(request) = self.held.pop_front()
         {
             self.take(now, request);
@@ -181,7 +196,7 @@ impl<M: SegmentMemory> Partition<M> {
         self.safe() != self.told_safe
             || !self.released.is_empty()
             || !self.output.messages.is_empty()
-            || (!self.held.is_empty() && self.has_room())
+            || self.may_take_held()
     }
 
     /// Whether nothing is in flight here and every answer has left.
@@ -239,9 +254,18 @@ impl<M: SegmentMemory> Partition<M> {
         self.log.sync_done(plan);
     }
 
-    /// Which segment to make next, where there is no spare one.
-    pub fn wants_segment(&self) -> Option<SegmentNumber> {
-        self.log.wants_segment()
+    /// Which segment to make next, where there is no spare one, or none for the large record that is to come next.
+    pub fn wants_segment(&self) -> Option<SegmentWanted> {
+        let large = self.held.front().filter(|request| !self.has_room_for(request));
+        if let Some(request) = large {
+            let bytes = self.shard.log_piece_wanted(&request.ask) + LARGE_SEGMENT_SPARE_BYTES;
+            return Some(SegmentWanted {
+                number: self.log.next_segment(),
+                bytes_min: segment_bytes_for(bytes),
+            });
+        }
+        let number = self.log.wants_segment()?;
+        Some(SegmentWanted { number, bytes_min: 0 })
     }
 
     /// Takes a spare segment.
@@ -252,10 +276,21 @@ impl<M: SegmentMemory> Partition<M> {
     }
 
     /// No segment can be made, and why: new writes are refused once the log is full. Until the next
-    /// [`Partition::offer_segment`].
+    /// [`Partition::offer_segment`] or [`Partition::unblock`].
     pub fn block(&mut self, now: Timestamp, why: &'static str) {
         self.blocked = Some(why);
         self.tell_space(now);
+    }
+
+    /// Segments may be had again: what wants one waits for it.
+    pub fn unblock(&mut self, now: Timestamp) {
+        self.blocked = None;
+        self.tell_space(now);
+    }
+
+    /// Sets the longest string that a command may make from now on.
+    pub const fn set_string_bytes_max(&mut self, bytes: usize) {
+        self.shard.set_string_bytes_max(bytes);
     }
 
     /// Segments that are of no more use.
@@ -274,6 +309,17 @@ impl<M: SegmentMemory> Partition<M> {
         self.blocked.is_some() || self.log.room_bytes() >= kept_free
     }
 
+    /// Whether the log has a piece for what is larger than usual, if this is.
+    fn has_room_for(&self, request: &Question) -> bool {
+        let wanted = self.shard.log_piece_wanted(&request.ask);
+        wanted == 0 || self.blocked.is_some() || wanted <= self.log.piece_bytes()
+    }
+
+    fn may_take_held(&self) -> bool {
+        let front = self.held.front();
+        front.is_some_and(|front| self.has_room() && self.has_room_for(front))
+    }
+
     /// Tells the shard of the room first, since its own count is the more cautious one: it would refuse with a segment
     /// to spare.
     fn take(&mut self, now: Timestamp, question: Question) {
@@ -284,6 +330,7 @@ impl<M: SegmentMemory> Partition<M> {
     fn tell_space(&mut self, now: Timestamp) {
         let space = Space {
             bytes: self.log.room_bytes(),
+            piece_bytes: self.log.piece_bytes(),
             last: self.log.last(),
             blocked: self.blocked,
         };
@@ -293,6 +340,7 @@ impl<M: SegmentMemory> Partition<M> {
                 now,
                 Input::LogSpace {
                     bytes: space.bytes,
+                    piece_bytes: space.piece_bytes,
                     blocked: space.blocked,
                 },
             );
@@ -323,8 +371,9 @@ mod tests {
     use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Reply, Sku, Text};
 
     use super::*;
+    use crate::engine::keyspace::commands::{keys as key_commands, strings};
     use crate::engine::recovery::start;
-    use crate::engine::{EngineLimits, Request, ShardMap};
+    use crate::engine::{Ask, EngineLimits, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
     use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
 
     const SEGMENT_BYTES: u64 = 16 << 10;
@@ -335,11 +384,15 @@ mod tests {
     };
 
     fn segment(number: SegmentNumber) -> Vec<u8> {
-        let mut bytes = vec![0; SEGMENT_BYTES as usize];
+        segment_of(number, SEGMENT_BYTES)
+    }
+
+    fn segment_of(number: SegmentNumber, segment_bytes: u64) -> Vec<u8> {
+        let mut bytes = vec![0; segment_bytes as usize];
         SegmentHeader {
             identity: IDENTITY,
             number,
-            segment_bytes: SEGMENT_BYTES,
+            segment_bytes,
             salt: Salt(number.0),
         }
         .encode(&mut bytes);
@@ -492,7 +545,10 @@ mod tests {
         );
         while answers.len() < 1000 {
             let before = answers.len();
-            let number = partition.wants_segment().expect("it is the segment that is missing");
+            let number = partition
+                .wants_segment()
+                .expect("it is the segment that is missing")
+                .number;
             partition.offer_segment(NOW, segment(number));
             answers.extend(released(&mut partition));
             assert!(answers.len() > before, "a new segment lets requests go on");
@@ -528,7 +584,7 @@ mod tests {
         }
         partition.request(NOW, get(1, 0));
         assert!(matches!(released(&mut partition)[..], [(1, Reply::Item(_))]));
-        let number = partition.wants_segment().unwrap();
+        let number = partition.wants_segment().unwrap().number;
         partition.offer_segment(NOW, segment(number));
         let number = partition.wants_segment();
         assert!(number.is_none() && partition.accepts_requests());
@@ -538,5 +594,144 @@ mod tests {
             [(5000, Reply::Ok)],
             "once there is space, writes are taken again"
         );
+    }
+
+    /// A command on the key that is its first argument, or its first two.
+    fn keys(sequence: u64, command: &'static KeyCommand, words: &[&[u8]], key_count: i16) -> Question {
+        let arguments = OwnedArguments::of(words);
+        let places = KeyPlaces::of_row(1, key_count, 1, words.len());
+        Question {
+            reply_to: request(sequence, Operation::Audit).reply_to,
+            ask: Ask::Keys(KeyRequest::command(command, arguments.get(), places)),
+        }
+    }
+
+    fn answers(partition: &mut Partition<Vec<u8>>) -> Vec<(u64, String)> {
+        partition.settle(NOW);
+        let tell = |response: Response| match response {
+            Response::Keys(answer) => format!("{answer:?}"),
+            Response::Shop(reply) => format!("{reply:?}"),
+        };
+        partition
+            .released()
+            .map(|(to, response)| (to.sequence, tell(response)))
+            .collect()
+    }
+
+    fn said(answers: &[(u64, String)], sequence: u64) -> &str {
+        let answer = answers.iter().find(|&&(answered, _)| answered == sequence);
+        answer.map_or("nothing", |(_, text)| text)
+    }
+
+    const LARGE_BYTES: usize = 6 << 20;
+
+    #[test]
+    fn a_large_request_waits_for_a_segment_of_its_size_with_all_behind_it() {
+        let mut partition = partition(SyncMode::No);
+        let large = vec![b'x'; LARGE_BYTES];
+        partition.request(NOW, keys(1, &strings::SET, &[b"set", b"before", b"1"], 1));
+        assert!(partition.wants_segment().is_none(), "there is a spare one");
+        partition.request(NOW, keys(2, &strings::SET, &[b"set", b"key", &large], 1));
+        partition.request(NOW, keys(3, &strings::STRLEN, &[b"strlen", b"key"], 1));
+        partition.request(NOW, keys(4, &strings::SET, &[b"set", b"key", b"short"], 1));
+        partition.request(NOW, put(5));
+        assert_eq!(said(&answers(&mut partition), 1), "Ok");
+        assert!(!partition.accepts_requests() && !partition.has_work() && !partition.is_quiet());
+        let wanted = partition.wants_segment().expect("a large one");
+        assert_eq!(wanted.number, SegmentNumber(3), "behind the spare one");
+        assert!((LARGE_BYTES as u64..4 * LARGE_BYTES as u64).contains(&wanted.bytes_min));
+        // One of the usual size does not help.
+        partition.offer_segment(NOW, segment(wanted.number));
+        assert_eq!(answers(&mut partition), []);
+        let wanted = partition.wants_segment().expect("still");
+        assert_eq!(wanted.number, SegmentNumber(4));
+        partition.offer_segment(NOW, segment_of(wanted.number, wanted.bytes_min));
+        let answers = answers(&mut partition);
+        let told: Vec<_> = answers
+            .iter()
+            .map(|(sequence, text)| (*sequence, text.as_str()))
+            .collect();
+        assert_eq!(told, [(2, "Ok"), (3, "Integer(6291456)"), (4, "Ok"), (5, "Ok")]);
+        assert_eq!(
+            partition
+                .wants_segment()
+                .map(|wanted| (wanted.number, wanted.bytes_min)),
+            Some((SegmentNumber(5), 0)),
+            "the next is a usual one"
+        );
+        assert!(partition.accepts_requests(), "there is room while it is being made");
+    }
+
+    #[test]
+    fn what_carries_a_large_value_waits_as_well_and_short_changes_of_one_do_not() {
+        let mut partition = partition(SyncMode::No);
+        let bytes = segment_bytes_for(LARGE_BYTES as u64 + (64 << 10));
+        partition.offer_segment(NOW, segment_of(SegmentNumber(3), bytes));
+        let large = vec![b'x'; LARGE_BYTES];
+        partition.request(NOW, keys(1, &strings::SET, &[b"set", b"from", &large], 1));
+        partition.request(NOW, keys(2, &strings::APPEND, &[b"append", b"from", b"x"], 1));
+        assert_eq!(answers(&mut partition).len(), 1);
+        let wanted = partition.wants_segment().expect("the next");
+        partition.offer_segment(NOW, segment(wanted.number));
+        assert_eq!(answers(&mut partition), [(2, format!("Integer({})", LARGE_BYTES + 1))]);
+        for (sequence, command) in [(3, &key_commands::COPY), (4, &key_commands::RENAME)] {
+            partition.request(NOW, keys(sequence, command, &[b"x", b"from", b"to"], 2));
+            assert_eq!(answers(&mut partition), []);
+            let wanted = partition.wants_segment().expect("for the image");
+            let bytes = wanted.bytes_min - LARGE_SEGMENT_SPARE_BYTES;
+            partition.offer_segment(NOW, segment_of(wanted.number, bytes));
+            let answers = answers(&mut partition);
+            assert!(["Ok", "Integer(1)"].contains(&said(&answers, sequence)), "{answers:?}");
+            let wanted = partition.wants_segment().expect("the next");
+            partition.offer_segment(NOW, segment(wanted.number));
+        }
+        partition.request(NOW, keys(5, &strings::STRLEN, &[b"strlen", b"to"], 1));
+        assert_eq!(
+            said(&answers(&mut partition), 5),
+            format!("Integer({})", LARGE_BYTES + 1)
+        );
+    }
+
+    #[test]
+    fn a_large_request_is_refused_where_the_disk_is_full_and_others_are_not() {
+        let mut partition = partition(SyncMode::No);
+        let large = vec![b'x'; LARGE_BYTES];
+        for round in 0..2 {
+            let first = 10 * round;
+            partition.request(NOW, keys(first, &strings::SET, &[b"set", b"key", &large], 1));
+            partition.request(NOW, keys(first + 1, &strings::SET, &[b"set", b"other", b"1"], 1));
+            assert_eq!(answers(&mut partition), []);
+            assert!(
+                partition
+                    .wants_segment()
+                    .is_some_and(|wanted| wanted.bytes_min > LARGE_BYTES as u64)
+            );
+            partition.block(NOW, "the disk is full");
+            let answers = answers(&mut partition);
+            assert_eq!(
+                said(&answers, first),
+                "Error(\"READONLY writes are refused: the disk is full\")"
+            );
+            assert_eq!(said(&answers, first + 1), "Ok");
+            assert!(
+                partition.wants_segment().is_none(),
+                "there is a spare one for the others"
+            );
+            partition.unblock(NOW);
+        }
+    }
+
+    #[test]
+    fn what_no_segment_takes_is_refused_at_once() {
+        let mut partition = partition(SyncMode::No);
+        let half = vec![b'x'; 401 << 20];
+        partition.request(NOW, keys(1, &strings::SET, &[b"set", &half, &half], 1));
+        let answers = answers(&mut partition);
+        assert!(
+            said(&answers, 1).starts_with("Error(\"ERR the change may take "),
+            "{}",
+            answers.len()
+        );
+        assert!(partition.accepts_requests() && partition.wants_segment().is_none());
     }
 }

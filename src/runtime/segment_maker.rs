@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use super::partition::SegmentWanted;
 use crate::engine::ShardId;
-use crate::log::{MappedSegment, SegmentFactory, SegmentNumber, StorageError};
+use crate::log::{MappedSegment, SegmentFactory, StorageError};
 use crate::net::{Cause, Doorbell};
 
 enum Order {
     Make {
-        number: SegmentNumber,
+        wanted: SegmentWanted,
         factory: SegmentFactory,
         done: Sender<Result<MappedSegment, StorageError>>,
         is_made: Arc<AtomicBool>,
@@ -49,14 +50,15 @@ impl SegmentMaker {
             while let Ok(order) = incoming.recv() {
                 match order {
                     Order::Make {
-                        number,
+                        wanted: SegmentWanted { number, bytes_min },
                         factory,
                         done,
                         is_made,
                         shard,
                     } => {
+                        let bytes = factory.segment_bytes().max(bytes_min);
                         // A shard that has ended meanwhile does not want it any more.
-                        let _ = done.send(factory.create(number));
+                        let _ = done.send(factory.with_segment_bytes(bytes).create(number));
                         is_made.store(true, Ordering::Release);
                         doorbells[shard.index()].ring(Cause::Mail);
                     }
@@ -90,12 +92,12 @@ impl SegmentMaker {
 }
 
 impl SegmentOrders {
-    /// Orders segment `number`, unless one is under way.
-    pub fn order(&mut self, number: SegmentNumber) {
+    /// Orders a segment, unless one is under way.
+    pub fn order(&mut self, wanted: SegmentWanted) {
         if !self.under_way {
             self.under_way = true;
             self.send(Order::Make {
-                number,
+                wanted,
                 factory: self.factory.clone(),
                 done: self.done.clone(),
                 is_made: Arc::clone(&self.is_made),

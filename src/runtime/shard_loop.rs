@@ -222,6 +222,8 @@ impl ShardLoop {
         let now = self.shared.clock.now();
         let turn_began = Instant::now();
         self.context.turn_us.set(self.shared.clock.now_us());
+        let longest = self.context.settings.size(Number::ArgumentBytesMax);
+        self.partition.set_string_bytes_max(longest);
         // First: whatever the shard is given moves its own time on, and a tick is due a moment later than that.
         if self.stage != Stage::LastCheckpoint {
             self.partition.tick(now);
@@ -232,13 +234,15 @@ impl ShardLoop {
         self.watermarks.look(&self.shared.watermarks, |peer, position| {
             partition.peer_safe(now, peer, position);
         });
-        self.look_after_segments(now);
+        self.take_segment(now);
         self.take_checkpoint_news(now);
         self.watch_for_stop(now);
         self.look_after_pause();
         self.look_after_silent(now);
         self.take_requests(now);
         self.partition.settle(now);
+        // Last: nothing may bring another turn to a request that waits for one.
+        self.order_segment(now);
         self.look_after_desk(now);
         self.take_checkpoint_parts(now, turn_began);
         self.begin_sync(now);
@@ -338,7 +342,7 @@ impl ShardLoop {
         self.mail = mail;
     }
 
-    fn look_after_segments(&mut self, now: Timestamp) {
+    fn take_segment(&mut self, now: Timestamp) {
         match self.segments.take() {
             Some(Ok(segment)) => {
                 if self.segment_retry_at.take().is_some() {
@@ -356,10 +360,17 @@ impl ShardLoop {
             }
             None => {}
         }
-        if let Some(number) = self.partition.wants_segment()
-            && self.segment_retry_at.is_none_or(|at| at <= now)
-        {
-            self.segments.order(number);
+    }
+
+    fn order_segment(&mut self, now: Timestamp) {
+        if self.segment_retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        if let Some(wanted) = self.partition.wants_segment() {
+            self.segments.order(wanted);
+        } else if self.segment_retry_at.take().is_some() {
+            // It was for a large record, which was refused. The next one is worth another try.
+            self.partition.unblock(now);
         }
     }
 
@@ -381,7 +392,7 @@ impl ShardLoop {
 
     fn take_requests(&mut self, now: Timestamp) {
         if !self.may_take_requests() {
-            return;
+            return self.write_on();
         }
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
@@ -414,6 +425,17 @@ impl ShardLoop {
             self.network.touch(id);
         }
         self.ask_engine(now);
+    }
+
+    /// Who takes a long reply is not kept waiting for it by those whose requests wait.
+    fn write_on(&mut self) {
+        for &id in &self.ready {
+            if let Some(client) = self.network.endpoint(id)
+                && client.session.write_on()
+            {
+                self.network.touch(id);
+            }
+        }
     }
 
     fn route(&mut self, now: Timestamp, question: Question) {

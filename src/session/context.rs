@@ -209,7 +209,7 @@ impl SessionContext {
         self.commands.set(self.commands.get() + 1);
     }
 
-    /// What a new connection's parser takes.
+    /// What parsers take.
     pub(super) fn parser_limits(&self) -> ParserLimits {
         ParserLimits {
             arguments_max: self.limits.arguments_max,

@@ -107,6 +107,8 @@ pub struct Session {
     /// A limit, and not the end of the input, ended the last parsing.
     held_back: bool,
     output: Vec<u8>,
+    /// Messages that came while a long reply is being written.
+    messages: Vec<u8>,
 }
 
 impl Session {
@@ -127,6 +129,7 @@ impl Session {
             start: 0,
             held_back: false,
             output: Vec::new(),
+            messages: Vec::new(),
         }
     }
 
@@ -183,9 +186,7 @@ impl Session {
     /// The next request for the engine, with the sequence to complete it under. `None`: there is none, or it waits for
     /// others in flight, or for the output to be taken.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
-        if let Front::Resp(resp) = &mut self.front {
-            resp.dialogue.write_ready(&mut self.output, &self.context);
-        }
+        self.write_on();
         if self.held_back {
             self.parse_input();
         }
@@ -201,6 +202,21 @@ impl Session {
             }
             Front::Resp(resp) => resp.dialogue.queue.next(true, limits, output_bytes),
         }
+    }
+
+    /// Goes on with replies that the output had no room for; whether it wrote anything. [`Session::next_request`] does so
+    /// by itself.
+    pub fn write_on(&mut self) -> bool {
+        let Front::Resp(resp) = &mut self.front else {
+            return false;
+        };
+        let before = self.output.len();
+        resp.dialogue.write_ready(&mut self.output, &self.context);
+        if !self.messages.is_empty() && !resp.dialogue.is_amid_reply() {
+            self.output.append(&mut self.messages);
+            self.messages = Vec::new();
+        }
+        self.output.len() > before
     }
 
     /// Takes the reply to a request that [`Session::next_request`] gave. Each is completed exactly once; anything else
@@ -232,7 +248,7 @@ impl Session {
         };
         let version = resp.dialogue.connection.version;
         let settings = &self.context.settings;
-        let waiting = self.output.len();
+        let waiting = self.output.len() + self.messages.len();
         if waiting > settings.size(Number::PubSubSoftBytesMax) {
             let now_ms = self.context.now_ms();
             let since_ms = *self.over_soft_limit_since_ms.get_or_insert(now_ms);
@@ -243,7 +259,12 @@ impl Session {
         } else {
             self.over_soft_limit_since_ms = None;
         }
-        pubsub::write_message(&mut Writer::new(&mut self.output, version), message, pattern);
+        let output = if resp.dialogue.is_amid_reply() || !self.messages.is_empty() {
+            &mut self.messages
+        } else {
+            &mut self.output
+        };
+        pubsub::write_message(&mut Writer::new(output, version), message, pattern);
         true
     }
 
@@ -279,7 +300,7 @@ impl Session {
 
     /// Bytes that wait in its buffers, either way.
     pub fn buffered_bytes(&self) -> usize {
-        self.input.capacity() + self.output.capacity()
+        self.input.capacity() + self.output.capacity() + self.messages.capacity()
     }
 
     /// Whether the filter lets it through.
@@ -355,6 +376,10 @@ impl Session {
             // Moving less than has been consumed: the cost stays in proportion to the input.
             input.drain(..self.start);
             self.start = 0;
+            // What a large request took is not kept for those behind it.
+            if input.capacity() / 4 > input.len().max(BUFFER_BYTES_KEPT) {
+                input.shrink_to(BUFFER_BYTES_KEPT);
+            }
         }
         self.input = input;
     }

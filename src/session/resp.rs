@@ -19,7 +19,7 @@ use super::render::{write_reply, write_response};
 use super::report::{Started, kept_argument};
 use super::subscriptions::Address;
 use super::transaction::{self, Execution, Step, Verb};
-use crate::engine::{Answer as KeyAnswer, Ask, KeyRequest, Response};
+use crate::engine::{Answer as KeyAnswer, Ask, KeyRequest, Response, ValueBytes};
 
 /// A request whose reply has not been written to the output.
 struct Slot {
@@ -45,11 +45,36 @@ enum Answer {
     Engine(Response),
     /// Answered, and written out.
     Bytes(Vec<u8>),
+    /// A long string that is being written; so many of its bytes are.
+    Long(ValueBytes, usize),
 }
+
+/// A string of more bytes is written as far as there is room, and not as a whole.
+const WHOLE_BYTES_MAX: usize = 64 << 10;
 
 impl Answer {
     const fn is_there(&self) -> bool {
-        matches!(self, Self::Engine(_) | Self::Bytes(_))
+        matches!(self, Self::Engine(_) | Self::Bytes(_) | Self::Long(..))
+    }
+
+    /// Writes as much of a long string as the output has room for; whether nothing of it is left, as of all others.
+    fn write_long(&mut self, output: &mut Vec<u8>, version: RespVersion, output_bytes_max: usize) -> bool {
+        if let Self::Engine(Response::Keys(KeyAnswer::Bulk(bytes))) = self
+            && bytes.len() > WHOLE_BYTES_MAX
+        {
+            Writer::new(output, version).bulk_begin(bytes.len());
+            *self = Self::Long(bytes.clone(), 0);
+        }
+        let Self::Long(bytes, written) = self else { return true };
+        let room = output_bytes_max.saturating_sub(output.len());
+        let end = bytes.len().min(*written + room);
+        output.extend_from_slice(&bytes[*written..end]);
+        *written = end;
+        if end < bytes.len() {
+            return false;
+        }
+        Writer::new(output, version).bulk_end();
+        true
     }
 }
 
@@ -100,6 +125,7 @@ impl Resp {
     /// many bytes it took.
     pub(super) fn parse(&mut self, bytes: &[u8], output: &mut Vec<u8>, context: &SessionContext) -> usize {
         let Self { parser, dialogue } = self;
+        parser.set_limits(context.parser_limits());
         let mut consumed = 0;
         while dialogue.may_go_on(output.len(), context) {
             // Whether or not there is a command behind it yet: a bar that stayed would keep more from being read.
@@ -127,6 +153,13 @@ impl Resp {
 impl Dialogue {
     pub(super) const fn is_closing(&self) -> bool {
         self.connection.closing
+    }
+
+    /// Whether the output ends within a reply.
+    pub(super) fn is_amid_reply(&self) -> bool {
+        self.slots
+            .front()
+            .is_some_and(|front| matches!(front.answer, Answer::Long(..)))
     }
 
     /// Whether the next command is held back for another reason than the queue's bounds.
@@ -432,7 +465,7 @@ impl Dialogue {
                     None => self.executed(index, *execution, context),
                 }
             }
-            Answer::Errand(_) | Answer::Engine(_) | Answer::Bytes(_) => {
+            Answer::Errand(_) | Answer::Engine(_) | Answer::Bytes(_) | Answer::Long(..) => {
                 panic!("a session's driver completes each request with what it asked for")
             }
         };
@@ -460,7 +493,7 @@ impl Dialogue {
                 execution.published(&findings);
                 self.executed(index, *execution, context)
             }
-            Answer::Awaited | Answer::Watch(_) | Answer::Engine(_) | Answer::Bytes(_) => {
+            Answer::Awaited | Answer::Watch(_) | Answer::Engine(_) | Answer::Bytes(_) | Answer::Long(..) => {
                 panic!("a session's driver completes each request with what it asked for")
             }
         };
@@ -485,10 +518,15 @@ impl Dialogue {
     }
 
     /// Writes what is answered and in order, as far as the output's limit: values wait shared and not copied, so that
-    /// many large ones are no larger than one until they are written.
+    /// many large ones are no larger than one, and a long one costs its reader no more than that limit.
     pub(super) fn write_ready(&mut self, output: &mut Vec<u8>, context: &SessionContext) {
-        while output.len() < context.limits.output_bytes_max
-            && let Some(front) = self.slots.pop_front_if(|front| front.answer.is_there())
+        let output_bytes_max = context.limits.output_bytes_max;
+        let may_go = |front: &mut Slot, output: &mut Vec<u8>| {
+            front.answer.is_there()
+                && (front.is_mute || front.answer.write_long(output, front.version, output_bytes_max))
+        };
+        while output.len() < output_bytes_max
+            && let Some(front) = self.slots.pop_front_if(|front| may_go(front, output))
         {
             self.first_sequence += 1;
             self.queue.release(front.weight);

@@ -22,9 +22,9 @@ pub enum Number {
     ConnectionsMax,
     /// Silence after which a connection is closed, in seconds; 0: never.
     IdleSecondsMax,
-    /// Longest argument, in bytes; for connections made after a change.
+    /// Longest argument and longest string, in bytes.
     ArgumentBytesMax,
-    /// Longest command, in bytes; for connections made after a change.
+    /// Longest command, in bytes.
     CommandBytesMax,
     /// Most bytes of messages that wait for a subscriber that does not read.
     PubSubBytesMax,
@@ -88,7 +88,8 @@ static NUMBERS: [NumberSetting; 14] = [
         Form::Bytes,
         512 * MIB,
         MIB,
-        2048 * MIB,
+        // What the log and checkpoints take in one piece.
+        512 * MIB,
     ),
     setting(
         Number::CommandBytesMax,

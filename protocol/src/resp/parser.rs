@@ -164,11 +164,7 @@ pub struct RequestParser {
 impl RequestParser {
     /// A parser at the start of a connection.
     pub fn new(limits: ParserLimits) -> Self {
-        assert!(
-            u32::try_from(limits.command_bytes_max).is_ok(),
-            "argument ranges are 32 bits wide"
-        );
-        Self {
+        let mut parser = Self {
             limits,
             position: 0,
             searched: 0,
@@ -177,7 +173,18 @@ impl RequestParser {
             inline: false,
             ranges: Vec::new(),
             scratch: Vec::new(),
-        }
+        };
+        parser.set_limits(limits);
+        parser
+    }
+
+    /// From here on other limits hold.
+    pub fn set_limits(&mut self, limits: ParserLimits) {
+        assert!(
+            u32::try_from(limits.command_bytes_max).is_ok(),
+            "argument ranges are 32 bits wide"
+        );
+        self.limits = limits;
     }
 
     /// Parses the command at the start of `bytes`. The number of bytes it takes, or `None` where it is not whole: call

@@ -89,6 +89,16 @@ impl<'a> Writer<'a> {
         self.end();
     }
 
+    /// The beginning of a bulk string of so many bytes, which are to follow, and then [`Writer::bulk_end`].
+    pub fn bulk_begin(&mut self, length: usize) {
+        self.header(b'$', length);
+    }
+
+    /// The end of a bulk string.
+    pub fn bulk_end(&mut self) {
+        self.end();
+    }
+
     /// A bulk string of text.
     pub fn text(&mut self, text: &str) {
         self.bulk(text.as_bytes());

@@ -8,13 +8,16 @@ use std::collections::VecDeque;
 use super::bytes::ValueBytes;
 use super::encoding::Strings;
 use super::hash::Field;
-use super::image::{image_bytes_max, put_hash_image, put_image, read_image, strings_of_image};
+use super::image::{image_bytes_max, put_hash_image, put_image, put_string_image, read_image, strings_of_image};
 use super::table::PagedTable;
 use super::value::{Entry, KeyTable, Value};
 use crate::engine::ids::{LogPosition, Timestamp};
 
-/// How long a piece gets, but for a value that is longer by itself.
+/// How long a piece gets, but for a value that is longer by itself: a field of a hash, and up to a limit a string.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// A longer string is cut. As large as what the shard may write of a checkpoint at once.
+const STRING_PIECE_BYTES: usize = 1 << 20;
 
 /// A key, or a part of one, as a checkpoint holds it.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -24,7 +27,7 @@ pub struct EntryImage {
     expires_at: u64,
     /// The value, or more of one.
     image: Vec<u8>,
-    /// These are more fields of the hash that came before under the same key.
+    /// This is more of the value that came before under the same key: fields of a hash, or bytes of a string.
     continues: bool,
 }
 
@@ -35,6 +38,8 @@ pub struct EntriesCursor {
     page: VecDeque<Entry>,
     /// A large hash that is being written.
     hash: Option<HashCursor>,
+    /// A long string that is being written, and how much of it is.
+    string: Option<(Entry, usize)>,
 }
 
 #[derive(Debug)]
@@ -50,7 +55,8 @@ impl HashCursor {
     /// The next fields; `None` at the end.
     fn piece(&mut self) -> Option<EntryImage> {
         let (mut fields, mut bytes) = (Vec::new(), 0);
-        while bytes < PIECE_BYTES {
+        // Its key goes with each piece.
+        while bytes < PIECE_BYTES.max(self.key.len()) {
             let Some(field) = self.page.pop_front() else {
                 match self.fields.take_page() {
                     Some(page) => self.page = page.into(),
@@ -83,6 +89,7 @@ impl EntriesCursor {
             table: table.clone(),
             page: VecDeque::new(),
             hash: None,
+            string: None,
         }
     }
 
@@ -97,6 +104,15 @@ impl EntriesCursor {
                         images.push(image);
                     }
                     None => self.hash = None,
+                }
+                continue;
+            }
+            if let Some((entry, written)) = &mut self.string {
+                let image = string_piece(entry, written);
+                bytes += image.image.len();
+                images.push(image);
+                if entry.value.string_bytes().is_none_or(|string| string.len() == *written) {
+                    self.string = None;
                 }
                 continue;
             }
@@ -119,6 +135,14 @@ impl EntriesCursor {
                 });
                 continue;
             }
+            if entry
+                .value
+                .string_bytes()
+                .is_some_and(|string| string.len() > STRING_PIECE_BYTES)
+            {
+                self.string = Some((entry, 0));
+                continue;
+            }
             let mut image = Vec::with_capacity(image_bytes_max(&entry.value));
             put_image(&mut image, &entry.value);
             bytes += entry.key.len() + image.len();
@@ -133,6 +157,23 @@ impl EntriesCursor {
     }
 }
 
+/// The next part of a long string, of which so much is written.
+fn string_piece(entry: &Entry, written: &mut usize) -> EntryImage {
+    let string = entry.value.string_bytes().expect("only strings are cut");
+    // Its key goes with each piece.
+    let length = STRING_PIECE_BYTES.max(entry.key.len());
+    let (start, end) = (*written, string.len().min(*written + length));
+    *written = end;
+    let mut image = Vec::with_capacity(end - start + 1);
+    put_string_image(&mut image, string.is_growing(), &string[start..end]);
+    EntryImage {
+        key: entry.key.to_vec(),
+        expires_at: entry.expires_at.unix_ms(),
+        image,
+        continues: start > 0,
+    }
+}
+
 /// What an image holds.
 #[derive(Debug)]
 pub enum Restored {
@@ -140,6 +181,8 @@ pub enum Restored {
     Entry(Entry),
     /// More fields, with their values, of the hash under this key.
     Fields(Vec<u8>, Vec<u8>),
+    /// More of the string under this key.
+    Bytes(Vec<u8>, ValueBytes),
 }
 
 impl EntryImage {
@@ -147,8 +190,14 @@ impl EntryImage {
     pub fn restore(self) -> Option<Restored> {
         let value = read_image(&self.image)?;
         if self.continues {
-            strings_of_image(&self.image)?;
-            return Some(Restored::Fields(self.key, self.image));
+            return match value {
+                Value::String(bytes) => Some(Restored::Bytes(self.key, bytes)),
+                Value::Hash(_) => {
+                    strings_of_image(&self.image)?;
+                    Some(Restored::Fields(self.key, self.image))
+                }
+                Value::Integer(_) => None,
+            };
         }
         Some(Restored::Entry(Entry {
             key: ValueBytes::new(&self.key),
@@ -162,4 +211,66 @@ impl EntryImage {
 /// The fields of an image that continues a hash.
 pub fn fields_of(image: &[u8]) -> Strings<'_> {
     strings_of_image(image).expect("looked through when it was read")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::table::hash_of;
+    use super::*;
+
+    #[test]
+    fn long_strings_are_cut_and_come_back_whole() {
+        let bytes = |length: usize| (0..length).map(|at| (at * 7 / 5) as u8).collect::<Vec<_>>();
+        let long_key = bytes(2 * STRING_PIECE_BYTES);
+        let written = [
+            (&b"short"[..], Value::string(b"1x")),
+            (b"fixed", Value::string(&bytes(5 * STRING_PIECE_BYTES / 2))),
+            (
+                b"growing",
+                Value::String(ValueBytes::Growing(Arc::new(bytes(2 * STRING_PIECE_BYTES)))),
+            ),
+            (&long_key, Value::string(&bytes(3 * STRING_PIECE_BYTES))),
+        ];
+        let mut table = KeyTable::default();
+        for (key, value) in &written {
+            let entry = Entry {
+                key: ValueBytes::new(key),
+                value: value.clone(),
+                expires_at: Timestamp(7),
+                version: LogPosition(1),
+            };
+            table.insert_new(hash_of(key), entry);
+        }
+        let mut cursor = EntriesCursor::begin(&table);
+        let mut read: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut pieces = 0;
+        while let Some(images) = cursor.piece() {
+            pieces += 1;
+            let bytes = images.iter().map(|image| image.key.len() + image.image.len());
+            assert!(bytes.sum::<usize>() <= 5 * STRING_PIECE_BYTES, "a piece is a piece");
+            for image in images {
+                match image.restore().expect("an image") {
+                    Restored::Entry(entry) => {
+                        let string = entry.value.as_string().expect("a string");
+                        assert_eq!(entry.expires_at, Timestamp(7));
+                        read.push((entry.key.to_vec(), string.to_vec()));
+                    }
+                    Restored::Bytes(key, bytes) => {
+                        let (last, string) = read.last_mut().expect("its beginning came before");
+                        assert!(*last == key);
+                        string.extend_from_slice(&bytes);
+                    }
+                    Restored::Fields(..) => panic!("there is no hash"),
+                }
+            }
+        }
+        assert!(pieces >= 3 + 2 + 2, "{pieces} pieces");
+        assert_eq!(read.len(), written.len());
+        for (key, value) in &written {
+            let found = read.iter().find(|(name, _)| name == key).expect("every key");
+            assert!(value.as_string().is_some_and(|string| *string == *found.1));
+        }
+    }
 }

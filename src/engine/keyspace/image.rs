@@ -20,16 +20,15 @@ pub fn put_image(bytes: &mut Vec<u8>, value: &Value) {
             bytes.push(IMAGE_INTEGER);
             bytes.extend_from_slice(&integer.to_le_bytes());
         }
-        Value::String(string) => {
-            bytes.push(if string.is_growing() {
-                IMAGE_GROWING
-            } else {
-                IMAGE_STRING
-            });
-            bytes.extend_from_slice(string);
-        }
+        Value::String(string) => put_string_image(bytes, string.is_growing(), string),
         Value::Hash(hash) => put_hash_image(bytes, hash.is_list(), hash.iter()),
     }
+}
+
+/// Adds the image of a string, or of a part of one, to `bytes`.
+pub fn put_string_image(bytes: &mut Vec<u8>, is_growing: bool, string: &[u8]) {
+    bytes.push(if is_growing { IMAGE_GROWING } else { IMAGE_STRING });
+    bytes.extend_from_slice(string);
 }
 
 /// Adds the image of a hash with these fields to `bytes`.

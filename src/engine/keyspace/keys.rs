@@ -20,14 +20,17 @@ use super::scan::{Scan, Scanned};
 use super::table::hash_of;
 use super::value::{Entry, Value};
 use crate::engine::ids::{LogPosition, ShardMap, Timestamp};
-use crate::engine::record::RECORD_BYTES_MAX;
+use crate::engine::record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::engine::state::State;
 
-/// Bytes of effects that one record takes. What is left of it is for what stands around them.
-pub const EFFECTS_BYTES_MAX: usize = RECORD_BYTES_MAX - 8192;
+/// Bytes of effects that one record takes, where several shards have a part in the change; and elsewhere, unless more
+/// log is made ready for it. What is left of the record is for what stands around them.
+pub const EFFECTS_BYTES_MAX: usize = RECORD_BYTES_MAX - AROUND_BYTES;
 
-/// Longest string, and longest image of a value: a record must take it whole, with its key.
-pub const STRING_BYTES_MAX: usize = EFFECTS_BYTES_MAX - (64 << 10);
+/// Bytes of effects that one record takes, where all keys are on one shard.
+pub const LARGE_EFFECTS_BYTES_MAX: usize = LARGE_RECORD_BYTES_MAX - AROUND_BYTES;
+
+const AROUND_BYTES: usize = 8192;
 
 /// A key among a command's arguments.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +125,8 @@ pub struct Keys<'a> {
     pub(super) reveals: LogPosition,
     /// Bytes of effects that are left beside those that arguments alone come to.
     pub(super) spare_bytes: usize,
+    /// Longest string that may be made.
+    pub(super) string_bytes_max: usize,
     /// Whether the running command may change anything.
     pub(super) writes: bool,
     /// The running command's keys: their places, and their slots.
@@ -257,10 +262,17 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    /// Has the key hold this value, as a whole.
-    pub fn put(&mut self, name: Name<'_>, value: &Value, expires_at: Timestamp) -> Result<(), Answer> {
-        self.fits(image_bytes_max(value))?;
-        let mut image = Vec::new();
+    /// Has the key hold this value, as a whole. Of its image, so many bytes come from the command's arguments.
+    pub fn put(
+        &mut self,
+        name: Name<'_>,
+        value: &Value,
+        expires_at: Timestamp,
+        argument_bytes: usize,
+    ) -> Result<(), Answer> {
+        let image_bytes = image_bytes_max(value);
+        self.fits(image_bytes.saturating_sub(argument_bytes))?;
+        let mut image = Vec::with_capacity(image_bytes);
         put_image(&mut image, value);
         let effect = Effect::Restore {
             key: name.bytes,

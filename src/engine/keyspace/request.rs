@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::bytes::ValueBytes;
-use super::keys::Keys;
+use super::effect::EFFECT_OVERHEAD_BYTES;
+use super::keys::{EFFECTS_BYTES_MAX, Keys};
 use super::scan::slot_of_cursor;
 use crate::engine::ids::LogPosition;
 
@@ -18,6 +19,8 @@ pub struct KeyCommand {
     pub name: &'static str,
     /// Whether it may change anything.
     pub writes: bool,
+    /// Whether what it changes may be as long as a value that is there, however short its arguments.
+    pub carries: bool,
     /// What it needs beside the keys among its arguments.
     pub scope: Scope,
     /// Runs it. All arguments are there, the name (and a container's subcommand) included; their number is right.
@@ -159,6 +162,17 @@ pub struct Invocation {
     pub keys: KeyPlaces,
 }
 
+impl Invocation {
+    const fn is_carrier(&self) -> bool {
+        self.command.carries
+    }
+
+    /// At least as many bytes of effects as the arguments can come to, found without looking at each.
+    fn effect_bytes_bound(&self) -> usize {
+        2 * self.arguments.bytes() + (self.arguments.get().len() + 1) * EFFECT_OVERHEAD_BYTES
+    }
+}
+
 /// A key as `WATCH` saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
@@ -180,6 +194,8 @@ pub struct KeyRequest {
     pub watched: Vec<Watched>,
     /// Whether the answer is a list of answers.
     pub is_transaction: bool,
+    /// Whether what it changes may take more log than one record usually does.
+    may_be_large: bool,
 }
 
 impl KeyRequest {
@@ -189,17 +205,20 @@ impl KeyRequest {
         for index in keys.indices() {
             slots.push(Slot::of(arguments.get(index).unwrap_or_default()));
         }
-        let mut invocations = SmallVec::new();
-        invocations.push(Invocation {
+        let invocation = Invocation {
             command,
             arguments: OwnedArguments::new(arguments),
             keys,
-        });
+        };
+        let may_be_large = invocation.is_carrier() || invocation.effect_bytes_bound() > EFFECTS_BYTES_MAX;
+        let mut invocations = SmallVec::new();
+        invocations.push(invocation);
         Box::new(Self {
             invocations,
             slots,
             watched: Vec::new(),
             is_transaction: false,
+            may_be_large,
         })
     }
 
@@ -213,12 +232,21 @@ impl KeyRequest {
                 slots.push(Slot::of(arguments.get(index).unwrap_or_default()));
             }
         }
+        let bound: usize = invocations.iter().map(Invocation::effect_bytes_bound).sum();
+        let may_be_large = bound > EFFECTS_BYTES_MAX || invocations.iter().any(Invocation::is_carrier);
         Box::new(Self {
             invocations,
             slots,
             watched,
             is_transaction: true,
+            may_be_large,
         })
+    }
+
+    /// Whether what it changes may take more than [`EFFECTS_BYTES_MAX`]: `false` of nearly all.
+    #[inline]
+    pub(in crate::engine) const fn may_be_large(&self) -> bool {
+        self.may_be_large
     }
 
     /// The slot whose shard runs it. `None`: any shard may.

@@ -9,14 +9,15 @@ use hashbrown::HashMap;
 use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
-use super::keys::{Dice, EFFECTS_BYTES_MAX, EffectLogs, Keys, Name, Store};
+use super::image::image_bytes_max;
+use super::keys::{Dice, EFFECTS_BYTES_MAX, EffectLogs, Keys, LARGE_EFFECTS_BYTES_MAX, Name, Store};
 use super::locks::{Locks, Waiting};
-use super::request::{KeyPlaces, KeyRequest};
+use super::request::{Invocation, KeyPlaces, KeyRequest};
 use super::state::Expiry;
 use super::transaction::{Awaiting, InFlight, Participation};
 use crate::engine::hashing::TableHasher;
 use crate::engine::ids::{LogPosition, ShardId, Timestamp, TransactionId};
-use crate::engine::message::ReplyTo;
+use crate::engine::message::{Ask, ReplyTo};
 use crate::engine::record::Record;
 use crate::engine::shard::{EXPIRY_RETRY_MS, Shard, Step};
 
@@ -26,6 +27,9 @@ const EXPIRATIONS_PER_TICK_MAX: usize = 256;
 /// How many it looks at for that.
 const LOOKED_AT_PER_TICK_MAX: usize = 4096;
 const EXPIRED_BYTES_PER_TICK_MAX: usize = 1 << 20;
+
+/// Memory for effects that is kept from one record to the next.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// What a shard knows of requests to keys that are not over. Volatile.
 #[derive(Debug)]
@@ -90,6 +94,49 @@ impl Shard {
     pub(in crate::engine) fn next_entry_expiry(&self) -> Option<Timestamp> {
         let first = self.state.entry_expirations.first();
         first.map(|&(at, ..)| at.max(self.keyspace.expiry_retry_at))
+    }
+
+    /// How much log in one piece a request whose home is this shard may take, with all that has to stay free beside it;
+    /// 0 for what the log usually has room for, which nearly every request is. What its commands carry from value to
+    /// value is as long as it is now, and what the request itself may add.
+    pub fn log_piece_wanted(&self, ask: &Ask) -> u64 {
+        match ask {
+            Ask::Keys(request) if request.may_be_large() => self.key_log_piece_wanted(request),
+            Ask::Keys(_) | Ask::Shop(_) => 0,
+        }
+    }
+
+    fn key_log_piece_wanted(&self, request: &KeyRequest) -> u64 {
+        let arguments = request.effect_bytes_max();
+        // What is over the limit is refused.
+        if arguments > LARGE_EFFECTS_BYTES_MAX || !self.runs_here(request) {
+            return 0;
+        }
+        let added = if request.is_transaction { arguments } else { 0 };
+        let carriers = request
+            .invocations
+            .iter()
+            .filter(|invocation| invocation.command.carries);
+        let carried: usize = carriers
+            .map(|invocation| self.longest_image(invocation) + added + EFFECT_OVERHEAD_BYTES)
+            .sum();
+        let bytes = arguments + carried;
+        if bytes <= EFFECTS_BYTES_MAX || (bytes > LARGE_EFFECTS_BYTES_MAX && !request.is_transaction) {
+            return 0;
+        }
+        bytes.min(LARGE_EFFECTS_BYTES_MAX) as u64 + self.bytes_around()
+    }
+
+    /// Bytes of the longest image among those of an invocation's keys.
+    fn longest_image(&self, invocation: &Invocation) -> usize {
+        let arguments = invocation.arguments.get();
+        let keys = invocation.keys.indices().filter_map(|index| arguments.get(index));
+        let images = keys.map(|key| {
+            let name = Name::of(key);
+            let entry = self.state.slot(name.slot).entries.find(name.hash, key);
+            entry.map_or(0, |entry| image_bytes_max(&entry.value))
+        });
+        images.max().unwrap_or(0)
     }
 
     fn is_here(&self, slot: Slot) -> bool {
@@ -214,8 +261,9 @@ impl Step<'_> {
         self.output.replies.push((reply_to, answer.into(), after));
     }
 
-    /// Bytes of effects that the request may make beside those its arguments come to; or why it is refused.
-    pub(super) fn spare_bytes(&self, request: &KeyRequest) -> Result<usize, Answer> {
+    /// Bytes of effects that the request may make beside those its arguments come to; or why it is refused. Where other
+    /// shards have a part in it, none of them can have more log made ready.
+    pub(super) fn spare_bytes(&self, request: &KeyRequest, runs_here: bool) -> Result<usize, Answer> {
         if !request.writes() {
             return Ok(0);
         }
@@ -231,24 +279,35 @@ impl Step<'_> {
                 return Err(refusal(&self.shard.busy("keys", limits.entries_max as usize)));
             }
         }
-        let (needed, room) = (request.effect_bytes_max(), self.shard.room_bytes());
-        if needed > EFFECTS_BYTES_MAX {
+        let (needed, room) = (request.effect_bytes_max(), self.shard.room_bytes() as usize);
+        let (room, limit, what) = if runs_here {
+            let piece = LARGE_EFFECTS_BYTES_MAX.min(self.shard.piece_bytes() as usize);
+            let room = EFFECTS_BYTES_MAX.min(room).max(piece);
+            (room, LARGE_EFFECTS_BYTES_MAX, "the change")
+        } else {
+            let room = EFFECTS_BYTES_MAX.min(room);
+            (room, EFFECTS_BYTES_MAX, "the change of keys on several shards")
+        };
+        if needed > limit {
             return Err(Answer::Error(compact_str::format_compact!(
-                "ERR the change may take {needed} bytes of log, the limit is {EFFECTS_BYTES_MAX}; send it in several"
+                "ERR {what} may take {needed} bytes of log, the limit is {limit}; send it in several"
             )));
         }
-        if needed as u64 > room {
-            return Err(refusal(&self.shard.no_room()));
-        }
-        Ok(EFFECTS_BYTES_MAX.min(room as usize) - needed)
+        let spare = room.checked_sub(needed);
+        spare.ok_or_else(|| refusal(&self.shard.no_room()))
     }
 
     /// Runs a request all of whose keys are here and free: one step, at most one record.
     fn run_keys(&mut self, reply_to: ReplyTo, request: &KeyRequest) {
-        let spare_bytes = match self.spare_bytes(request) {
+        let spare_bytes = match self.spare_bytes(request, true) {
             Ok(bytes) => bytes,
             Err(answer) => return self.answer_keys(reply_to, answer, LogPosition::ZERO),
         };
+        // What had to wait here may find that others have used up what was made ready for it.
+        if request.may_be_large() && self.shard.key_log_piece_wanted(request) > self.shard.log_piece_bytes {
+            let answer = refusal(&self.shard.no_room());
+            return self.answer_keys(reply_to, answer, LogPosition::ZERO);
+        }
         let shard = &mut *self.shard;
         let buffer = std::mem::take(&mut shard.keyspace.buffer);
         let mut keys = Keys {
@@ -259,6 +318,7 @@ impl Step<'_> {
             logs: EffectLogs::into_one(shard.id.0, buffer),
             reveals: LogPosition::ZERO,
             spare_bytes,
+            string_bytes_max: shard.limits.string_bytes_max,
             writes: false,
             places: KeyPlaces::NONE,
             slots: &[],
@@ -277,7 +337,11 @@ impl Step<'_> {
             let Record::KeysChanged { effects, .. } = record else {
                 unreachable!("made above")
             };
-            effects
+            if effects.capacity() > BUFFER_BYTES_KEPT {
+                Vec::new()
+            } else {
+                effects
+            }
         };
         self.answer_keys(reply_to, answer, after);
     }

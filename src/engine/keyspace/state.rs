@@ -118,6 +118,16 @@ impl State {
         true
     }
 
+    /// Puts more behind a string that was put back before; `false` where there is none.
+    pub fn restore_bytes(&mut self, slot: Slot, key: &[u8], bytes: &[u8]) -> bool {
+        let entry = self.slot_mut(slot).entries.find_mut(hash_of(key), key);
+        let Some(Value::String(string)) = entry.map(|entry| &mut entry.value) else {
+            return false;
+        };
+        string.to_mut().extend_from_slice(bytes);
+        true
+    }
+
     /// Counts the keys of slots that came as they are; positions of an older log mean nothing in the new one.
     pub fn adopt_entries(&mut self) {
         let (shard, map) = self.owner();

@@ -121,7 +121,7 @@ impl Step<'_> {
             let error = self.shard.busy("transactions in flight", limit);
             return self.answer_keys(reply_to, refusal(&error), LogPosition::ZERO);
         }
-        if let Err(answer) = self.spare_bytes(&request) {
+        if let Err(answer) = self.spare_bytes(&request, false) {
             return self.answer_keys(reply_to, answer, LogPosition::ZERO);
         }
         let id = self.shard.next_transaction_id();
@@ -251,7 +251,7 @@ impl Step<'_> {
     fn run_transaction(&mut self, mut transaction: KeyTransaction) {
         let home = self.shard.id;
         let visited = transaction.route[..transaction.visited].to_vec();
-        let spare_bytes = self.spare_bytes(&transaction.request);
+        let spare_bytes = self.spare_bytes(&transaction.request, false);
         let refusal = transaction.refusal.take();
         if let Some(answer) = refusal.or_else(|| spare_bytes.as_ref().err().cloned()) {
             for &shard in visited.iter().filter(|&&shard| shard != home) {
@@ -268,6 +268,7 @@ impl Step<'_> {
             logs: EffectLogs::default(),
             reveals: LogPosition::ZERO,
             spare_bytes: spare_bytes.expect("looked at above"),
+            string_bytes_max: shard.limits.string_bytes_max,
             writes: false,
             places: KeyPlaces::NONE,
             slots: &[],

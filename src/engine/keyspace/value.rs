@@ -67,6 +67,14 @@ impl Value {
         }
     }
 
+    /// The bytes of a string that is no integer.
+    pub const fn string_bytes(&self) -> Option<&ValueBytes> {
+        match self {
+            Self::String(bytes) => Some(bytes),
+            Self::Integer(_) | Self::Hash(_) => None,
+        }
+    }
+
     /// A string's bytes to be changed; `None` for another type.
     pub fn string_mut(&mut self) -> Option<&mut Vec<u8>> {
         if let Self::Integer(integer) = self {

@@ -20,12 +20,16 @@ pub const IDENTITY: LogIdentity = LogIdentity {
 pub const SECTOR_BYTES: usize = 512;
 
 pub fn empty_segment(number: SegmentNumber) -> Vec<u8> {
-    let mut memory = vec![0; SEGMENT_BYTES];
+    empty_segment_of(number, SEGMENT_BYTES)
+}
+
+pub fn empty_segment_of(number: SegmentNumber, bytes: usize) -> Vec<u8> {
+    let mut memory = vec![0; bytes];
     let salt = Salt(number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     SegmentHeader {
         identity: IDENTITY,
         number,
-        segment_bytes: SEGMENT_BYTES as u64,
+        segment_bytes: bytes as u64,
         salt,
     }
     .encode(&mut memory);
@@ -71,8 +75,20 @@ impl Rig {
         }
     }
 
+    /// One more spare segment, whether or not there is one.
+    pub fn offer_spare_of(&mut self, bytes: usize) {
+        let spare = empty_segment_of(self.writer.next_segment(), bytes);
+        self.durable.push(spare.clone());
+        self.writer.offer_segment(spare);
+    }
+
     pub fn append(&mut self, bytes: usize) {
         self.offer_spare();
+        self.append_as_is(bytes);
+    }
+
+    /// Appends without offering a spare segment.
+    pub fn append_as_is(&mut self, bytes: usize) {
         let payload = payload(self.payloads.len() as u64 + 1, bytes);
         let position = self.writer.append(&payload);
         self.payloads.push(payload);

@@ -3,6 +3,7 @@
 use crate::engine::Answer;
 
 use super::{answer, command, context_with, count, settle};
+use crate::session::errand::Message;
 use crate::session::settings::Number;
 use crate::session::{Request, Session, SessionLimits};
 
@@ -155,4 +156,67 @@ fn a_command_over_the_buffer_limit_costs_one_reply_and_the_connection() {
         b"-ERR Protocol error: command exceeds the query buffer limit of 5242880 bytes\r\n"
     );
     assert!(session.is_closing());
+}
+
+#[test]
+fn what_a_large_request_took_is_given_back_while_it_is_in_flight() {
+    let mut session = with(SessionLimits::DEFAULT);
+    let mut stream = command(&["SET", "key", &"x".repeat(8 << 20)]);
+    stream.extend(command(&["SET", "key", "short"]).repeat(10));
+    for piece in stream.chunks(64 << 10) {
+        session.receive(piece);
+    }
+    assert_eq!(handed_out(&mut session).len(), 1, "those behind it wait for its bytes");
+    assert!(session.buffered_bytes() < 1 << 20, "{} bytes", session.buffered_bytes());
+}
+
+#[test]
+fn a_long_reply_is_written_as_there_is_room_and_messages_come_behind_it() {
+    const OUTPUT_BYTES_MAX: usize = 100_000;
+    let mut session = with(SessionLimits {
+        output_bytes_max: OUTPUT_BYTES_MAX,
+        ..SessionLimits::DEFAULT
+    });
+    let long: Vec<u8> = (0..1_000_000).map(|at| (at * 7 / 5) as u8).collect();
+    session.receive(b"HELLO 3\r\n");
+    session.output().clear();
+    session.receive(&[command(&["GET", "key"]), command(&["GET", "other"]), command(&["PING"])].concat());
+    for (sequence, _) in handed_out(&mut session).iter().rev() {
+        session.complete(*sequence, Answer::bulk(if *sequence == 0 { &long } else { b"short" }));
+    }
+    let (mut received, mut rounds) = (Vec::new(), 0);
+    while !session.output().is_empty() {
+        assert!(session.output().len() <= OUTPUT_BYTES_MAX + 100);
+        rounds += 1;
+        if rounds == 3 {
+            let message = Message {
+                channel: b"channel"[..].into(),
+                payload: b"payload"[..].into(),
+                sharded: false,
+            };
+            assert!(session.deliver(&message, None));
+        }
+        received.append(session.output());
+        session.next_request();
+    }
+    assert!(rounds >= 10);
+    let wanted = [&b"$1000000\r\n"[..], &long, b"\r\n"].concat();
+    assert!(received.starts_with(&wanted), "nothing stands within it");
+    let rest = String::from_utf8_lossy(&received[wanted.len()..]).into_owned();
+    assert!(
+        rest.starts_with("$5\r\nshort\r\n+PONG\r\n") && rest.contains("payload"),
+        "{rest:?}"
+    );
+    assert_eq!(session.unanswered(), 0);
+}
+
+#[test]
+fn announcing_a_large_request_claims_no_memory() {
+    let mut session = with(SessionLimits::DEFAULT);
+    session.receive(b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$33554432\r\nx");
+    assert!(session.wants_input() && session.buffered_bytes() < 1 << 10);
+    for _ in 0..100 {
+        session.receive(&[b'x'; 10_000]);
+    }
+    assert!(session.buffered_bytes() < 4 << 20, "it grows with what comes");
 }

@@ -186,7 +186,7 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
             return Err(Answer::error("ERR BITFIELD_RO only supports the GET subcommand"));
         }
         // The whole of it fits, or nothing is done.
-        check_bits_end(end)?;
+        check_bits_end(keys, end)?;
         keys.fits((ends.count() + 1) * (name.bytes.len() + 64))?;
         // It becomes as long as its writes reach, be they refused by OVERFLOW FAIL.
         let last = end.div_ceil(8) - 1;

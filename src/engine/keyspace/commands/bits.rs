@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::{argument, check_length, clamped, either, first, integer, range, reads, too_long, writes};
+use super::{argument, carries, check_length, clamped, either, first, integer, range, reads, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::bytes::ValueBytes;
 use crate::engine::keyspace::effect::Effect;
@@ -26,12 +26,16 @@ pub static BITCOUNT: KeyCommand = reads("bitcount", |keys, arguments| either(cou
 pub static BITPOS: KeyCommand = reads("bitpos", |keys, arguments| either(position(keys, arguments)));
 
 /// `BITOP`
-pub static BITOP: KeyCommand = writes("bitop", |keys, arguments| either(combine(keys, arguments)));
+pub static BITOP: KeyCommand = carries("bitop", |keys, arguments| either(combine(keys, arguments)));
 
-fn offset(arguments: Arguments<'_>) -> Result<u64, Answer> {
-    let offset = parse_i64(argument(arguments, 2)).filter(|offset| (0..BITS_MAX).contains(offset));
-    let offset = offset.ok_or_else(|| Answer::error("ERR bit offset is not an integer or out of range"))?;
-    Ok(offset as u64)
+fn offset(keys: &Keys<'_>, arguments: Arguments<'_>) -> Result<u64, Answer> {
+    let offset = parse_i64(argument(arguments, 2)).and_then(|offset| u64::try_from(offset).ok());
+    let offset = offset.filter(|offset| offset / 8 < keys.string_bytes_max as u64);
+    offset.ok_or_else(no_offset)
+}
+
+fn no_offset() -> Answer {
+    Answer::error("ERR bit offset is not an integer or out of range")
 }
 
 fn bit_of(bytes: &[u8], offset: u64) -> bool {
@@ -40,20 +44,19 @@ fn bit_of(bytes: &[u8], offset: u64) -> bool {
 }
 
 fn get_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
-    let offset = offset(arguments)?;
+    let offset = offset(keys, arguments)?;
     let name = first(keys, arguments);
     let value = keys.string(name)?;
     Ok(Answer::truth(value.is_some_and(|value| bit_of(&value, offset))))
 }
 
 fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
-    let offset = offset(arguments)?;
+    let offset = offset(keys, arguments)?;
     let bit = match argument(arguments, 3) {
         b"0" => 0,
         b"1" => 1,
         _ => return Err(Answer::error("ERR bit is not an integer or out of range")),
     };
-    check_length(offset / 8 + 1)?;
     let name = first(keys, arguments);
     let value = keys.string(name)?.unwrap_or(ValueBytes::new(&[]));
     let before = bit_of(&value, offset);
@@ -200,7 +203,7 @@ fn combine(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
         keys.delete(target);
         return Ok(Answer::Integer(0));
     }
-    check_length(length as u64)?;
+    check_length(keys, length as u64)?;
     let byte = |source: &ValueBytes, index: usize| source.get(index).copied().unwrap_or(0);
     let combined: Vec<u8> = (0..length)
         .map(|index| {
@@ -225,9 +228,9 @@ fn combine(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     Ok(Answer::count(length))
 }
 
-/// For commands that write whole bytes: whether they may stand up to `end`.
-pub fn check_bits_end(end: u64) -> Result<(), Answer> {
-    check_length(end.div_ceil(8)).map_err(|_| too_long())
+/// Whether a string may have bits up to `end`.
+pub fn check_bits_end(keys: &Keys<'_>, end: u64) -> Result<(), Answer> {
+    check_length(keys, end.div_ceil(8)).map_err(|_| no_offset())
 }
 
 #[cfg(test)]

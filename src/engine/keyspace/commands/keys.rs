@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::Arguments;
 
-use super::{argument, either, first, no_such_key, reads, writes};
+use super::{argument, carries, either, first, no_such_key, reads, writes};
 use crate::engine::keyspace::answer::Answer;
 use crate::engine::keyspace::keys::Keys;
 use crate::engine::keyspace::pattern::Pattern;
@@ -28,17 +28,17 @@ pub static TYPE: KeyCommand = reads("type", |keys, arguments| {
 });
 
 /// `RENAME`
-pub static RENAME: KeyCommand = writes("rename", |keys, arguments| {
+pub static RENAME: KeyCommand = carries("rename", |keys, arguments| {
     either(rename(keys, arguments, false).map(|_| Answer::Ok))
 });
 
 /// `RENAMENX`
-pub static RENAMENX: KeyCommand = writes("renamenx", |keys, arguments| {
+pub static RENAMENX: KeyCommand = carries("renamenx", |keys, arguments| {
     either(rename(keys, arguments, true).map(Answer::truth))
 });
 
 /// `COPY`
-pub static COPY: KeyCommand = writes("copy", |keys, arguments| either(copy(keys, arguments)));
+pub static COPY: KeyCommand = carries("copy", |keys, arguments| either(copy(keys, arguments)));
 
 /// `KEYS`
 pub static KEYS: KeyCommand = KeyCommand {
@@ -99,7 +99,7 @@ fn rename(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_new: bool) -> Resu
     if only_new && keys.find(to).is_some() {
         return Ok(false);
     }
-    keys.put(to, &entry.value, entry.expires_at)?;
+    keys.put(to, &entry.value, entry.expires_at, 0)?;
     keys.delete(from);
     Ok(true)
 }
@@ -135,7 +135,7 @@ fn copy(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer>
     if !replaces && keys.find(to).is_some() {
         return Ok(Answer::Integer(0));
     }
-    keys.put(to, &entry.value, entry.expires_at)?;
+    keys.put(to, &entry.value, entry.expires_at, 0)?;
     Ok(Answer::Integer(1))
 }
 

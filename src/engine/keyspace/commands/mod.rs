@@ -15,7 +15,7 @@ pub mod strings;
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::answer::Answer;
-use super::keys::{Keys, Name, STRING_BYTES_MAX};
+use super::keys::{Keys, Name};
 use super::request::{KeyCommand, Scope};
 
 /// How a command runs.
@@ -25,6 +25,7 @@ const fn reads(name: &'static str, run: Run) -> KeyCommand {
     KeyCommand {
         name,
         writes: false,
+        carries: false,
         scope: Scope::Keys,
         run,
     }
@@ -34,6 +35,13 @@ const fn writes(name: &'static str, run: Run) -> KeyCommand {
     KeyCommand {
         writes: true,
         ..reads(name, run)
+    }
+}
+
+const fn carries(name: &'static str, run: Run) -> KeyCommand {
+    KeyCommand {
+        carries: true,
+        ..writes(name, run)
     }
 }
 
@@ -59,8 +67,8 @@ fn too_long() -> Answer {
     Answer::error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 }
 
-fn check_length(bytes: u64) -> Result<(), Answer> {
-    if bytes > STRING_BYTES_MAX as u64 {
+fn check_length(keys: &Keys<'_>, bytes: u64) -> Result<(), Answer> {
+    if bytes > keys.string_bytes_max as u64 {
         return Err(too_long());
     }
     Ok(())

@@ -125,7 +125,8 @@ fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     }
     let ttl = integer(arguments, 2)?;
     let ttl = u64::try_from(ttl).map_err(|_| Answer::error("ERR Invalid TTL value, must be >= 0"))?;
-    let value = value_of(argument(arguments, 3))?;
+    let payload = argument(arguments, 3);
+    let value = value_of(payload)?;
     let expires_at = match (ttl, is_absolute) {
         (0, _) => Timestamp::default(),
         (at, true) => Timestamp(at),
@@ -137,7 +138,7 @@ fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
         keys.delete(name);
         return Ok(Answer::Ok);
     }
-    keys.put(name, &value, expires_at)?;
+    keys.put(name, &value, expires_at, payload.len())?;
     Ok(Answer::Ok)
 }
 

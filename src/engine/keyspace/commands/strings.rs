@@ -273,7 +273,7 @@ fn append(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answe
     let bytes = argument(arguments, 2);
     let before = keys.string(name)?.map_or(0, |value| value.len());
     let length = before + bytes.len();
-    check_length(length as u64)?;
+    check_length(keys, length as u64)?;
     let effect = Effect::Append { key: name.bytes, bytes };
     keys.write(name, &effect);
     Ok(Answer::count(length))
@@ -309,7 +309,7 @@ fn add_decimal(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, 
         .text();
     let expires_at = keys.find(name).map_or(Timestamp::default(), |entry| entry.expires_at);
     // As text, also where it reads as an integer: that is how Redis holds it.
-    keys.put(name, &Value::String(ValueBytes::new(sum.as_bytes())), expires_at)?;
+    keys.put(name, &Value::String(ValueBytes::new(sum.as_bytes())), expires_at, 0)?;
     Ok(Answer::bulk(sum.as_bytes()))
 }
 
@@ -331,7 +331,7 @@ fn set_range(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, An
         return Ok(Answer::count(before));
     }
     let end = offset.saturating_add(bytes.len() as u64);
-    check_length(end)?;
+    check_length(keys, end)?;
     let effect = Effect::SetRange {
         key: name.bytes,
         offset,

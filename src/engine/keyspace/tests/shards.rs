@@ -301,6 +301,7 @@ fn a_full_log_refuses_changes_and_answers_reads() {
                 shard,
                 Input::LogSpace {
                     bytes: 0,
+                    piece_bytes: 0,
                     blocked: Some("the disk is full"),
                 },
             );
