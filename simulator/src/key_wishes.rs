@@ -48,11 +48,12 @@ pub enum KeyWish {
     Look,
     /// `HGET` of an entry.
     Entry { ledger: String, mark: String },
-    /// `SET`, with or without a time to live.
+    /// `SET`, with or without a time to live; the value is the mark, or as long as this, and begins with it.
     Note {
         note: String,
         mark: String,
         expires_ms: Option<u64>,
+        bytes: usize,
     },
     /// `GET`.
     Read { note: String },
@@ -88,6 +89,31 @@ fn accounts() -> Vec<String> {
     (0..ACCOUNTS).map(|account| format!("{stem}{account}")).collect()
 }
 
+/// What a mark is made longer with.
+const FILLER: u8 = b'.';
+
+/// A value of so many bytes that begins with its mark; of the mark alone where that is longer.
+fn lengthened(mark: &str, bytes: usize) -> String {
+    let filler = char::from(FILLER).to_string();
+    mark.to_owned() + &filler.repeat(bytes.saturating_sub(mark.len()))
+}
+
+/// The mark that a value begins with.
+pub fn mark_in(value: &[u8]) -> &[u8] {
+    let end = value.iter().position(|&byte| byte == FILLER);
+    &value[..end.unwrap_or(value.len())]
+}
+
+/// What there is to tell of a value: itself, or of one that is made longer the mark and the length.
+pub fn condensed(value: &[u8]) -> Vec<u8> {
+    let mark = mark_in(value);
+    let filler = &value[mark.len()..];
+    if filler.is_empty() || filler.iter().any(|&byte| byte != FILLER) {
+        return value.to_vec();
+    }
+    [mark, b" of ", value.len().to_string().as_bytes()].concat()
+}
+
 impl KeyWish {
     /// Draws one. `marks` are those of entries that were asked for.
     pub fn draw(mark: String, marks: &mut Vec<(String, String)>, random: &mut Random) -> Self {
@@ -117,6 +143,7 @@ impl KeyWish {
                 note: note(random),
                 mark,
                 expires_ms: (random.below(2) == 0).then(|| random.between(1, 5000)),
+                bytes: 0,
             },
             (7, _) => Self::Read { note: note(random) },
             (8, _) => match random.below(3) {
@@ -174,13 +201,15 @@ impl KeyWish {
             Self::Note {
                 note,
                 mark,
-                expires_ms: None,
-            } => alone(invocation(&strings::SET, &[note, mark], ONE)),
-            Self::Note {
-                note,
-                mark,
-                expires_ms: Some(ms),
-            } => alone(invocation(&strings::SET, &[note, mark, "PX", &ms.to_string()], ONE)),
+                expires_ms,
+                bytes,
+            } => {
+                let value = lengthened(mark, *bytes);
+                match expires_ms {
+                    None => alone(invocation(&strings::SET, &[note, &value], ONE)),
+                    Some(ms) => alone(invocation(&strings::SET, &[note, &value, "PX", &ms.to_string()], ONE)),
+                }
+            }
             Self::Read { note } => alone(invocation(&strings::GET, &[note], ONE)),
             Self::Forget { one, other } => alone(invocation(&keys::DEL, &[one, other], ALL)),
             Self::Watch { one, other } => alone(invocation(&WATCH, &[one, other], ALL)),
@@ -229,7 +258,7 @@ impl Explained<'_> {
             }),
             (KeyWish::Read { note }, Answer::Bulk(value)) => self.holds(attempt.sent, note, |seen| {
                 let held = seen.and_then(|seen| seen.held.as_ref());
-                matches!(held, Some(Held::String(text)) if *text == **value)
+                matches!(held, Some(Held::String(text)) if *text == condensed(value))
             }),
             (KeyWish::Read { note }, Answer::Nil) => self.holds(attempt.sent, note, |seen| {
                 let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);

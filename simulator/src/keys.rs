@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cartwright::engine::keyspace::effect::{Effect, effects};
 use cartwright_protocol::resp::parse_i64;
 
-use crate::key_wishes::{ACCOUNT, OPENING_BALANCE};
+use crate::key_wishes::{ACCOUNT, OPENING_BALANCE, condensed, mark_in};
 use crate::shop::Source;
 use crate::violation::Checked;
 use crate::{promise, violation};
@@ -19,7 +19,7 @@ pub type KeyVersion = u64;
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// A string.
+    /// A string, condensed.
     String(Vec<u8>),
     /// Fields with values.
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
@@ -76,9 +76,9 @@ impl Keys {
             Effect::Set {
                 value, expires_at: at, ..
             } => {
-                held = Some(Held::String(value.to_vec()));
+                held = Some(Held::String(condensed(value)));
                 expires_at = at.unix_ms();
-                self.mark(value, source);
+                self.mark(mark_in(value), source);
             }
             Effect::Integer { value, .. } => held = Some(Held::String(value.to_string().into_bytes())),
             Effect::Delete { .. } => {

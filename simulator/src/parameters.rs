@@ -159,7 +159,7 @@ impl Parameters {
         let mut bound = |usual: u64| if tiny_limits { random.between(1, 20) } else { usual };
         let limits = EngineLimits {
             entries_max: u64::MAX,
-            string_bytes_max: 1 << 20,
+            string_bytes_max: 64 << 20,
             items_max: bound(1000) + 4,
             orders_max: bound(100_000) * 4,
             keys_max: bound(100_000) * 4,

@@ -275,7 +275,7 @@ impl Server {
         }
         self.take_mail(shard, world, &mut turn);
         self.look(shard, world);
-        self.look_after_segments(shard, world, &mut turn);
+        self.take_segment(shard, world, &mut turn);
         if turn.ended.is_some() {
             self.follow(shard, world)?;
             return Ok(turn);
@@ -284,6 +284,7 @@ impl Server {
         self.take_requests(shard, world);
         let node = &mut self.nodes[shard];
         node.partition.settle(now);
+        self.order_segment(shard, world);
         self.follow(shard, world)?;
         self.take_checkpoint_parts(shard, world);
         let node = &mut self.nodes[shard];
@@ -374,7 +375,7 @@ impl Server {
         }
     }
 
-    fn look_after_segments(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
+    fn take_segment(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
         let node = &mut self.nodes[shard];
         if let SegmentOrder::UnderWay(SegmentWanted { number, bytes_min }) = node.order {
             if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
@@ -396,13 +397,20 @@ impl Server {
                 }
             }
         }
-        let may_order = match node.order {
-            SegmentOrder::None => true,
-            SegmentOrder::UnderWay(_) => false,
-            SegmentOrder::RetryAt(at) => at <= world.now || world.hurries,
+    }
+
+    fn order_segment(&mut self, shard: usize, world: &World) {
+        let node = &mut self.nodes[shard];
+        let is_retried = match node.order {
+            SegmentOrder::None => false,
+            SegmentOrder::RetryAt(at) if at <= world.now || world.hurries => true,
+            SegmentOrder::UnderWay(_) | SegmentOrder::RetryAt(_) => return,
         };
-        if may_order && let Some(wanted) = node.partition.wants_segment() {
+        if let Some(wanted) = node.partition.wants_segment() {
             node.order = SegmentOrder::UnderWay(wanted);
+        } else if is_retried {
+            node.order = SegmentOrder::None;
+            node.partition.unblock(world.now);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use cartwright::config::SyncMode;
-use cartwright::engine::{Answer, Ask, Question, ReplyTo, Response, ShardId, Timestamp};
+use cartwright::engine::{Answer, Ask, Question, RECORD_BYTES_MAX, ReplyTo, Response, ShardId, Timestamp};
 use cartwright::log::CHECKPOINTS_KEPT;
 use cartwright::runtime::MARK_SYNC_DELAY_MS;
 use cartwright_protocol::{Error, ErrorCode, Operation, OrderState, Quantity, Reply};
@@ -99,6 +99,8 @@ pub struct Simulation {
     trace: Trace,
     /// What is asked of the keyspace, where anything is: drawn from a source of its own.
     key_random: Option<Random>,
+    /// Some notes take more log than a record usually does.
+    has_large_notes: bool,
     key_attempts: KeyAttempts,
     /// Entries of ledgers that were asked for.
     key_marks: Vec<(String, String)>,
@@ -112,6 +114,13 @@ const KEY_SEED: u64 = 0x6b65_7973_7061_6365;
 /// Of a thousand requests, how many are to the keyspace.
 const KEY_WISHES: u32 = 400;
 
+/// Of how many seeds one has large notes, and of a thousand notes there how many. They make a seed slow.
+const LARGE_NOTES_EVERY: u64 = 128;
+const LARGE_NOTES: u32 = 300;
+
+/// Where a note begins to need a segment of its own.
+const LARGE_BYTES: u64 = RECORD_BYTES_MAX as u64;
+
 /// Runs a seed to its end, or to the first broken promise. A panic within is one as well.
 pub fn run(seed: u64, is_told: bool) -> Outcome {
     let mut random = Random::new(seed);
@@ -122,6 +131,7 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     let mut simulation = Simulation::new(parameters, random, is_told);
     // Every other seed: the others show the shop by itself.
     simulation.key_random = (seed % 2 == 1).then(|| Random::new(seed ^ KEY_SEED));
+    simulation.has_large_notes = seed % LARGE_NOTES_EVERY == 1;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
     let violation = match result {
         Ok(result) => result.err(),
@@ -178,6 +188,7 @@ impl Simulation {
             trace: Trace::new(is_told),
             own_answers: None,
             key_random: None,
+            has_large_notes: false,
             key_attempts: KeyAttempts::default(),
             key_marks: Vec::new(),
             parameters,
@@ -418,7 +429,13 @@ impl Simulation {
     fn wish_for_keys(&mut self, index: usize) {
         let mark = self.workload.mark();
         let random = self.key_random.as_mut().expect("only called where there is one");
-        let wish = KeyWish::draw(mark, &mut self.key_marks, random);
+        let mut wish = KeyWish::draw(mark, &mut self.key_marks, random);
+        if let KeyWish::Note { bytes, .. } = &mut wish
+            && self.has_large_notes
+            && random.chance(LARGE_NOTES)
+        {
+            *bytes = random.between(LARGE_BYTES, 2 * LARGE_BYTES) as usize;
+        }
         let client = &mut self.clients[index];
         client.open += 1;
         let (shard, generation) = (client.shard, client.generation);

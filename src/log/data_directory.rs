@@ -141,7 +141,11 @@ impl DataDirectory {
 impl<F: Files> DataDirectory<F> {
     /// As [`DataDirectory::open`], on any file system.
     pub fn open_in(files: F, path: &Path) -> Result<Self, DataError> {
-        create_with_parents(&files, path)?;
+        create_with_parents(&files, path).map_err(|error| match error {
+            // Whichever directory above it is none: it is this one that was asked for.
+            DataError::NotADirectory(_) => DataError::NotADirectory(path.to_owned()),
+            error => error,
+        })?;
         require_directory(&files, path)?;
         let lock_path = path.join(LOCK);
         let mut lock = files.open(&lock_path, Open::Create).context("open", &lock_path)?;
