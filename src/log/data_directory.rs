@@ -337,10 +337,20 @@ fn create_with_parents(files: &impl Files, path: &Path) -> Result<(), DataError>
         None => return Ok(()),
     };
     if exists(files, path) {
-        // Whoever made it may have ended before its name was on disk. One that this process may not open was made by
-        // somebody else.
+        // Whoever made it may have ended before its name was on disk. In a directory that this process may not open, or
+        // that cannot be written (a mount point in a read-only system), somebody else made it.
         return match sync_directory(files, parent) {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(StorageError::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::ReadOnlyFilesystem
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
             synced => Ok(synced?),
         };
     }
