@@ -12,7 +12,8 @@ use super::record::{
 use crate::engine::ShardId;
 
 /// Version of the segment header and of the records; a higher one is refused.
-pub const LOG_FORMAT_VERSION: u32 = 1;
+/// Version 1 had no payloads above 4 MiB, and is read as well.
+pub const LOG_FORMAT_VERSION: u32 = 2;
 
 /// Bytes of a segment before its first record.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
@@ -176,7 +177,7 @@ impl SegmentHeader {
             segment_bytes: read_u64(header, 32),
             salt: Salt(read_u64(header, 40)),
         };
-        if version != LOG_FORMAT_VERSION || !is_segment_size(header.segment_bytes) {
+        if version == 0 || !is_segment_size(header.segment_bytes) {
             return Err(HeaderFault::Fields);
         }
         Ok(header)
@@ -284,6 +285,16 @@ mod tests {
                 assert_eq!(written_bytes(&bytes), at + 1);
             }
         }
+    }
+
+    #[test]
+    fn the_format_before_is_read() {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        header().encode(&mut bytes);
+        bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header()));
     }
 
     #[test]
