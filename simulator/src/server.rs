@@ -122,6 +122,8 @@ pub struct Server {
     keeper: CheckpointKeeper<Disk>,
     /// What it has yet to do.
     orders: VecDeque<(ShardId, CheckpointOrder)>,
+    /// Nothing new is begun.
+    is_stopping: bool,
 }
 
 impl Server {
@@ -165,6 +167,7 @@ impl Server {
             watermarks: vec![LogPosition::ZERO; count],
             keeper,
             orders: VecDeque::new(),
+            is_stopping: false,
         }
     }
 
@@ -267,7 +270,9 @@ impl Server {
         }
         let now = world.now;
         self.nodes[shard].is_stirred = false;
-        self.nodes[shard].partition.tick(now);
+        if !self.is_stopping {
+            self.nodes[shard].partition.tick(now);
+        }
         self.end_sync(shard, world, &mut turn);
         if turn.ended.is_some() {
             self.follow(shard, world)?;
@@ -585,6 +590,7 @@ impl Server {
 
     /// From now on shards only write their last checkpoints.
     pub fn begin_stop(&mut self) {
+        self.is_stopping = true;
         for node in &mut self.nodes {
             node.checkpointing.end();
             node.is_stirred = true;

@@ -257,18 +257,18 @@ impl<F: Files> DataDirectory<F> {
     /// Removes all generations but the newest; returns how many those were. Every shard of the newest must have a whole
     /// checkpoint: without the others it cannot be recovered from its logs alone.
     ///
-    /// Only on a directory opened by [`Self::open`]. A crash in between leaves files that the next one removes.
+    /// Only on a directory opened by [`Self::open`]. A crash in between, or an error, leaves files that the next start, or
+    /// another call, removes.
     pub fn drop_older_generations(&mut self) -> Result<usize, DataError> {
         assert!(self.is_writable, "a directory opened to be read is never written");
         let mut manifest = self.manifest.clone();
         let older = manifest.generations.len().saturating_sub(1);
-        if older == 0 {
-            return Ok(0);
+        if older > 0 {
+            manifest.generations.drain(..older);
+            // First, so that no generation is ever listed that is only partly there.
+            write_manifest(&self.files, &self.path, &manifest)?;
+            self.manifest = manifest;
         }
-        manifest.generations.drain(..older);
-        // First, so that no generation is ever listed that is only partly there.
-        write_manifest(&self.files, &self.path, &manifest)?;
-        self.manifest = manifest;
         remove_dropped_generations(&self.files, &self.path, &self.manifest)?;
         Ok(older)
     }

@@ -32,6 +32,8 @@ pub enum Done {
 pub struct CheckpointKeeper<F: Files = SystemFiles> {
     data: DataDirectory<F>,
     shards: Vec<Keeping<F>>,
+    /// Files of generations that are not listed any more may be left.
+    has_leftovers: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,11 @@ impl<F: Files> CheckpointKeeper<F> {
             has_one: past.checkpoint_bytes > 0,
         };
         let shards = logs.zip(pasts).map(keeping).collect();
-        Self { data, shards }
+        Self {
+            data,
+            shards,
+            has_leftovers: false,
+        }
     }
 
     /// How many shards it serves.
@@ -100,12 +106,14 @@ impl<F: Files> CheckpointKeeper<F> {
             ),
             Err(error) => tracing::error!(%shard, "the checkpoint stands, but what it replaces stays: {error}"),
         }
-        if self.shards.iter().all(|keeping| keeping.has_one)
-            && self.data.manifest().generations.len() > 1
-            && self.are_readable()
-        {
-            match self.data.drop_older_generations() {
-                Ok(count) => tracing::info!("removed the logs of {count} earlier numbers of shards"),
+        let has_older = self.data.manifest().generations.len() > 1;
+        let are_superfluous = has_older && self.shards.iter().all(|keeping| keeping.has_one) && self.are_readable();
+        if are_superfluous || self.has_leftovers {
+            let dropped = self.data.drop_older_generations();
+            // Where the manifest could not be written it lists them still.
+            self.has_leftovers = dropped.is_err() && self.data.manifest().generations.len() == 1;
+            match dropped {
+                Ok(_) => tracing::info!("removed the logs of earlier numbers of shards"),
                 Err(error) => tracing::error!("cannot remove the logs of earlier numbers of shards: {error}"),
             }
         }

@@ -47,6 +47,14 @@ pub struct SegmentWanted {
     pub bytes_min: u64,
 }
 
+/// A request that waits.
+#[derive(Debug)]
+struct Held {
+    question: Question,
+    /// See [`Shard::log_piece_wanted`], as it was when the request was last looked at.
+    log_piece_wanted: u64,
+}
+
 /// What the shard was last told of its log's space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Space {
@@ -71,7 +79,7 @@ pub struct Partition<M> {
     gate: ReplyGate,
     released: Vec<(ReplyTo, Response)>,
     /// Requests that wait for a segment.
-    held: VecDeque<Question>,
+    held: VecDeque<Held>,
     told_safe: LogPosition,
     told_space: Space,
     blocked: Option<&'static str>,
@@ -118,12 +126,18 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Takes a client's request whose home is this shard.
     pub fn request(&mut self, now: Timestamp, request: impl Into<Question>) {
-        let request = request.into();
-        if self.accepts_requests() && self.has_room_for(&request) {
-            self.take(now, request);
-        } else {
-            self.held.push_back(request);
+        let question = request.into();
+        let mut log_piece_wanted = 0;
+        if self.accepts_requests() {
+            log_piece_wanted = self.shard.log_piece_wanted(&question.ask);
+            if self.has_piece(log_piece_wanted) {
+                return self.take(now, question);
+            }
         }
+        self.held.push_back(Held {
+            question,
+            log_piece_wanted,
+        });
     }
 
     /// Whether requests are taken at once. While a segment is late they are held, and their senders should keep them.
@@ -151,9 +165,15 @@ impl<M: SegmentMemory> Partition<M> {
     /// Ends a turn: tells the shard about the log, takes requests that were held, and opens the gate as far as is safe.
     pub fn settle(&mut self, now: Timestamp) {
         while self.may_take_held()
-            && let Some(request) = self.held.pop_front()
+            && let Some(mut held) = self.held.pop_front()
         {
-            self.take(now, request);
+            // Those before it may have made what it carries longer.
+            held.log_piece_wanted = self.shard.log_piece_wanted(&held.question.ask);
+            if !self.has_piece(held.log_piece_wanted) {
+                self.held.push_front(held);
+                break;
+            }
+            self.take(now, held.question);
         }
         for _ in 0..SETTLE_ROUNDS_MAX {
             let safe = self.safe();
@@ -256,9 +276,9 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Which segment to make next, where there is no spare one, or none for the large record that is to come next.
     pub fn wants_segment(&self) -> Option<SegmentWanted> {
-        let large = self.held.front().filter(|request| !self.has_room_for(request));
-        if let Some(request) = large {
-            let bytes = self.shard.log_piece_wanted(&request.ask) + LARGE_SEGMENT_SPARE_BYTES;
+        let large = self.held.front().filter(|held| !self.has_piece(held.log_piece_wanted));
+        if let Some(held) = large {
+            let bytes = held.log_piece_wanted + LARGE_SEGMENT_SPARE_BYTES;
             return Some(SegmentWanted {
                 number: self.log.next_segment(),
                 bytes_min: segment_bytes_for(bytes),
@@ -309,15 +329,14 @@ impl<M: SegmentMemory> Partition<M> {
         self.blocked.is_some() || self.log.room_bytes() >= kept_free
     }
 
-    /// Whether the log has a piece for what is larger than usual, if this is.
-    fn has_room_for(&self, request: &Question) -> bool {
-        let wanted = self.shard.log_piece_wanted(&request.ask);
+    /// Whether the log has a piece of so many bytes for one record; 0 where it needs none.
+    fn has_piece(&self, wanted: u64) -> bool {
         wanted == 0 || self.blocked.is_some() || wanted <= self.log.piece_bytes()
     }
 
     fn may_take_held(&self) -> bool {
         let front = self.held.front();
-        front.is_some_and(|front| self.has_room() && self.has_room_for(front))
+        front.is_some_and(|front| self.has_room() && self.has_piece(front.log_piece_wanted))
     }
 
     /// Tells the shard of the room first, since its own count is the more cautious one: it would refuse with a segment

@@ -112,10 +112,8 @@ pub fn prepare<F: Files>(
         .collect::<Vec<_>>();
     let (mut writers, factories) = open_writers(logs)?;
     for ((shard, writer), factory) in shards.iter().zip(&mut writers).zip(&factories) {
-        if writer.room_bytes() < start_bytes(shard)
-            && let Some(number) = writer.wants_segment()
-        {
-            writer.offer_segment(factory.create(number)?);
+        while writer.room_bytes() < start_bytes(shard) {
+            writer.offer_segment(factory.create(writer.next_segment())?);
         }
     }
     let decided = start(&mut shards, incarnation.number, &mut writers);

@@ -38,12 +38,15 @@ enum Fields {
 #[derive(Clone, Debug)]
 pub struct Hash {
     fields: Fields,
+    /// Of all names and values.
+    content_bytes: usize,
 }
 
 impl Default for Hash {
     fn default() -> Self {
         Self {
             fields: Fields::List(Vec::new()),
+            content_bytes: 0,
         }
     }
 }
@@ -53,7 +56,13 @@ impl Hash {
     pub fn table() -> Self {
         Self {
             fields: Fields::Table(PagedTable::default()),
+            content_bytes: 0,
         }
+    }
+
+    /// Bytes of all names and values; known without a look at each.
+    pub const fn content_bytes(&self) -> usize {
+        self.content_bytes
     }
 
     /// Its table, where it is one.
@@ -96,10 +105,12 @@ impl Hash {
         if let Fields::List(list) = &mut self.fields {
             if name.len() <= LIST_BYTES_MAX && value.len() <= LIST_BYTES_MAX {
                 if let Some(field) = list.iter_mut().find(|field| *field.name == *name) {
+                    self.content_bytes = self.content_bytes - field.value.len() + value.len();
                     field.value = ValueBytes::new(value);
                     return false;
                 }
                 if list.len() < LIST_FIELDS_MAX {
+                    self.content_bytes += name.len() + value.len();
                     list.push(Field {
                         name: ValueBytes::new(name),
                         value: ValueBytes::new(value),
@@ -118,9 +129,11 @@ impl Hash {
         };
         let hash = hash_of(name);
         if let Some(field) = table.find_mut(hash, name) {
+            self.content_bytes = self.content_bytes - field.value.len() + value.len();
             field.value = ValueBytes::new(value);
             return false;
         }
+        self.content_bytes += name.len() + value.len();
         let field = Field {
             name: ValueBytes::new(name),
             value: ValueBytes::new(value),
@@ -131,16 +144,17 @@ impl Hash {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        match &mut self.fields {
+        let removed = match &mut self.fields {
             Fields::List(list) => {
-                let Some(index) = list.iter().position(|field| *field.name == *name) else {
-                    return false;
-                };
-                list.remove(index);
-                true
+                let index = list.iter().position(|field| *field.name == *name);
+                index.map(|index| list.remove(index))
             }
-            Fields::Table(table) => table.remove(hash_of(name), name).is_some(),
+            Fields::Table(table) => table.remove(hash_of(name), name),
+        };
+        if let Some(field) = &removed {
+            self.content_bytes -= field.name.len() + field.value.len();
         }
+        removed.is_some()
     }
 
     /// Every field. A list's in the order in which they were set first.
@@ -183,6 +197,26 @@ impl Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_hash_holds_is_counted_as_it_changes() {
+        let mut hash = Hash::default();
+        let counted = |hash: &Hash| {
+            hash.iter()
+                .map(|field| field.name.len() + field.value.len())
+                .sum::<usize>()
+        };
+        for round in 0..3usize {
+            for number in 0..200usize {
+                hash.set(number.to_string().as_bytes(), &vec![b'v'; (number * 7 + round) % 90]);
+                assert_eq!(hash.content_bytes(), counted(&hash));
+            }
+            for number in (0..250usize).step_by(3) {
+                hash.remove(number.to_string().as_bytes());
+                assert_eq!(hash.content_bytes(), counted(&hash));
+            }
+        }
+    }
 
     #[test]
     fn a_hash_becomes_a_table_where_redis_makes_it_one() {

@@ -53,15 +53,12 @@ pub fn strings_of_image(image: &[u8]) -> Option<Strings<'_>> {
     (count % 2 == 0).then_some(Strings::Encoded(count, bytes))
 }
 
-/// How long the image of a value is, at most.
+/// How long the image of a value is, at most; found without a look at what it holds.
 pub fn image_bytes_max(value: &Value) -> usize {
     1 + match value {
         Value::Integer(_) => 8,
         Value::String(string) => string.len(),
-        Value::Hash(hash) => hash
-            .iter()
-            .map(|field| field.name.len() + field.value.len() + 2 * LENGTH_BYTES_MAX)
-            .sum(),
+        Value::Hash(hash) => hash.content_bytes() + hash.len() * 2 * LENGTH_BYTES_MAX,
     }
 }
 

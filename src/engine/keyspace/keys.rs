@@ -270,10 +270,9 @@ impl<'a> Keys<'a> {
         expires_at: Timestamp,
         argument_bytes: usize,
     ) -> Result<(), Answer> {
-        let image_bytes = image_bytes_max(value);
-        self.fits(image_bytes.saturating_sub(argument_bytes))?;
-        let mut image = Vec::with_capacity(image_bytes);
+        let mut image = Vec::with_capacity(image_bytes_max(value));
         put_image(&mut image, value);
+        self.fits(image.len().saturating_sub(argument_bytes))?;
         let effect = Effect::Restore {
             key: name.bytes,
             image: &image,
