@@ -400,6 +400,7 @@ impl ShardLoop {
                 let may_take = self.may_take_requests() && taken < REQUESTS_PER_TURN_MAX;
                 let Some(client) = self.network.endpoint(id) else { break };
                 if !may_take {
+                    client.session.write_on();
                     self.ready.push_back(id);
                     break;
                 }

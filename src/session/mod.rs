@@ -228,6 +228,7 @@ impl Session {
             Front::Native(native) => native.complete(sequence, reply, &mut self.output, &self.context),
             Front::Resp(resp) => resp.dialogue.complete(sequence, reply, &mut self.output, &self.context),
         }
+        self.write_messages();
     }
 
     /// Takes what the shards found for a task that [`Session::next_request`] gave; each once, likewise.
@@ -239,6 +240,14 @@ impl Session {
             }
             _ => panic!("a session that does not speak RESP has given no task"),
         }
+        self.write_messages();
+    }
+
+    /// Messages that waited behind a long reply go before whatever is written next.
+    fn write_messages(&mut self) {
+        if !self.messages.is_empty() {
+            self.write_on();
+        }
     }
 
     /// Writes a message to a subscriber. `false`: so much waits for it already that it is to be cut off.
@@ -248,7 +257,12 @@ impl Session {
         };
         let version = resp.dialogue.connection.version;
         let settings = &self.context.settings;
-        let waiting = self.output.len() + self.messages.len();
+        // A long reply fills the output again as soon as there is room: it says nothing of how the client reads.
+        let waiting = if resp.dialogue.is_amid_reply() {
+            self.messages.len()
+        } else {
+            self.output.len() + self.messages.len()
+        };
         if waiting > settings.size(Number::PubSubSoftBytesMax) {
             let now_ms = self.context.now_ms();
             let since_ms = *self.over_soft_limit_since_ms.get_or_insert(now_ms);

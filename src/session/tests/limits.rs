@@ -210,6 +210,51 @@ fn a_long_reply_is_written_as_there_is_room_and_messages_come_behind_it() {
     assert_eq!(session.unanswered(), 0);
 }
 
+/// A subscriber whose output is full of the beginning of a long reply, with another reply awaited behind it.
+fn amid_a_long_reply(output_bytes_max: usize) -> (Session, Message) {
+    let mut session = with(SessionLimits {
+        output_bytes_max,
+        ..SessionLimits::DEFAULT
+    });
+    session.receive(b"HELLO 3\r\nSUBSCRIBE channel\r\n");
+    session.output().clear();
+    session.receive(&[command(&["GET", "long"]), command(&["GET", "short"])].concat());
+    let run = handed_out(&mut session);
+    session.complete(run[0].0, Answer::bulk(&vec![b'x'; 3 * output_bytes_max / 2]));
+    let message = Message {
+        channel: b"channel"[..].into(),
+        payload: vec![b'm'; 1000].into(),
+        sharded: false,
+    };
+    (session, message)
+}
+
+#[test]
+fn a_message_behind_a_long_reply_comes_before_all_that_is_said_later() {
+    let (mut session, message) = amid_a_long_reply(100_000);
+    assert!(session.deliver(&message, None));
+    // It is being sent, and the other answer comes before the next turn.
+    session.output().clear();
+    session.complete(1, Answer::bulk(b"short"));
+    session.receive(b"UNSUBSCRIBE channel\r\n");
+    assert!(session.next_request().is_none());
+    let said = String::from_utf8_lossy(session.output()).into_owned();
+    let (message, farewell) = (said.find("mmm").unwrap(), said.find("unsubscribe").unwrap());
+    assert!(message < farewell, "{}", &said[message.min(farewell)..]);
+}
+
+#[test]
+fn a_long_reply_does_not_count_as_messages_that_nobody_reads() {
+    let (mut session, message) = amid_a_long_reply(100_000);
+    session.context.settings.set_number(Number::PubSubSoftBytesMax, 50_000);
+    session.context.settings.set_number(Number::PubSubBytesMax, 50_000);
+    for _ in 0..40 {
+        assert!(session.deliver(&message, None), "the client reads as fast as it can");
+    }
+    let is_cut_off = (0..40).any(|_| !session.deliver(&message, None));
+    assert!(is_cut_off, "messages are bounded");
+}
+
 #[test]
 fn announcing_a_large_request_claims_no_memory() {
     let mut session = with(SessionLimits::DEFAULT);
