@@ -1,6 +1,7 @@
 //! What commands answer, as Redis 7.2 does.
 
 use super::{Client, request, script};
+use crate::engine::Input;
 use crate::engine::keyspace::Answer;
 
 #[test]
@@ -291,6 +292,26 @@ fn bits_are_those_of_redis() {
         LCS l1 l2 IDX LEN => -ERR If you want both the length and indexes, please just use IDX.
         "#,
     );
+}
+
+#[test]
+fn a_hash_of_many_short_fields_is_restored_with_no_more_room_than_its_dump_takes() {
+    let mut client = Client::new(1);
+    let names: Vec<String> = (0..20_000).map(|number| format!("{number:08}")).collect();
+    let mut words = vec![&b"HSET"[..], b"h"];
+    words.extend(names.iter().flat_map(|name| [name.as_bytes(), b"12345678"]));
+    assert_eq!(client.call(request(&words)), Answer::Integer(20_000));
+    let Answer::Bulk(payload) = client.call(request(&[b"DUMP", b"h"])) else {
+        panic!("a dump is a string")
+    };
+    let space = Input::LogSpace {
+        bytes: payload.len() as u64 + 10_000,
+        piece_bytes: 0,
+        blocked: None,
+    };
+    client.cluster.input(0, space);
+    assert_eq!(client.call(request(&[b"RESTORE", b"g", b"0", &payload])), Answer::Ok);
+    assert_eq!(client.run("HLEN g"), "20000");
 }
 
 #[test]
