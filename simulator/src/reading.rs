@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use cartwright::engine::{LogPosition, RecordError, ShardMap};
+use cartwright::engine::{LogPosition, RecordError};
 use cartwright::log::{
     CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogDamage, LogError, LogIdentity, LogOffset,
     LogStart, RecoveredLog, SEGMENT_BYTES_MIN, open_log,
 };
+
+pub use cartwright::runtime::recovery::identities;
 
 use crate::disk::{Disk, ROOT};
 
@@ -39,15 +41,6 @@ pub struct LogEnd {
     pub at: LogOffset,
     /// Where it was read from: the checkpoint it was read behind, and zero without one.
     pub from: LogPosition,
-}
-
-/// The logs of a generation.
-pub fn identities(entry: GenerationEntry) -> impl Iterator<Item = LogIdentity> {
-    ShardMap::new(entry.shard_count).shards().map(move |shard| LogIdentity {
-        generation: entry.number,
-        shard,
-        shard_count: entry.shard_count,
-    })
 }
 
 /// What the manifest lists, ascending; nothing where there is no manifest.
