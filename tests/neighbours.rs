@@ -3,8 +3,6 @@
 //! A client at work is timed beside each of them. The bounds are generous, since this also runs on slow machines that
 //! are shared; a server that waits for one client while it serves another misses them by far.
 
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cartwright::net::open_files::raise_open_files_limit;
+use cartwright_test_support::resp::{Resp, Value, ok, text};
+use cartwright_test_support::{Site, stop_cleanly};
 use cartwright_tools::server_process::{ServerProcess, SyncMode};
-use support::resp::{Resp, Value, ok, text};
-use support::{Site, stop_cleanly};
 
 /// How long the client at work may wait for any one answer, a sync of the log included.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
@@ -161,7 +159,7 @@ impl Workers {
 fn two_servers(sites: &[Site; 2]) -> ([ServerProcess; 2], [Workers; 2]) {
     let servers = sites
         .each_ref()
-        .map(|site| support::start(&site.options().syncing(SyncMode::No)));
+        .map(|site| cartwright_test_support::start(&site.options().syncing(SyncMode::No)));
     let workers = servers.each_ref().map(|server| Workers::new(server.port()));
     (servers, workers)
 }
@@ -330,7 +328,7 @@ fn what_is_over_a_bound_is_refused_by_name() {
         "--set",
         "subscriptions-max=2",
     ]);
-    let server = support::start(&options);
+    let server = cartwright_test_support::start(&options);
     let refused = |words: &[&[&str]]| match Resp::connect(server.port()).pipeline(words).pop() {
         Some(Value::Error(text)) => text,
         other => panic!("{other:?} is no refusal"),
@@ -359,7 +357,7 @@ fn holds_expire_and_audits_end_however_much_is_asked() {
     let site = Site::new(2);
     let mut options = site.options();
     options.sync = SyncMode::No;
-    let server = support::start(&options);
+    let server = cartwright_test_support::start(&options);
     let port = server.port();
     let mut client = Resp::connect(port);
     let codes: Vec<String> = (0..8).map(|number| format!("item-{number}")).collect();

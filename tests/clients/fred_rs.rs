@@ -11,7 +11,7 @@ use fred::interfaces::{
 use fred::prelude::{Builder, Client, Config, Error, ErrorKind, Expiration, ReconnectPolicy, SetOptions, Value};
 use fred::types::{Key, RespVersion};
 
-use crate::support::{Site, start, stop_cleanly};
+use cartwright_test_support::{Site, start, stop_cleanly};
 
 /// How long any answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);

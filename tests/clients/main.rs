@@ -8,8 +8,6 @@ mod fred_rs;
 mod redis_rs;
 mod redis_tools;
 mod script;
-#[path = "../support/mod.rs"]
-mod support;
 mod versions;
 
 use environment::Environment;

@@ -9,7 +9,7 @@ use redis::{
     Value, cmd, pipe,
 };
 
-use crate::support::{Site, start, stop_cleanly};
+use cartwright_test_support::{Site, start, stop_cleanly};
 
 /// How long any answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);

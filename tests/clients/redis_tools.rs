@@ -7,8 +7,8 @@ use cartwright_tools::server_process::{ServerProcess, SyncMode};
 
 use crate::are_left_out;
 use crate::environment::command;
-use crate::support::resp::{Resp, Value};
-use crate::support::{Site, start, stop_cleanly};
+use cartwright_test_support::resp::{Resp, Value};
+use cartwright_test_support::{Site, start, stop_cleanly};
 
 /// The Debian package.
 const PACKAGE: &str = "redis-tools";

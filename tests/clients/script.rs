@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cartwright_tools::server_process::ServerProcess;
 
 use crate::environment::Environment;
-use crate::support::{Site, start, stop_cleanly};
+use cartwright_test_support::{Site, start, stop_cleanly};
 
 /// How long a script may take.
 const TIMEOUT: Duration = Duration::from_mins(2);

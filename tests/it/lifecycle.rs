@@ -1,12 +1,10 @@
 //! Starting, stopping, and what may not run together.
 
-mod support;
-
 use std::net::TcpListener;
 
 use cartwright_protocol::{Operation, Reply};
+use cartwright_test_support::{Site, binary, buy, checkout, clean_audit, connect, stock, stock_item, stop_cleanly};
 use cartwright_tools::server_process::free_port;
-use support::{BINARY, Site, buy, checkout, clean_audit, connect, stock, stock_item, stop_cleanly};
 
 #[test]
 fn sigterm_ends_with_zero_and_keeps_everything() {
@@ -20,7 +18,7 @@ fn sigterm_ends_with_zero_and_keeps_everything() {
 
     let server = site.start();
     let mut client = connect(&server);
-    assert!(support::order(&mut client, receipt.id).is_some());
+    assert!(cartwright_test_support::order(&mut client, receipt.id).is_some());
     assert_eq!(clean_audit(&mut client).state_hash, before.state_hash);
     stop_cleanly(server);
 }
@@ -53,7 +51,7 @@ fn any_number_of_shards_restores_the_same_state() {
     assert_eq!((before.orders, before.items), (200, 50));
     stop_cleanly(server);
     for shard_count in [1, 3, 4, 2] {
-        let server = support::start(&site.options().shards(shard_count));
+        let server = cartwright_test_support::start(&site.options().shards(shard_count));
         let mut client = connect(&server);
         assert_eq!(client.server().shard_count, shard_count);
         let after = clean_audit(&mut client);
@@ -98,7 +96,7 @@ fn verify_finds_a_stopped_server_whole() {
     stock_item(&mut client, "a", 5);
     buy(&mut client, &checkout("ann", "k1", &[("a", 2)]));
     stop_cleanly(server);
-    let output = std::process::Command::new(BINARY)
+    let output = std::process::Command::new(binary())
         .arg("verify")
         .arg("--data")
         .arg(site.data())

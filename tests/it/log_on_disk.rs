@@ -414,7 +414,7 @@ const LIMITED: &str = "CARTWRIGHT_TEST_LIMITED_DIRECTORY";
 /// Runs itself again under a file size limit, which is reported as a full disk is.
 #[test]
 fn a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was() {
-    let test = "a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was";
+    let test = "log_on_disk::a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was";
     if let Some(directory) = std::env::var_os(LIMITED) {
         let data = DataDirectory::open(Path::new(&directory)).unwrap();
         let log = open_log(&data, FIRST, 16 * 1024 * 1024, LogStart::BEGINNING, &mut |_, _| {

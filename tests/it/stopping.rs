@@ -1,7 +1,5 @@
 //! Signals while there is work: each request is answered or dropped whole, and a second signal does not wait.
 
-mod support;
-
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -12,8 +10,8 @@ use std::time::{Duration, Instant};
 use cartwright::runtime::ExitCode;
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{Checkout, Operation, OrderState, Receipt, Reply};
-use support::resp::Resp;
-use support::{BINARY, Site, checkout, clean_audit, connect, order, stock, stock_item, stop_cleanly};
+use cartwright_test_support::resp::Resp;
+use cartwright_test_support::{Site, binary, checkout, clean_audit, connect, order, stock, stock_item, stop_cleanly};
 
 const BUYER_COUNT: usize = 4;
 
@@ -171,7 +169,7 @@ fn wait_for_line(said: &mut impl BufRead, word: &str) -> String {
 
 /// A server that a client keeps from stopping for a second: it asks for a lot and takes none of it.
 fn server_with_a_lazy_client(data: &std::path::Path) -> (Child, BufReader<ChildStderr>, TcpStream) {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command
         .args(["serve", "--port", "0", "--shards", "1", "--data"])
         .arg(data);

@@ -1,15 +1,13 @@
 //! The README says what the programs do: its flags are theirs, and every command in it is one.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use cartwright_test_support::resp::{Resp, Value};
+use cartwright_test_support::{Site, binary, stop_cleanly};
 use cartwright_tools::replay::ReplayArguments;
-use support::resp::{Resp, Value};
-use support::{BINARY, Site, stop_cleanly};
 
-const README: &str = include_str!("../README.md");
+const README: &str = include_str!("../../README.md");
 
 /// The first cells of the table whose section or paragraph begins with `after`.
 fn first_cells(after: &str) -> Vec<&'static str> {
@@ -45,7 +43,7 @@ fn flags_in_help(help: &str) -> BTreeSet<String> {
 }
 
 fn server_help(command: &str) -> String {
-    let output = Command::new(BINARY).args([command, "--help"]).output().unwrap();
+    let output = Command::new(binary()).args([command, "--help"]).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
 }

@@ -1,17 +1,15 @@
 //! Both protocols as a client meets them: order of replies, bad input, neighbours.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use cartwright_protocol::Operation;
 use cartwright_protocol::native::{CLIENT_HELLO_BYTES, ClientHello, PROTOCOL_VERSION, SHARD_ANY, encode_request};
+use cartwright_test_support::resp::{Resp, Value};
+use cartwright_test_support::{Site, buy, checkout, clean_audit, connect, sku, start, stock, stock_item, stop_cleanly};
 use cartwright_tools::random::Random;
 use cartwright_tools::server_process::SyncMode;
-use support::resp::{Resp, Value};
-use support::{Site, buy, checkout, clean_audit, connect, sku, start, stock, stock_item, stop_cleanly};
 
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned())

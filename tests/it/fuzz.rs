@@ -2,25 +2,24 @@
 //!
 //! No input makes a reader panic, take longer than its length explains, or ask for much more memory than it has bytes.
 
-mod support;
-
-#[path = "../fuzz/src/lib.rs"]
+#[path = "../../fuzz/src/lib.rs"]
 mod entry;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::files::{cut_to_what_was_written, files_of};
 use cartwright::log::{CheckpointDirectory, DataDirectory, LogStart, SEGMENT_BYTES_MIN, open_log};
 use cartwright_protocol::native::{
     ClientHello, PROTOCOL_VERSION, SHARD_ANY, encode_ping, encode_reply, encode_request,
 };
 use cartwright_protocol::{Operation, OrderId, Reply, Slot};
+use cartwright_test_support::resp::Resp;
+use cartwright_test_support::{Site, buy, checkout, connect, order, stock, stock_item, stop_cleanly};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use support::files::{cut_to_what_was_written, files_of};
-use support::resp::Resp;
-use support::{Site, buy, checkout, connect, order, stock, stock_item, stop_cleanly};
 
 /// A reader's name, its entry point, and how many cases it is given.
 type Reader = (&'static str, fn(&[u8]) -> bool, u32);
@@ -151,15 +150,30 @@ fn every_seed_is_taken_whole() {
         for (number, seed) in seeds(name).iter().enumerate() {
             assert!(
                 reader(seed),
-                "{name} refuses its seed {number}: make new ones with `cargo test --test fuzz write_the_seeds -- --ignored`"
+                "{name} refuses its seed {number}: make new ones with `cargo test --test it write_the_seeds -- --ignored`"
             );
         }
     }
 }
 
-/// All in one test: what one reader takes could not be told from what another does beside it.
+/// Set for the process that measures.
+const MEASURES: &str = "CARTWRIGHT_TEST_MEASURES";
+
+/// All in one test, which runs itself again: what one reader takes could not be told from what others do beside it.
 #[test]
 fn no_input_makes_a_reader_panic_or_take_more_time_or_memory_than_its_length_explains() {
+    if std::env::var_os(MEASURES).is_none() {
+        let test = "fuzz::no_input_makes_a_reader_panic_or_take_more_time_or_memory_than_its_length_explains";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(MEASURES, "yes")
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
     for (name, reader, case_count) in READERS {
         let seeds = seeds(name);
         // What a shard's tables take is no news.
@@ -220,7 +234,7 @@ fn write_the_seeds() {
 fn operations() -> Vec<Operation> {
     let mut cart = checkout("ann", "k1", &[("a", 2), ("b", 1)]);
     cart.hold_ms = Some(60_000);
-    let sku = support::sku("a");
+    let sku = cartwright_test_support::sku("a");
     let id = OrderId::new(Slot::of(b"ann"), 1);
     vec![
         Operation::ItemGet { sku: sku.clone() },
@@ -229,7 +243,7 @@ fn operations() -> Vec<Operation> {
         Operation::OrderGet { id },
         Operation::OrderCancel {
             id,
-            key: Some(support::key("k2")),
+            key: Some(cartwright_test_support::key("k2")),
         },
         Operation::Audit,
     ]
@@ -301,7 +315,7 @@ fn write_wire_seeds() {
     write("native_frames", "replies", &replies);
     stop_cleanly(server);
     write("manifest", "one", &fs::read(site.data().join("MANIFEST")).unwrap());
-    stop_cleanly(support::start(&site.options().shards(2)));
+    stop_cleanly(cartwright_test_support::start(&site.options().shards(2)));
     write("manifest", "two", &fs::read(site.data().join("MANIFEST")).unwrap());
 }
 

@@ -1,14 +1,13 @@
 //! What the black-box tests share: a server process with a fresh directory, a small RESP client, buyers under load.
 //!
 //! Nothing here looks inside the server: it is started from its binary and known by its port.
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub mod books;
 pub mod buyers;
-pub mod files;
 pub mod resp;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{
@@ -17,8 +16,13 @@ use cartwright_protocol::{
 };
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProcessError};
 
-/// The server's program.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_cartwright");
+/// The server's program, which cargo builds before the tests of the package that it belongs to.
+pub fn binary() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("CARGO_BIN_EXE_cartwright").expect("cargo names the server's program to the tests of its package")
+    });
+    &PATH
+}
 
 /// The smallest segments there are: servers start sooner, and change segments more often.
 const SEGMENT_MB: u32 = 20;
@@ -46,7 +50,7 @@ impl Site {
 
     /// How a server on it starts.
     pub fn options(&self) -> ServerOptions {
-        ServerOptions::new(BINARY, self.data())
+        ServerOptions::new(binary(), self.data())
             .shards(self.shard_count)
             .segments_of(SEGMENT_MB)
     }
@@ -80,14 +84,17 @@ pub fn connect(server: &ServerProcess) -> Client {
         .unwrap_or_else(|error| panic!("{error}; the server said:\n{}", server.output()))
 }
 
+/// An item's code that must be one.
 pub fn sku(text: &str) -> Sku {
     text.parse().expect("the test's SKU is one")
 }
 
+/// A customer that must be one.
 pub fn customer(text: &str) -> Customer {
     text.parse().expect("the test's customer is one")
 }
 
+/// A request key that must be one.
 pub fn key(text: &str) -> Key {
     text.parse().expect("the test's key is one")
 }
@@ -138,6 +145,7 @@ pub fn buy(client: &mut Client, cart: &Checkout) -> Receipt {
     }
 }
 
+/// How much there is of an item.
 pub fn stock(client: &mut Client, code: &str) -> StockView {
     match client
         .call(&Operation::StockGet {
@@ -151,6 +159,7 @@ pub fn stock(client: &mut Client, code: &str) -> StockView {
     }
 }
 
+/// An order; `None` where there is none of this id.
 pub fn order(client: &mut Client, id: OrderId) -> Option<OrderView> {
     match client.call(&Operation::OrderGet { id }).unwrap() {
         Reply::Order(view) => Some(*view),

@@ -1,19 +1,17 @@
 //! Checkpoints of a running server: what they keep, what happens to those that are damaged, what they make superfluous.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{Amount, AuditReport, Checkout, Currency, ItemPut, Operation, Receipt, Reply, Text};
+use cartwright_test_support::books::{check_orders, check_stock};
+use cartwright_test_support::buyers::{Memory, buy_until_lost, skus};
+use cartwright_test_support::resp::{Resp, Value};
+use cartwright_test_support::{Site, binary, buy, checkout, clean_audit, connect, sku, stock_item, stop_cleanly};
 use cartwright_tools::random::Random;
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, free_port};
-use support::books::{check_orders, check_stock};
-use support::buyers::{Memory, buy_until_lost, skus};
-use support::resp::{Resp, Value};
-use support::{BINARY, Site, buy, checkout, clean_audit, connect, sku, stock_item, stop_cleanly};
 
 const SEED: u64 = 0xc4ec;
 
@@ -134,7 +132,7 @@ fn sums(report: &AuditReport) -> (u64, u64, u64, u64) {
 
 /// Starts a server, which must have what an audit found `before`.
 fn start_with(options: &ServerOptions, before: &AuditReport) -> ServerProcess {
-    let server = support::start(options);
+    let server = cartwright_test_support::start(options);
     let now = clean_audit(&mut connect(&server));
     assert_eq!(sums(&now), sums(before), "{}", server.output());
     server
@@ -175,7 +173,7 @@ fn replayed(server: &ServerProcess) -> u64 {
 }
 
 fn verify(site: &Site) -> (bool, String) {
-    let mut command = std::process::Command::new(BINARY);
+    let mut command = std::process::Command::new(binary());
     let output = command.arg("verify").arg("--data").arg(site.data()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
@@ -195,7 +193,7 @@ fn kills_in_checkpoints_and_in_recoveries_lose_no_acknowledged_order() {
     let options = site.options().checkpoints_after(1);
     let skus = skus(SKU_COUNT);
     let mut random = Random::new(SEED);
-    let mut server = support::start(&options);
+    let mut server = cartwright_test_support::start(&options);
     for code in &skus {
         stock_item(&mut connect(&server), code.as_str(), UNITS);
     }
@@ -220,7 +218,7 @@ fn kills_in_checkpoints_and_in_recoveries_lose_no_acknowledged_order() {
             kill_while_starting(&site, &mut random);
         }
 
-        server = support::start(&options);
+        server = cartwright_test_support::start(&options);
         let mut client = connect(&server);
         let audit = clean_audit(&mut client);
         let acknowledged: Vec<_> = memories.iter().flat_map(|memory| memory.acknowledged.clone()).collect();
@@ -318,7 +316,7 @@ fn a_damaged_checkpoint_gives_way_to_the_older_one_loudly() {
 fn the_log_shrinks_behind_checkpoints_and_with_both_damaged_nothing_starts() {
     let site = Site::new(1);
     let options = site.options().segments_of(SEGMENT_MB).checkpoints_after(16);
-    let server = support::start(&options);
+    let server = cartwright_test_support::start(&options);
     let mut client = connect(&server);
     stock_a_little(&mut client);
     sell_a_little(&mut client, "a", 50);

@@ -1,7 +1,5 @@
 //! What a server does at its bounds: too many clients, a log that cannot grow, a signal too many.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{ErrorCode, ItemPut, Operation, Reply, Text};
-use support::{BINARY, sku, stock_item};
+use cartwright_test_support::{binary, sku, stock_item};
 
 /// A server with settings of its own, killed when dropped.
 struct Server {
@@ -46,7 +44,7 @@ impl Drop for Server {
 }
 
 fn serve(data: &Path, port: &str) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.arg("serve").arg("--data").arg(data).args(["--port", port]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command

@@ -1,9 +1,7 @@
 //! `MULTI` to `EXEC` over keys of several shards.
 
-mod support;
-
-use support::resp::{Resp, Value, ok, text};
-use support::{Site, stop_cleanly};
+use cartwright_test_support::resp::{Resp, Value, ok, text};
+use cartwright_test_support::{Site, stop_cleanly};
 
 fn list(values: &[Value]) -> Value {
     Value::Array(values.to_vec())
@@ -80,7 +78,10 @@ fn a_watched_key_that_changes_stops_the_transaction_and_its_messages() {
             let reply = client.call(&["EXEC"]);
             assert_eq!(reply == Value::Null, changed, "{key} {changed}: {reply:?}");
         }
-        assert_eq!(subscriber.receive(), support::resp::texts(&["message", "sold", key]));
+        assert_eq!(
+            subscriber.receive(),
+            cartwright_test_support::resp::texts(&["message", "sold", key])
+        );
     }
     assert_eq!(client.call(&["GET", "runs"]), text("5"));
     for forget in ["UNWATCH", "DISCARD", "EXEC"] {
@@ -101,7 +102,10 @@ fn a_watched_key_that_changes_stops_the_transaction_and_its_messages() {
         Value::Integer(1),
         "the subscriber is there"
     );
-    assert_eq!(subscriber.receive(), support::resp::texts(&["message", "sold", "end"]));
+    assert_eq!(
+        subscriber.receive(),
+        cartwright_test_support::resp::texts(&["message", "sold", "end"])
+    );
     stop_cleanly(server);
 }
 

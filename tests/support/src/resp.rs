@@ -11,7 +11,9 @@ pub enum Value {
     Text(String),
     /// A refusal, with its code.
     Error(String),
+    /// A number.
     Integer(i64),
+    /// Nothing, in either version's form.
     Null,
     /// An array; a RESP3 map is the array of its pairs.
     Array(Vec<Value>),

@@ -1,12 +1,11 @@
 //! Replaying a shop, and the demo, as a user runs them.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use cartwright_protocol::{Amount, Operation, Reply};
+use cartwright_test_support::{Site, binary, clean_audit, connect, sku, stock, stop_cleanly};
 use cartwright_tools::generator::{GeneratorOptions, generate};
 use cartwright_tools::order_file::{OrderFile, Skipped};
 use cartwright_tools::play::PlayOptions;
@@ -14,7 +13,6 @@ use cartwright_tools::replay::{Report, replay};
 use cartwright_tools::server_process::ServerProcess;
 use cartwright_tools::shop::Shop;
 use cartwright_tools::stocking::Amount as StockAmount;
-use support::{BINARY, Site, clean_audit, connect, sku, stock, stop_cleanly};
 
 fn fixture() -> OrderFile {
     OrderFile::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/orders.csv")).unwrap()
@@ -140,7 +138,7 @@ fn stock_that_came_twice_is_noticed() {
 #[test]
 fn the_demo_runs_to_its_end_and_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = Command::new(BINARY)
+    let output = Command::new(binary())
         .args(["demo", "--count", "1500", "--seed", "5", "--shards", "2"])
         .env("TMPDIR", temporary.path())
         .output()

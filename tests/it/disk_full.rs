@@ -4,8 +4,6 @@
 //! The disk is a small tmpfs in a mount namespace that lives as long as the test. Where none can be made the tests say
 //! so and are skipped.
 
-mod support;
-
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -19,9 +17,11 @@ use cartwright_protocol::client::Client;
 use cartwright_protocol::{
     CartLine, Checkout, ErrorCode, Operation, OrderState, Quantity, Receipt, Reply, Sku, StockAdd, Text,
 };
+use cartwright_test_support::resp::{Resp, Value, ok};
+use cartwright_test_support::{
+    binary, buy, clean_audit, connect, customer, key, order, sku, start, stock, stock_item, stop_cleanly,
+};
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProcessError};
-use support::resp::{Resp, Value, ok};
-use support::{BINARY, buy, clean_audit, connect, customer, key, order, sku, start, stock, stock_item, stop_cleanly};
 use tempfile::TempDir;
 
 const SHARD_COUNT: u16 = 2;
@@ -81,8 +81,9 @@ impl Disk {
         let entered = if is_root { "" } else { "--user --preserve-credentials" };
         let program = directory.path().with_extension("serve");
         let script = format!(
-            "#!/bin/sh\nexec nsenter {entered} --mount --target {} -- '{BINARY}' \"$@\"\n",
-            keeper.id()
+            "#!/bin/sh\nexec nsenter {entered} --mount --target {} -- '{}' \"$@\"\n",
+            keeper.id(),
+            binary()
         );
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
@@ -165,7 +166,7 @@ fn large_cart(number: usize) -> Checkout {
 
 fn small_cart(with: &str, hold_ms: Option<u32>) -> Checkout {
     let first = long_sku(0);
-    let mut cart = support::checkout("ann", with, &[(&first, 1)]);
+    let mut cart = cartwright_test_support::checkout("ann", with, &[(&first, 1)]);
     cart.hold_ms = hold_ms;
     cart
 }

@@ -3,12 +3,10 @@
 //!
 //! The setting is lowered, and segments are the smallest there are: what matters is that values are longer than those.
 
-mod support;
-
 use cartwright_protocol::Slot;
+use cartwright_test_support::resp::{Resp, Value, ok, text};
+use cartwright_test_support::{Site, start, stop_cleanly};
 use cartwright_tools::server_process::{ServerOptions, ServerProcess};
-use support::resp::{Resp, Value, ok, text};
-use support::{Site, start, stop_cleanly};
 
 /// As long as an argument may be here; more than two segments.
 const LONGEST: usize = 48 << 20;

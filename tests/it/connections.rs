@@ -1,12 +1,10 @@
 //! Connections as others see them: listed, ended, held back, let in.
 
-mod support;
-
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use support::resp::{Resp, Value, ok, text};
-use support::{Site, start, stop_cleanly};
+use cartwright_test_support::resp::{Resp, Value, ok, text};
+use cartwright_test_support::{Site, start, stop_cleanly};
 
 fn error(value: &Value) -> &str {
     match value {
@@ -311,6 +309,9 @@ fn a_silent_connection_is_closed_once_it_has_been_silent_for_too_long() {
     for client in &mut silent {
         assert!(client.is_closed());
     }
-    assert_eq!(subscriber.call(&["PING"]), support::resp::texts(&["pong", ""]));
+    assert_eq!(
+        subscriber.call(&["PING"]),
+        cartwright_test_support::resp::texts(&["pong", ""])
+    );
     stop_cleanly(server);
 }

@@ -1,14 +1,12 @@
 //! Rules R1 to R4 through crashes of the whole process, under load.
 
-mod support;
-
 use std::time::Duration;
 
 use cartwright_protocol::{Checkout, Receipt};
+use cartwright_test_support::books::{check_orders, check_stock, is_whole};
+use cartwright_test_support::buyers::{Memory, buy_until_lost, skus};
+use cartwright_test_support::{Site, buy, clean_audit, connect, order, stock, stock_item, stop_cleanly};
 use cartwright_tools::random::Random;
-use support::books::{check_orders, check_stock, is_whole};
-use support::buyers::{Memory, buy_until_lost, skus};
-use support::{Site, buy, clean_audit, connect, order, stock, stock_item, stop_cleanly};
 
 const SEED: u64 = 0x5eed;
 const ROUND_COUNT: usize = 20;
@@ -93,7 +91,7 @@ fn an_acknowledged_order_survives_kill_nine_at_once() {
     let mut client = connect(&server);
     stock_item(&mut client, "a", 5);
     stock_item(&mut client, "b", 5);
-    let cart = support::checkout("ann", "k1", &[("a", 2), ("b", 3)]);
+    let cart = cartwright_test_support::checkout("ann", "k1", &[("a", 2), ("b", 3)]);
     let receipt = buy(&mut client, &cart);
     server.kill().unwrap();
 

@@ -1,17 +1,15 @@
 //! Data directories that a server cannot or must not use: it says what is wrong with which path, ends with that cause's
 //! exit code, and leaves everything as it is.
 
-mod support;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::files::files_of;
 use cartwright::runtime::ExitCode;
+use cartwright_test_support::{Site, binary, connect, start, stock, stock_item, stop_cleanly};
 use cartwright_tools::server_process::ServerProcess;
-use support::files::files_of;
-use support::{BINARY, Site, connect, start, stock, stock_item, stop_cleanly};
 use tempfile::TempDir;
 
 /// The user and group that nobody's files belong to.
@@ -89,7 +87,7 @@ fn of_servers_started_at_once_on_one_directory_exactly_one_serves() {
     let mut client = connect(&server);
     stock_item(&mut client, "a", 5);
 
-    let verify = Command::new(BINARY)
+    let verify = Command::new(binary())
         .args(["verify", "--data"])
         .arg(site.data())
         .output()
@@ -132,7 +130,7 @@ fn files_of_a_newer_format_are_refused_as_such_and_left_alone() {
             "format version 7",
             "start the version that wrote it",
         ];
-        assert_refused(Command::new(BINARY), &site.data(), code, &parts);
+        assert_refused(Command::new(binary()), &site.data(), code, &parts);
         assert!(fs::read(&path).unwrap() == bytes, "{} was changed", path.display());
         fs::write(&path, before).unwrap();
     }
@@ -147,7 +145,7 @@ fn a_path_that_is_or_leads_through_a_file_is_refused() {
     fs::write(&file, "mine").unwrap();
     for data in [file.clone(), file.join("data"), file.join("deep/data")] {
         let parts = [data.to_str().unwrap(), "not a directory"];
-        assert_refused(Command::new(BINARY), &data, ExitCode::DataDirectory, &parts);
+        assert_refused(Command::new(binary()), &data, ExitCode::DataDirectory, &parts);
     }
     assert_eq!(fs::read(&file).unwrap(), b"mine");
 }
@@ -162,7 +160,7 @@ fn data_of_another_user_is_refused() {
     let manifest = site.data().join("MANIFEST");
     chown(&manifest, Some(54321), None).unwrap();
     let parts = [manifest.to_str().unwrap(), "belongs to user 54321", "runs as user 0"];
-    assert_refused(Command::new(BINARY), &site.data(), ExitCode::DataDirectory, &parts);
+    assert_refused(Command::new(binary()), &site.data(), ExitCode::DataDirectory, &parts);
 }
 
 /// A place where permissions bind: as root, the server runs as nobody, who owns the directory.
@@ -182,7 +180,7 @@ impl Unprivileged {
     /// `None`, having said why, where it cannot be had.
     fn new() -> Option<Self> {
         let directory = TempDir::new().unwrap();
-        let mut program = PathBuf::from(BINARY);
+        let mut program = PathBuf::from(binary());
         if is_root() {
             if Command::new("setpriv").arg("--version").output().is_err() {
                 println!("skipped: there is no setpriv to run the server as another user with");
@@ -190,7 +188,7 @@ impl Unprivileged {
             }
             // The build may be where only root can reach it.
             program = directory.path().join("cartwright");
-            fs::copy(BINARY, &program).unwrap();
+            fs::copy(binary(), &program).unwrap();
             fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         }
         let home = directory.path().join("home");

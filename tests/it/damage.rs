@@ -3,23 +3,23 @@
 //! A start either refuses and names the file, or recovers everything that was acknowledged. The whole sweep runs on the
 //! reader that a start uses; a seeded sample of it on the server itself.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::files::{copy_directory, cut_to_what_was_written, files_of, written_bytes};
 use cartwright::config::VerifyConfig;
 use cartwright::engine::ShardId;
 use cartwright::log::{DataDirectory, Generation, LogIdentity, LogStart, SEGMENT_BYTES_MIN, open_log};
 use cartwright::runtime::{ExitCode, verify};
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{AuditReport, Checkout, Operation, OrderView, Receipt, Reply, StockView};
+use cartwright_test_support::{
+    Site, binary, buy, checkout, clean_audit, connect, order, start, stock, stock_item, stop_cleanly,
+};
 use cartwright_tools::random::Random;
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProcessError};
-use support::files::{copy_directory, cut_to_what_was_written, files_of, written_bytes};
-use support::{BINARY, Site, buy, checkout, clean_audit, connect, order, start, stock, stock_item, stop_cleanly};
 use tempfile::TempDir;
 
 const SHARD_COUNT: u16 = 2;
@@ -347,7 +347,7 @@ fn no_flipped_byte_and_no_cut_of_the_manifest_is_taken_for_it() {
 /// A server's start on damaged files: `None` if it serves and everything is there, else what it said.
 fn start_on(remains: &Remains, data: &Path, damaged: &Path, what: &str) -> Option<String> {
     let before = fs::read(damaged).ok();
-    let options = ServerOptions::new(BINARY, data).shards(SHARD_COUNT).segments_of(20);
+    let options = ServerOptions::new(binary(), data).shards(SHARD_COUNT).segments_of(20);
     match ServerProcess::start(&options) {
         Ok(server) => {
             remains.check(&server);

@@ -2,22 +2,31 @@
 //!
 //! Needs `redis-server` in PATH (Debian: `apt install redis-server`). Where there is none the test fails, unless
 //! `CARTWRIGHT_SKIP_REDIS` is set.
+//!
+//! - `forms`: every command that is compared, with the shapes of its arguments
+//! - `draw`: commands from a seed
+//! - `wire`: a connection that keeps every reply as it came
+//! - `compare`: which replies are the same; what has no order or goes with the clock is told by command
+//! - `differences`: the one table of what is allowed to differ
 
-mod redis;
-mod support;
+mod compare;
+mod differences;
+mod draw;
+mod forms;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use cartwright_test_support::{Site, start, stop_cleanly};
 use cartwright_tools::bench::redis_process::{RedisProcess, find};
 use cartwright_tools::server_process::{ServerProcess, SyncMode};
-use redis::compare::same;
-use redis::differences::{DIFFERENCES, Difference, listed};
-use redis::draw::{DUMP, Draw};
-use redis::forms::{self, NOT_COMPARED};
-use redis::wire::{Reply, Shown, Wire, Words};
-use support::{Site, start, stop_cleanly};
+use compare::same;
+use differences::{DIFFERENCES, Difference, listed};
+use draw::{DUMP, Draw};
+use forms::NOT_COMPARED;
+use wire::{Reply, Shown, Wire, Words};
 
 /// Commands that are sent before any reply is read.
 const CHUNK: usize = 100;

@@ -1,4 +1,4 @@
-//! The files of a data directory as they lie on disk, for tests that damage them.
+//! The files of a data directory as they lie on disk, for the tests that damage them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

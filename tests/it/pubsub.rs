@@ -1,14 +1,12 @@
 //! Channels over several shards: who gets what, in which order, and how much may wait.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::resp::{Resp, Value, ok, text, texts};
-use support::{Site, stop_cleanly};
+use cartwright_test_support::resp::{Resp, Value, ok, text, texts};
+use cartwright_test_support::{Site, stop_cleanly};
 
 /// Connections in the order in which they come are dealt to the shards in turn, so that several are on all of them.
 fn connections(port: u16, count: usize) -> Vec<Resp> {
@@ -149,7 +147,7 @@ fn a_subscriber_that_does_not_read_is_cut_off_and_costs_only_itself() {
     let options = site
         .options()
         .with(&["--set", "client-output-buffer-limit=pubsub 4mb 2mb 60"]);
-    let server = support::start(&options);
+    let server = cartwright_test_support::start(&options);
     let mut deaf = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     deaf.write_all(&Resp::encode(&["SUBSCRIBE", "flood"])).unwrap();
     let mut reader = Resp::connect(server.port());
