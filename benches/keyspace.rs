@@ -7,8 +7,8 @@ mod support;
 
 use std::hint::black_box;
 
-use cartwright::engine::keyspace::commands::{hashes, strings};
-use cartwright::engine::keyspace::{KeyCommand, KeyPlaces, OwnedArguments};
+use cartwright::engine::entries::commands::{hashes, strings};
+use cartwright::engine::entries::{KeyCommand, KeyPlaces, OwnedArguments};
 use cartwright::engine::{
     EngineLimits, Input, KeyRequest, Output, ReplyTo, Shard, ShardId, ShardMap, Timestamp, recovery,
 };

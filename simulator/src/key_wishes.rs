@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use cartwright::engine::Timestamp;
-use cartwright::engine::keyspace::commands::{WATCH, hashes, keys, strings};
-use cartwright::engine::keyspace::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments};
+use cartwright::engine::entries::commands::{WATCH, hashes, keys, strings};
+use cartwright::engine::entries::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments};
 
 use crate::keys::{Held, KeyVersion, Keys, Seen, balance};
 use crate::random::Random;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwright::engine::keyspace::effect::{Effect, effects};
+use cartwright::engine::entries::effect::{Effect, effects};
 use cartwright_protocol::resp::parse_i64;
 
 use crate::key_wishes::{ACCOUNT, OPENING_BALANCE, condensed, mark_in};

@@ -390,7 +390,7 @@ mod tests {
     use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Reply, Sku, Text};
 
     use super::*;
-    use crate::engine::keyspace::commands::{keys as key_commands, strings};
+    use crate::engine::entries::commands::{keys as key_commands, strings};
     use crate::engine::recovery::start;
     use crate::engine::{Ask, EngineLimits, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
     use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};

@@ -11,7 +11,7 @@ use super::connection::Call;
 use super::context::SessionContext;
 use super::errand::{Errand, Inquiry};
 use super::settings::{SettingError, Settings};
-use crate::engine::keyspace::pattern::Pattern;
+use crate::engine::entries::pattern::Pattern;
 
 /// A setting's name, and what gives its value.
 type Fixed = (&'static str, fn(&SessionContext) -> String);

@@ -6,7 +6,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::errand::Message;
-use crate::engine::keyspace::pattern::Pattern;
+use crate::engine::entries::pattern::Pattern;
 
 /// A connection, in the runtime's terms; opaque here.
 pub type Address = u64;

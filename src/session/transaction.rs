@@ -15,7 +15,7 @@ use super::queue::Request;
 use super::render::write_answer;
 use super::resp::Resolved;
 use super::settings::Number;
-use crate::engine::keyspace::commands::WATCH;
+use crate::engine::entries::commands::WATCH;
 use crate::engine::{
     Answer, Ask, Invocation, KeyPlaces, KeyRequest, LogPosition, OwnedArguments, Response, ValueBytes, Watched,
 };

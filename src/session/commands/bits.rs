@@ -1,7 +1,7 @@
 //! The rows of the commands about bits of strings.
 
 use super::{Command, KEYS_FROM_SECOND, ONE_KEY, READ, READ_FAST, WRITE_MORE, keyed};
-use crate::engine::keyspace::commands::{bitfield, bits};
+use crate::engine::entries::commands::{bitfield, bits};
 
 pub(super) const COMMANDS: &[Command] = &[
     keyed(

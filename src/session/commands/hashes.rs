@@ -1,7 +1,7 @@
 //! The rows of the commands about hashes.
 
 use super::{Command, ONE_KEY, READ, READ_FAST, WRITE_FAST, WRITE_MORE_FAST, keyed};
-use crate::engine::keyspace::commands::hashes;
+use crate::engine::entries::commands::hashes;
 
 pub(super) const COMMANDS: &[Command] = &[
     keyed(

@@ -4,7 +4,7 @@ use super::{
     ALL_KEYS, Command, KEY_OF_SUBCOMMAND, KeyPositions, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE, WRITE_FAST,
     WRITE_MORE, container, help, keyed,
 };
-use crate::engine::keyspace::commands::{expiry, keys, objects};
+use crate::engine::entries::commands::{expiry, keys, objects};
 
 pub(super) const COMMANDS: &[Command] = &[
     keyed("del", -2, WRITE, ALL_KEYS, "key [key ...]", "Deletes keys.", &keys::DEL),

@@ -4,7 +4,7 @@ use super::{
     Command, Flags, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, errand, help, keyed,
     local,
 };
-use crate::engine::keyspace::commands::{keys, objects};
+use crate::engine::entries::commands::{keys, objects};
 use crate::session::{config, info, introspection, server, slow};
 
 const TOLD: Flags = Flags::LOADING.and(Flags::STALE);

@@ -4,7 +4,7 @@ use super::{
     ALL_KEYS, Command, KEYS_AND_VALUES, ONE_KEY, READ, READ_FAST, TWO_KEYS, WRITE_FAST, WRITE_MORE, WRITE_MORE_FAST,
     keyed,
 };
-use crate::engine::keyspace::commands::{lcs, strings};
+use crate::engine::entries::commands::{lcs, strings};
 
 pub(super) const COMMANDS: &[Command] = &[
     keyed(

@@ -1,0 +1,201 @@
+//! Commands about how values are held, and those that carry one elsewhere.
+
+use std::sync::Arc;
+
+use cartwright_protocol::resp::{Arguments, parse_i64};
+
+use super::{argument, either, first, integer, reads, writes};
+use crate::engine::books::entries::answer::Answer;
+use crate::engine::books::entries::hash::Hash;
+use crate::engine::books::entries::image::{image_bytes_max, put_image, read_image};
+use crate::engine::books::entries::keys::Keys;
+use crate::engine::books::entries::request::KeyCommand;
+use crate::engine::books::entries::value::{Entry, Value};
+use crate::engine::kernel::ids::Timestamp;
+
+/// Integers up to here are shared in Redis, which shows in `OBJECT REFCOUNT`.
+const SHARED_INTEGER_MAX: i64 = 9999;
+const SHARED_REFERENCES: i64 = 2_147_483_647;
+
+/// The version of RDB that payloads name, as Redis 7.2.
+const PAYLOAD_VERSION: u16 = 11;
+const PAYLOAD_FOOTER_BYTES: usize = 10;
+
+/// Tells a payload of this server's from one of Redis's: no type of RDB has this number.
+const PAYLOAD_KIND: u8 = 0xC7;
+
+/// `OBJECT ENCODING`
+pub static OBJECT_ENCODING: KeyCommand = reads("object|encoding", |keys, arguments| {
+    about(keys, arguments, |entry| Answer::bulk(entry.value.encoding().as_bytes()))
+});
+
+/// `OBJECT IDLETIME`
+pub static OBJECT_IDLETIME: KeyCommand = reads("object|idletime", |keys, arguments| {
+    // Nothing is evicted, so nobody counts.
+    about(keys, arguments, |_| Answer::Integer(0))
+});
+
+/// `OBJECT FREQ`
+pub static OBJECT_FREQ: KeyCommand = reads("object|freq", |keys, arguments| {
+    about(keys, arguments, |_| {
+        Answer::error(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+             switching between policies at runtime LRU and LFU data will take some time to adjust.",
+        )
+    })
+});
+
+/// `OBJECT REFCOUNT`
+pub static OBJECT_REFCOUNT: KeyCommand = reads("object|refcount", |keys, arguments| {
+    about(keys, arguments, |entry| match entry.value {
+        Value::Integer(0..=SHARED_INTEGER_MAX) => Answer::Integer(SHARED_REFERENCES),
+        _ => Answer::Integer(1),
+    })
+});
+
+/// `MEMORY USAGE`
+pub static MEMORY_USAGE: KeyCommand = reads("memory|usage", |keys, arguments| either(memory_usage(keys, arguments)));
+
+/// `DUMP`
+pub static DUMP: KeyCommand = reads("dump", |keys, arguments| {
+    let name = first(keys, arguments);
+    let Some(entry) = keys.find(name) else {
+        return Answer::Nil;
+    };
+    let mut payload = Vec::with_capacity(image_bytes_max(&entry.value) + PAYLOAD_FOOTER_BYTES + 1);
+    payload.push(PAYLOAD_KIND);
+    put_image(&mut payload, &entry.value);
+    payload.extend_from_slice(&PAYLOAD_VERSION.to_le_bytes());
+    let checksum = crc64(&payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    Answer::bulk(&payload)
+});
+
+/// `RESTORE`
+pub static RESTORE: KeyCommand = writes("restore", |keys, arguments| either(restore(keys, arguments)));
+
+/// The key of a container's subcommand is its second argument.
+fn about(keys: &mut Keys<'_>, arguments: Arguments<'_>, tell: impl FnOnce(&Entry) -> Answer) -> Answer {
+    let name = keys.name(arguments, 2);
+    keys.find(name).map_or(Answer::Nil, tell)
+}
+
+fn memory_usage(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    match (arguments.len(), arguments.get(3)) {
+        (3, _) => {}
+        (5, Some(word)) if word.eq_ignore_ascii_case(b"SAMPLES") => {
+            if integer(arguments, 4)? < 0 {
+                return Err(Answer::syntax_error());
+            }
+        }
+        _ => return Err(Answer::syntax_error()),
+    }
+    Ok(about(keys, arguments, |entry| {
+        Answer::count(size_of::<Entry>() + entry.key.heap_bytes() + entry.value.heap_bytes())
+    }))
+}
+
+fn restore(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answer> {
+    let (mut replaces, mut is_absolute, mut index) = (false, false, 4);
+    let (mut tells_idle_time, mut tells_frequency) = (false, false);
+    while let Some(word) = arguments.get(index) {
+        let is = |option: &str| word.eq_ignore_ascii_case(option.as_bytes());
+        let value = arguments.get(index + 1);
+        match value {
+            _ if is("REPLACE") => replaces = true,
+            _ if is("ABSTTL") => is_absolute = true,
+            Some(value) if is("IDLETIME") && !tells_frequency || is("FREQ") && !tells_idle_time => {
+                (tells_idle_time, tells_frequency) = (is("IDLETIME"), is("FREQ"));
+                let value = parse_i64(value).ok_or_else(Answer::not_an_integer)?;
+                if is("IDLETIME") && value < 0 {
+                    return Err(Answer::error("ERR Invalid IDLETIME value, must be >= 0"));
+                }
+                if is("FREQ") && !(0..=255).contains(&value) {
+                    return Err(Answer::error("ERR Invalid FREQ value, must be >= 0 and <= 255"));
+                }
+                index += 1;
+            }
+            _ => return Err(Answer::syntax_error()),
+        }
+        index += 1;
+    }
+    let name = first(keys, arguments);
+    if !replaces && keys.find(name).is_some() {
+        return Err(Answer::error("BUSYKEY Target key name already exists."));
+    }
+    let ttl = integer(arguments, 2)?;
+    let ttl = u64::try_from(ttl).map_err(|_| Answer::error("ERR Invalid TTL value, must be >= 0"))?;
+    let payload = argument(arguments, 3);
+    let value = value_of(payload)?;
+    let expires_at = match (ttl, is_absolute) {
+        (0, _) => Timestamp::default(),
+        (at, true) => Timestamp(at),
+        (ttl, false) => Timestamp(ttl + keys.now.unix_ms()),
+    };
+    // What lies behind the end of Redis's time is over, for Redis.
+    let is_over = expires_at <= keys.now || i64::try_from(expires_at.unix_ms()).is_err();
+    if expires_at != Timestamp::default() && is_over {
+        keys.delete(name);
+        return Ok(Answer::Ok);
+    }
+    keys.put(name, &value, expires_at, payload.len())?;
+    Ok(Answer::Ok)
+}
+
+fn value_of(payload: &[u8]) -> Result<Value, Answer> {
+    let wrong = || Answer::error("ERR DUMP payload version or checksum are wrong");
+    let (rest, checksum) = payload.split_last_chunk::<8>().ok_or_else(wrong)?;
+    let (content, version) = rest.split_last_chunk::<2>().ok_or_else(wrong)?;
+    if u16::from_le_bytes(*version) > PAYLOAD_VERSION || u64::from_le_bytes(*checksum) != crc64(rest) {
+        return Err(wrong());
+    }
+    let value = match content.split_first() {
+        Some((&PAYLOAD_KIND, image)) => read_image(image),
+        _ => None,
+    };
+    match value {
+        // Held as it would be if it was set.
+        Some(Value::String(string)) => Ok(Value::string(&string)),
+        Some(Value::Hash(hash)) => {
+            let mut anew = Hash::default();
+            for field in hash.iter() {
+                anew.set(&field.name, &field.value);
+            }
+            Ok(Value::Hash(Arc::new(anew)))
+        }
+        other => other.ok_or_else(|| Answer::error("ERR Bad data format")),
+    }
+}
+
+/// CRC-64 of Jones, as Redis: reflected, from 0.
+fn crc64(bytes: &[u8]) -> u64 {
+    const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
+    static TABLE: [u64; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut crc = byte as u64;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ POLYNOMIAL };
+                bit += 1;
+            }
+            table[byte] = crc;
+            byte += 1;
+        }
+        table
+    };
+    bytes
+        .iter()
+        .fold(0, |crc, &byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_those_of_redis() {
+        assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+    }
+}

@@ -1,0 +1,426 @@
+//! What commands do to keys: resolved changes, as they are logged, sent to other shards and applied.
+//!
+//! An effect says all that is to be known by itself: applying it looks at no clock, draws nothing, and decides nothing
+//! that depends on more than the key. Where a value may be large the effect is the part of it that changes.
+
+use std::sync::Arc;
+
+use super::bytes::ValueBytes;
+use super::encoding::{Reader, Strings, put_number, put_string};
+use super::hash::Hash;
+use super::image::read_image;
+use super::value::{Entry, KeyTable, Value};
+use crate::engine::kernel::ids::{LogPosition, Timestamp};
+
+/// What an effect takes beside its bytes, at most: its kind, its lengths and numbers.
+pub const EFFECT_OVERHEAD_BYTES: usize = 32;
+
+/// A change of one key, or of all.
+#[expect(missing_docs, reason = "the fields' names say what they are")]
+#[derive(Clone, Copy, Debug)]
+pub enum Effect<'a> {
+    /// The key holds this string.
+    Set {
+        key: &'a [u8],
+        value: &'a [u8],
+        expires_at: Timestamp,
+    },
+    /// The key, which is there, is gone.
+    Delete { key: &'a [u8] },
+    /// The key, which is there, expires then; 0: never.
+    Expire { key: &'a [u8], at: Timestamp },
+    /// The string, or a new one, is longer by this.
+    Append { key: &'a [u8], bytes: &'a [u8] },
+    /// This stands in the string, or in a new one, from `offset` on; zeros fill the gap before it.
+    SetRange {
+        key: &'a [u8],
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    /// The key, or a new one, holds this integer; when it expires stays.
+    Integer { key: &'a [u8], value: i64 },
+    /// These fields of the hash, or of a new one, have these values.
+    HashSet { key: &'a [u8], pairs: Strings<'a> },
+    /// The hash, which is there, has none of these fields; without any it is gone.
+    HashDelete { key: &'a [u8], fields: Strings<'a> },
+    /// The key holds the value of this image.
+    Restore {
+        key: &'a [u8],
+        image: &'a [u8],
+        expires_at: Timestamp,
+    },
+    /// No key is there.
+    Flush,
+}
+
+const SET: u8 = 1;
+const DELETE: u8 = 2;
+const EXPIRE: u8 = 3;
+const APPEND: u8 = 4;
+const SET_RANGE: u8 = 5;
+const INTEGER: u8 = 6;
+const HASH_SET: u8 = 7;
+const HASH_DELETE: u8 = 8;
+const RESTORE: u8 = 9;
+const FLUSH: u8 = 10;
+const SET_EXPIRING: u8 = 11;
+
+/// What an effect did to whether and until when a key is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// When it expired before, 0 for never; `None`: it was not there.
+    pub before: Option<Timestamp>,
+    /// The same afterwards.
+    pub after: Option<Timestamp>,
+}
+
+impl<'a> Effect<'a> {
+    /// The key it changes; `None`: all.
+    pub const fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Set { key, .. }
+            | Self::Delete { key }
+            | Self::Expire { key, .. }
+            | Self::Append { key, .. }
+            | Self::SetRange { key, .. }
+            | Self::Integer { key, .. }
+            | Self::HashSet { key, .. }
+            | Self::HashDelete { key, .. }
+            | Self::Restore { key, .. } => Some(key),
+            Self::Flush => None,
+        }
+    }
+
+    /// Adds its encoding to `log`.
+    pub fn encode(&self, log: &mut Vec<u8>) {
+        match *self {
+            Self::Set { key, value, expires_at } => {
+                let expires = expires_at != Timestamp::default();
+                log.push(if expires { SET_EXPIRING } else { SET });
+                put_string(log, key);
+                put_string(log, value);
+                if expires {
+                    put_number(log, expires_at.unix_ms());
+                }
+            }
+            Self::Delete { key } => {
+                log.push(DELETE);
+                put_string(log, key);
+            }
+            Self::Expire { key, at } => {
+                log.push(EXPIRE);
+                put_string(log, key);
+                put_number(log, at.unix_ms());
+            }
+            Self::Append { key, bytes } => {
+                log.push(APPEND);
+                put_string(log, key);
+                put_string(log, bytes);
+            }
+            Self::SetRange { key, offset, bytes } => {
+                log.push(SET_RANGE);
+                put_string(log, key);
+                put_number(log, offset);
+                put_string(log, bytes);
+            }
+            Self::Integer { key, value } => {
+                log.push(INTEGER);
+                put_string(log, key);
+                log.extend_from_slice(&value.to_le_bytes());
+            }
+            Self::HashSet { key, pairs: strings } | Self::HashDelete { key, fields: strings } => {
+                log.push(if matches!(self, Self::HashSet { .. }) {
+                    HASH_SET
+                } else {
+                    HASH_DELETE
+                });
+                put_string(log, key);
+                put_number(log, strings.len() as u64);
+                strings.each(|string| put_string(log, string));
+            }
+            Self::Restore { key, image, expires_at } => {
+                log.push(RESTORE);
+                put_string(log, key);
+                put_string(log, image);
+                put_number(log, expires_at.unix_ms());
+            }
+            Self::Flush => log.push(FLUSH),
+        }
+    }
+
+    /// Applies it to the table that holds its key, as of `position`; `hash` is the key's.
+    ///
+    /// # Panics
+    /// Where it contradicts what the table holds: it was not made for it.
+    pub fn apply(&self, table: &mut KeyTable, hash: u64, position: LogPosition) -> Shift {
+        let key = self.key().expect("a flush is no matter of one key");
+        let mut shift = Shift::default();
+        let Some(entry) = table.find_mut(hash, key) else {
+            shift.after = Some(self.insert(table, hash, position));
+            return shift;
+        };
+        shift.before = Some(entry.expires_at);
+        entry.version = position;
+        let mut is_gone = false;
+        match *self {
+            Self::Set { value, expires_at, .. } => {
+                entry.value = Value::string(value);
+                entry.expires_at = expires_at;
+            }
+            Self::Delete { .. } => is_gone = true,
+            Self::Expire { at, .. } => entry.expires_at = at,
+            Self::Append { bytes, .. } => string_of(entry).extend_from_slice(bytes),
+            Self::SetRange { offset, bytes, .. } => set_range(string_of(entry), offset, bytes),
+            Self::Integer { value, .. } => entry.value = Value::Integer(value),
+            Self::HashSet { pairs, .. } => {
+                let hash = hash_of(entry);
+                pairs.each_pair(|name, value| {
+                    hash.set(name, value);
+                });
+            }
+            Self::HashDelete { fields, .. } => {
+                let hash = hash_of(entry);
+                fields.each(|name| {
+                    hash.remove(name);
+                });
+                is_gone = hash.is_empty();
+            }
+            Self::Restore { image, expires_at, .. } => {
+                entry.value = read_image(image).expect("an effect's image is one");
+                entry.expires_at = expires_at;
+            }
+            Self::Flush => unreachable!("it has no key"),
+        }
+        if is_gone {
+            table.remove(hash, key);
+        } else {
+            shift.after = Some(entry.expires_at);
+        }
+        shift
+    }
+
+    /// Applies it to a key that is not there. When the new one expires.
+    fn insert(&self, table: &mut KeyTable, hash: u64, position: LogPosition) -> Timestamp {
+        let (value, expires_at) = match *self {
+            Self::Set { value, expires_at, .. } => (Value::string(value), expires_at),
+            Self::Append { bytes, .. } => (Value::string(bytes), Timestamp::default()),
+            Self::SetRange { offset, bytes, .. } => {
+                let mut string = Vec::new();
+                set_range(&mut string, offset, bytes);
+                (
+                    Value::String(ValueBytes::Growing(Arc::new(string))),
+                    Timestamp::default(),
+                )
+            }
+            Self::Integer { value, .. } => (Value::Integer(value), Timestamp::default()),
+            Self::HashSet { pairs, .. } => {
+                let mut hash = Hash::default();
+                pairs.each_pair(|name, value| {
+                    hash.set(name, value);
+                });
+                (Value::Hash(Arc::new(hash)), Timestamp::default())
+            }
+            Self::Restore { image, expires_at, .. } => {
+                (read_image(image).expect("an effect's image is one"), expires_at)
+            }
+            Self::Delete { .. } | Self::Expire { .. } | Self::HashDelete { .. } | Self::Flush => {
+                panic!("a record changes {self:?}, which no record before it made")
+            }
+        };
+        let key = ValueBytes::new(self.key().expect("a flush is no matter of one key"));
+        table.insert_new(
+            hash,
+            Entry {
+                key,
+                value,
+                expires_at,
+                version: position,
+            },
+        );
+        expires_at
+    }
+}
+
+fn string_of(entry: &mut Entry) -> &mut Vec<u8> {
+    let is_string = entry.value.string_mut();
+    is_string.expect("a record changes a string where one is")
+}
+
+fn hash_of(entry: &mut Entry) -> &mut Hash {
+    let Value::Hash(hash) = &mut entry.value else {
+        panic!("a record changes a hash where there is another type")
+    };
+    Arc::make_mut(hash)
+}
+
+fn set_range(string: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let offset = offset as usize;
+    let end = offset + bytes.len();
+    if string.len() < end {
+        string.resize(end, 0);
+    }
+    string[offset..end].copy_from_slice(bytes);
+}
+
+impl<'a> Reader<'a> {
+    fn effect(&mut self) -> Option<Effect<'a>> {
+        let kind = self.take(1)?[0];
+        Some(match kind {
+            SET | SET_EXPIRING => Effect::Set {
+                key: self.string()?,
+                value: self.string()?,
+                expires_at: Timestamp(if kind == SET { 0 } else { self.number()? }),
+            },
+            DELETE => Effect::Delete { key: self.string()? },
+            EXPIRE => Effect::Expire {
+                key: self.string()?,
+                at: Timestamp(self.number()?),
+            },
+            APPEND => Effect::Append {
+                key: self.string()?,
+                bytes: self.string()?,
+            },
+            SET_RANGE => Effect::SetRange {
+                key: self.string()?,
+                offset: self.number()?,
+                bytes: self.string()?,
+            },
+            INTEGER => Effect::Integer {
+                key: self.string()?,
+                value: i64::from_le_bytes(self.take(8)?.try_into().ok()?),
+            },
+            HASH_SET => Effect::HashSet {
+                key: self.string()?,
+                pairs: self.strings()?,
+            },
+            HASH_DELETE => Effect::HashDelete {
+                key: self.string()?,
+                fields: self.strings()?,
+            },
+            RESTORE => Effect::Restore {
+                key: self.string()?,
+                image: self.string()?,
+                expires_at: Timestamp(self.number()?),
+            },
+            FLUSH => Effect::Flush,
+            _ => return None,
+        })
+    }
+}
+
+/// The effects of a record, in order.
+pub fn effects(log: &[u8]) -> impl Iterator<Item = Effect<'_>> {
+    let mut reader = Reader { bytes: log };
+    std::iter::from_fn(move || {
+        (!reader.bytes.is_empty()).then(|| reader.effect().expect("a record's effects were looked through before"))
+    })
+}
+
+/// Whether bytes read back are effects: looked at once, when a record is decoded.
+pub fn are_effects(log: &[u8]) -> bool {
+    let mut reader = Reader { bytes: log };
+    while !reader.bytes.is_empty() {
+        match reader.effect() {
+            Some(Effect::Restore { image, .. }) if read_image(image).is_none() => return false,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::table::hash_of;
+    use super::*;
+
+    #[test]
+    fn effects_read_back_as_they_were_written() {
+        let at = Timestamp(1 << 41);
+        let never = Timestamp::default();
+        let key = &b"key"[..];
+        let long = &[b'x'; 300][..];
+        let written = [
+            Effect::Set {
+                key,
+                value: b"1",
+                expires_at: never,
+            },
+            Effect::Set {
+                key: long,
+                value: long,
+                expires_at: at,
+            },
+            Effect::Delete { key },
+            Effect::Expire { key, at },
+            Effect::Append { key, bytes: long },
+            Effect::SetRange {
+                key,
+                offset: 1 << 33,
+                bytes: b"",
+            },
+            Effect::Integer { key, value: i64::MIN },
+            Effect::HashSet {
+                key,
+                pairs: Strings::Slices(&[b"a", b"1", b"b", long]),
+            },
+            Effect::HashDelete {
+                key,
+                fields: Strings::Slices(&[b"a", b""]),
+            },
+            Effect::Restore {
+                key,
+                image: &[1, b'x'],
+                expires_at: at,
+            },
+            Effect::Flush,
+        ];
+        let mut log = Vec::new();
+        for effect in &written {
+            effect.encode(&mut log);
+        }
+        assert!(are_effects(&log));
+        let mut again = Vec::new();
+        for (read, written) in effects(&log).zip(&written) {
+            assert_eq!(read.key(), written.key());
+            read.encode(&mut again);
+        }
+        assert_eq!(log, again);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_effects_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if are_effects(&bytes) {
+                effects(&bytes).for_each(drop);
+            }
+            read_image(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_hash_without_fields_is_gone() {
+        let (mut table, key, at) = (KeyTable::default(), &b"h"[..], LogPosition(1));
+        let hash = hash_of(key);
+        Effect::HashSet {
+            key,
+            pairs: Strings::Slices(&[b"f", b"v"]),
+        }
+        .apply(&mut table, hash, at);
+        let shift = Effect::HashDelete {
+            key,
+            fields: Strings::Slices(&[b"f"]),
+        }
+        .apply(&mut table, hash, at);
+        assert_eq!(
+            shift,
+            Shift {
+                before: Some(Timestamp::default()),
+                after: None
+            }
+        );
+        assert!(table.is_empty());
+    }
+}

@@ -1,0 +1,353 @@
+//! A request to the keyspace: commands with their own copy of their arguments, and which keys they are about.
+//!
+//! Made by a session from the command table; the engine neither parses names nor counts arguments.
+
+use cartwright_protocol::Slot;
+use cartwright_protocol::resp::Arguments;
+use smallvec::SmallVec;
+
+use super::answer::Answer;
+use super::bytes::ValueBytes;
+use super::effect::EFFECT_OVERHEAD_BYTES;
+use super::keys::{EFFECTS_BYTES_MAX, Keys};
+use super::scan::slot_of_cursor;
+use crate::engine::kernel::ids::LogPosition;
+
+/// A command as the engine runs it: what stands behind a row of the command table.
+pub struct KeyCommand {
+    /// Lower-case, as Redis prints it.
+    pub name: &'static str,
+    /// Whether it may change anything.
+    pub writes: bool,
+    /// Whether what it changes may be as long as a value that is there, however short its arguments.
+    pub carries: bool,
+    /// What it needs beside the keys among its arguments.
+    pub scope: Scope,
+    /// Runs it. All arguments are there, the name (and a container's subcommand) included; their number is right.
+    pub run: fn(&mut Keys<'_>, Arguments<'_>) -> Answer,
+}
+
+impl std::fmt::Debug for KeyCommand {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+/// What a command looks at beside the keys among its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing.
+    Keys,
+    /// How many keys there are.
+    Count,
+    /// The names of all keys that match the pattern in its first argument.
+    Names,
+    /// Any one key.
+    Any,
+    /// All keys, to drop them.
+    All,
+    /// One slot, named by the cursor in its first argument (`SCAN`).
+    Cursor,
+}
+
+impl Scope {
+    /// Whether all shards have a part in it.
+    pub const fn is_everywhere(self) -> bool {
+        !matches!(self, Self::Keys | Self::Cursor)
+    }
+}
+
+/// A command's arguments with their bytes: one piece of memory, none for short commands.
+#[derive(Clone)]
+pub struct OwnedArguments {
+    bytes: SmallVec<[u8; 96]>,
+    ranges: SmallVec<[(u32, u32); 4]>,
+}
+
+impl OwnedArguments {
+    /// A copy.
+    pub fn new(arguments: Arguments<'_>) -> Self {
+        let mut bytes = SmallVec::with_capacity(arguments.iter().map(<[u8]>::len).sum());
+        let mut ranges = SmallVec::with_capacity(arguments.len());
+        for argument in arguments.iter() {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(argument);
+            ranges.push((start, bytes.len() as u32));
+        }
+        Self { bytes, ranges }
+    }
+
+    /// Of these, for instance in a test.
+    pub fn of(arguments: &[&[u8]]) -> Self {
+        let mut bytes = SmallVec::new();
+        let mut ranges = SmallVec::new();
+        for argument in arguments {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(argument);
+            ranges.push((start, bytes.len() as u32));
+        }
+        Self { bytes, ranges }
+    }
+
+    /// To be read.
+    #[inline]
+    pub fn get(&self) -> Arguments<'_> {
+        Arguments::new(&self.bytes, &self.ranges)
+    }
+
+    /// Bytes of all arguments together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl std::fmt::Debug for OwnedArguments {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(formatter)
+    }
+}
+
+/// Which arguments are keys: every `step`th from `first`, `count` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPlaces {
+    /// Index of the first; the command's name is 0.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// From one to the next.
+    pub step: u32,
+}
+
+impl KeyPlaces {
+    /// None.
+    pub const NONE: Self = Self {
+        first: 0,
+        count: 0,
+        step: 1,
+    };
+
+    /// As a row of Redis's command table says: `last` counts from the end where it is negative.
+    pub fn of_row(first: i16, last: i16, step: i16, argument_count: usize) -> Self {
+        let count = argument_count as i64;
+        let last = if last < 0 {
+            count + i64::from(last)
+        } else {
+            i64::from(last)
+        };
+        let (first, step) = (i64::from(first), i64::from(step.max(1)));
+        if first <= 0 || last < first || first >= count {
+            return Self::NONE;
+        }
+        Self {
+            first: first as u32,
+            count: ((last.min(count - 1) - first) / step + 1) as u32,
+            step: step as u32,
+        }
+    }
+
+    /// The arguments' indices.
+    pub fn indices(self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |key| (self.first + key * self.step) as usize)
+    }
+}
+
+/// One command with its arguments.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// What to run.
+    pub command: &'static KeyCommand,
+    /// On what.
+    pub arguments: OwnedArguments,
+    /// Which of the arguments are keys.
+    pub keys: KeyPlaces,
+}
+
+impl Invocation {
+    const fn is_carrier(&self) -> bool {
+        self.command.carries
+    }
+
+    /// At least as many bytes of effects as the arguments can come to, found without looking at each.
+    fn effect_bytes_bound(&self) -> usize {
+        2 * self.arguments.bytes() + (self.arguments.get().len() + 1) * EFFECT_OVERHEAD_BYTES
+    }
+}
+
+/// A key as `WATCH` saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Which.
+    pub key: ValueBytes,
+    /// What `WATCH` answered for it.
+    pub version: LogPosition,
+}
+
+/// What is run at once: one command, or a whole `MULTI` … `EXEC`. All of it or, where it is refused, nothing; a command
+/// that fails within a transaction does not undo the others, as in Redis.
+#[derive(Debug)]
+pub struct KeyRequest {
+    /// What to run, in order.
+    pub invocations: SmallVec<[Invocation; 1]>,
+    /// The slots of the invocations' keys, in their order.
+    pub(super) slots: SmallVec<[Slot; 2]>,
+    /// Keys that must be as they were seen.
+    pub watched: Vec<Watched>,
+    /// Whether the answer is a list of answers.
+    pub is_transaction: bool,
+    /// Whether what it changes may take more log than one record usually does.
+    may_be_large: bool,
+}
+
+impl KeyRequest {
+    /// A single command.
+    pub fn command(command: &'static KeyCommand, arguments: Arguments<'_>, keys: KeyPlaces) -> Box<Self> {
+        let mut slots = SmallVec::new();
+        for index in keys.indices() {
+            slots.push(Slot::of(arguments.get(index).unwrap_or_default()));
+        }
+        let invocation = Invocation {
+            command,
+            arguments: OwnedArguments::new(arguments),
+            keys,
+        };
+        let may_be_large = invocation.is_carrier() || invocation.effect_bytes_bound() > EFFECTS_BYTES_MAX;
+        let mut invocations = SmallVec::new();
+        invocations.push(invocation);
+        Box::new(Self {
+            invocations,
+            slots,
+            watched: Vec::new(),
+            is_transaction: false,
+            may_be_large,
+        })
+    }
+
+    /// What `EXEC` runs.
+    pub fn transaction(invocations: impl IntoIterator<Item = Invocation>, watched: Vec<Watched>) -> Box<Self> {
+        let invocations: SmallVec<[Invocation; 1]> = invocations.into_iter().collect();
+        let mut slots = SmallVec::new();
+        for invocation in &invocations {
+            let arguments = invocation.arguments.get();
+            for index in invocation.keys.indices() {
+                slots.push(Slot::of(arguments.get(index).unwrap_or_default()));
+            }
+        }
+        let bound: usize = invocations.iter().map(Invocation::effect_bytes_bound).sum();
+        let may_be_large = bound > EFFECTS_BYTES_MAX || invocations.iter().any(Invocation::is_carrier);
+        Box::new(Self {
+            invocations,
+            slots,
+            watched,
+            is_transaction: true,
+            may_be_large,
+        })
+    }
+
+    /// Whether what it changes may take more than [`EFFECTS_BYTES_MAX`]: `false` of nearly all.
+    #[inline]
+    pub(in crate::engine) const fn may_be_large(&self) -> bool {
+        self.may_be_large
+    }
+
+    /// The slot whose shard runs it. `None`: any shard may.
+    pub fn home(&self) -> Option<Slot> {
+        if let Some(&slot) = self.slots.first() {
+            return Some(slot);
+        }
+        let first = self.invocations.first()?;
+        if first.command.scope == Scope::Cursor {
+            return slot_of_cursor(first.arguments.get());
+        }
+        self.watched.first().map(|watched| Slot::of(&watched.key))
+    }
+
+    /// Whether any of it may change anything.
+    pub fn writes(&self) -> bool {
+        self.invocations.iter().any(|invocation| invocation.command.writes)
+    }
+
+    /// Whether it is about keys of one slot and no others: requests to one slot are run in the order in which a
+    /// connection sends them, however many are in flight.
+    pub fn is_in_one_slot(&self) -> bool {
+        let first = self.home();
+        self.slots.iter().all(|&slot| Some(slot) == first)
+            && self.watched.iter().all(|watched| Some(Slot::of(&watched.key)) == first)
+            && self
+                .invocations
+                .iter()
+                .all(|invocation| invocation.command.scope == Scope::Keys)
+    }
+
+    /// Whether it takes the shard of these slots as a whole, since it looks at keys there that no argument names.
+    pub(super) fn takes_shard(&self, is_here: impl Fn(Slot) -> bool) -> bool {
+        self.is_everywhere() || self.cursor_slots().any(is_here)
+    }
+
+    /// Whether it is a walk over keys and nothing else: it changes nothing, and shows each key as it was at some time
+    /// between being asked and being answered.
+    pub(super) fn only_walks(&self) -> bool {
+        self.watched.is_empty()
+            && self
+                .invocations
+                .iter()
+                .all(|invocation| invocation.command.scope == Scope::Cursor)
+    }
+
+    /// The slots that the cursors of its scans stand in.
+    pub(super) fn cursor_slots(&self) -> impl Iterator<Item = Slot> {
+        let scans = self
+            .invocations
+            .iter()
+            .filter(|invocation| invocation.command.scope == Scope::Cursor);
+        scans.filter_map(|invocation| slot_of_cursor(invocation.arguments.get()))
+    }
+
+    /// Whether all shards have a part in it.
+    pub fn is_everywhere(&self) -> bool {
+        self.invocations
+            .iter()
+            .any(|invocation| invocation.command.scope.is_everywhere())
+    }
+
+    /// The keys it is about with their slots, one by one: those of the invocations, then those watched.
+    pub(in crate::engine) fn keys(&self) -> impl Iterator<Item = (&[u8], Slot)> {
+        let keys = self.invocations.iter().flat_map(|invocation| {
+            let arguments = invocation.arguments.get();
+            let keys = invocation.keys.indices();
+            keys.map(move |index| arguments.get(index).unwrap_or_default())
+        });
+        let watched = self
+            .watched
+            .iter()
+            .map(|watched| (&*watched.key, Slot::of(&watched.key)));
+        keys.zip(self.slots.iter().copied()).chain(watched)
+    }
+
+    /// Bytes of everything it carries.
+    pub fn bytes(&self) -> usize {
+        self.invocations
+            .iter()
+            .map(|invocation| invocation.arguments.bytes() + size_of::<Invocation>())
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_keys_are_those_of_the_row() {
+        let places = |first, last, step, count| {
+            KeyPlaces::of_row(first, last, step, count)
+                .indices()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(places(1, 1, 1, 3), [1]);
+        assert_eq!(places(1, -1, 1, 4), [1, 2, 3]);
+        assert_eq!(places(1, -1, 2, 5), [1, 3]);
+        assert_eq!(places(2, -1, 1, 5), [2, 3, 4]);
+        assert_eq!(places(1, 2, 1, 3), [1, 2]);
+        assert!(places(0, 0, 0, 2).is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! The parts of a step about checkouts: a cart becomes an order.
+
+use cartwright_protocol::{
+    AMOUNT_MAX, Amount, CART_LINES_MAX, CartLine, Checkout, Currency, Customer, Error, ErrorCode, OrderId,
+    QUANTITY_MAX, Reply, Sku,
+};
+use compact_str::format_compact;
+use hashbrown::HashMap;
+
+use crate::engine::books::shop::inventory::{Allocations, StockChange};
+use crate::engine::books::shop::orders::OrderChange;
+use crate::engine::books::shop::packed_order::{OrderHeader, PackedOrder};
+use crate::engine::kernel::hashing::TableHasher;
+use crate::engine::kernel::ids::LogPosition;
+use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::record::Record;
+use crate::engine::kernel::request_keys::KeyUse;
+use crate::engine::kernel::shard::Step;
+use crate::engine::kernel::slots::ORDER_SEQUENCE_MAX;
+use crate::engine::kernel::state::Pending;
+use crate::engine::kernel::transaction::{InFlight, PieceLine, Purpose, Verdict};
+
+/// Up to here lines of one SKU are found by comparing all with all.
+const MERGE_BY_COMPARISON_MAX: usize = 16;
+
+impl Step<'_> {
+    /// `CHECKOUT`. A cart whose items and customer all live here is one record.
+    pub fn checkout(&mut self, reply_to: ReplyTo, checkout: Checkout, key: KeyUse) {
+        let Checkout {
+            customer,
+            hold_ms,
+            lines,
+            ..
+        } = checkout;
+        let bounds = self.check_checkout_bounds(lines.len());
+        let mut lines = match bounds.and_then(|()| self.piece_lines(lines)) {
+            Ok(lines) => lines,
+            Err(error) => return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO),
+        };
+        let stock = if hold_ms.is_some() {
+            StockChange::Hold
+        } else {
+            StockChange::Commit
+        };
+        let mut waits = false;
+        if lines.iter().all(|line| line.shard == self.shard.id) {
+            let mut currency = None;
+            match self.check_piece(&mut lines, &mut currency, None) {
+                Ok(()) => {
+                    if let Err(error) = self.check_limits(&customer, &lines) {
+                        let purpose = Purpose::Checkout { customer, hold_ms };
+                        return self.refuse_behind_decisions(reply_to, Some(key), purpose, error);
+                    }
+                    let currency = currency.expect("a cart has a line, and a line a currency");
+                    let (reply, after) = self.checkout_here(&customer, hold_ms, currency, lines, &key);
+                    return self.answer(reply_to, reply, after);
+                }
+                Err(Verdict::Refused(error, sku)) => {
+                    let reveals = self.shard.state.slot(sku.slot()).changed_at;
+                    let (reply, after) = self.refuse(Some(key), error, reveals);
+                    return self.answer(reply_to, reply, after);
+                }
+                Err(Verdict::Wait(_)) => waits = true,
+            }
+        }
+        debug_assert!(waits || lines.iter().any(|line| line.shard != self.shard.id));
+        let purpose = Purpose::Checkout { customer, hold_ms };
+        self.begin_transaction(
+            InFlight {
+                reply_to: Some(reply_to),
+                key: Some(key),
+                purpose,
+            },
+            stock,
+            lines,
+        );
+    }
+
+    fn check_checkout_bounds(&self, line_count: usize) -> Result<(), Error> {
+        let limits = &self.shard.limits;
+        if line_count == 0 {
+            return Err(Error::malformed("a cart has at least one line"));
+        }
+        if line_count > CART_LINES_MAX {
+            let text = format_compact!("the cart has {line_count} lines, the limit is {CART_LINES_MAX}");
+            return Err(Error::new(ErrorCode::TooBig, text));
+        }
+        if self.shard.state.counts.orders >= limits.orders_max {
+            return Err(self.shard.busy("orders", limits.orders_max as usize));
+        }
+        if self.shard.state.counts.keys >= limits.keys_max {
+            return Err(self.shard.busy("keys", limits.keys_max as usize));
+        }
+        if self.shard.in_flight.len() >= limits.transactions_max {
+            return Err(self.shard.busy("transactions in flight", limits.transactions_max));
+        }
+        Ok(())
+    }
+
+    /// One line a SKU, in the order of the cart; prices and allocations are the item shards' to fill in.
+    fn piece_lines(&self, cart: Vec<CartLine>) -> Result<Vec<PieceLine>, Error> {
+        let mut lines: Vec<PieceLine> = Vec::with_capacity(cart.len());
+        let mut by_sku: HashMap<Sku, usize, TableHasher> = HashMap::default();
+        let compare_all = cart.len() <= MERGE_BY_COMPARISON_MAX;
+        for CartLine { sku, quantity } in cart {
+            let slot = sku.slot();
+            let same = if compare_all {
+                // Most lines differ by their slots already.
+                lines.iter().position(|line| line.slot == slot && line.sku == sku)
+            } else {
+                let next = lines.len();
+                let index = *by_sku.entry_ref(&sku).or_insert(next);
+                (index < next).then_some(index)
+            };
+            if let Some(index) = same {
+                let sum = lines[index].quantity + quantity.units();
+                if sum > QUANTITY_MAX {
+                    return Err(Error::malformed(format_args!(
+                        "the lines of {sku} add up to over {QUANTITY_MAX}"
+                    )));
+                }
+                lines[index].quantity = sum;
+            } else {
+                lines.push(PieceLine {
+                    shard: self.shard.map.shard_of(slot),
+                    slot,
+                    cart_index: lines.len() as u16,
+                    sku,
+                    quantity: quantity.units(),
+                    price: Amount::default(),
+                    limit: None,
+                    allocations: Allocations::Main,
+                });
+            }
+        }
+        Ok(lines)
+    }
+
+    fn checkout_here(
+        &mut self,
+        customer: &Customer,
+        hold_ms: Option<u32>,
+        currency: Currency,
+        lines: Vec<PieceLine>,
+        key: &KeyUse,
+    ) -> (Reply, LogPosition) {
+        let made = self
+            .make_order(customer, hold_ms, currency, lines, key)
+            .and_then(|order| {
+                let answer = Reply::Receipt(order.receipt());
+                let record = Record::OrderChanged {
+                    change: OrderChange::Made(order),
+                    key: None,
+                };
+                self.append_if_room(record).map(|(position, _)| (answer, position))
+            });
+        made.unwrap_or_else(|error| (Reply::Error(error), LogPosition::ZERO))
+    }
+
+    /// Whether the customer may have these units beside those of their open orders, counting orders that are decided
+    /// here and not yet durable: of two carts at once the second sees the first.
+    pub fn check_limits(&self, customer: &Customer, lines: &[PieceLine]) -> Result<(), Error> {
+        for line in lines {
+            let Some(limit) = line.limit else { continue };
+            let state = &self.shard.state;
+            let slot = state.slot(customer.slot());
+            let settled = slot.orders_of(customer, None);
+            let decided = state.pending.values().filter_map(Pending::order_made);
+            let orders = settled.chain(decided.filter(|order| order.customer_bytes() == customer.as_bytes()));
+            let open: u64 = orders.map(|order| u64::from(order.open_units(&line.sku))).sum();
+            if open + u64::from(line.quantity) > u64::from(limit.units()) {
+                let (sku, wanted, limit) = (&line.sku, line.quantity, limit.units());
+                let text = format_compact!("{sku} wanted {wanted}, limit {limit} a customer, {open} in open orders");
+                return Err(Error::new(ErrorCode::Limit, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The order that these reserved or checked lines make. Gives it the next id of its slot; the record makes it so.
+    pub fn make_order(
+        &mut self,
+        customer: &Customer,
+        hold_ms: Option<u32>,
+        currency: Currency,
+        mut lines: Vec<PieceLine>,
+        key: &KeyUse,
+    ) -> Result<PackedOrder, Error> {
+        if !lines.is_sorted_by_key(|line| line.cart_index) {
+            lines.sort_unstable_by_key(|line| line.cart_index);
+        }
+        let total = lines
+            .iter()
+            .try_fold(Amount::default(), |sum, line| sum.plus_line(line.price, line.quantity));
+        let total = total.ok_or_else(|| {
+            Error::new(
+                ErrorCode::TooBig,
+                format_compact!("the cart's total is over {AMOUNT_MAX} minor units"),
+            )
+        })?;
+        let slot = customer.slot();
+        let sequence = self.shard.state.slot(slot).order_sequence + 1;
+        if sequence > ORDER_SEQUENCE_MAX {
+            return Err(self.shard.busy("orders in one slot", ORDER_SEQUENCE_MAX as usize));
+        }
+        let packer = &mut self.shard.order_packer;
+        packer.begin(&OrderHeader {
+            id: OrderId::new(slot, sequence),
+            customer,
+            key: &key.key,
+            fingerprint: key.fingerprint,
+            currency,
+            total,
+            created_at: self.shard.now,
+            hold_ms,
+        });
+        for line in &lines {
+            packer.line(&line.sku, line.price, line.quantity, &line.allocations);
+        }
+        Ok(packer.finish())
+    }
+}

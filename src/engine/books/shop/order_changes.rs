@@ -1,0 +1,201 @@
+//! The parts of a step about existing orders: reading, confirming, cancelling, expiring them.
+//!
+//! Two changes of one order queue up at its home, holding nothing, so that each sees what the one before left behind.
+
+use std::collections::VecDeque;
+
+use cartwright_protocol::{Amount, Customer, Error, ErrorCode, Operation, OrderId, OrderState, Reply, Slot};
+use compact_str::format_compact;
+
+use crate::engine::books::shop::inventory::StockChange;
+use crate::engine::books::shop::orders::{OrderChange, stock_change};
+use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::kernel::ids::LogPosition;
+use crate::engine::kernel::message::{ReplyTo, Request};
+use crate::engine::kernel::record::Record;
+use crate::engine::kernel::request_keys::{KeptReply, KeyUse};
+use crate::engine::kernel::shard::Step;
+use crate::engine::kernel::transaction::{InFlight, PieceLine, Purpose};
+
+impl Step<'_> {
+    /// `ORDER.GET`.
+    pub fn order_get(&mut self, reply_to: ReplyTo, id: OrderId) {
+        let slot = self.shard.state.slot(id.slot());
+        let reply = slot
+            .order(id)
+            .map_or(Reply::Null, |order| Reply::Order(Box::new(order.view())));
+        let after = slot.changed_at;
+        self.answer(reply_to, reply, after);
+    }
+
+    /// `ORDER.LIST`, newest first.
+    pub fn order_list(&mut self, reply_to: ReplyTo, customer: &Customer, before: Option<OrderId>, count: u32) {
+        let slot = self.shard.state.slot(customer.slot());
+        let orders = slot
+            .orders_of(customer, before)
+            .take(count as usize)
+            .map(PackedOrder::summary)
+            .collect();
+        let after = slot.changed_at;
+        self.answer(reply_to, Reply::Orders(orders), after);
+    }
+
+    /// `ORDER.CONFIRM` and `ORDER.CANCEL`.
+    pub fn change_order_state(&mut self, request: Request, id: OrderId, key: Option<KeyUse>) {
+        let reply_to = request.reply_to;
+        if let Some(queue) = self.shard.locked_orders.get_mut(&id) {
+            if queue.len() >= self.shard.limits.waiting_max {
+                let error = self
+                    .shard
+                    .busy("requests waiting for one order", self.shard.limits.waiting_max);
+                return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
+            }
+            return queue.push_back(request);
+        }
+        let to = match request.operation {
+            Operation::OrderConfirm { .. } => OrderState::Placed,
+            _ => OrderState::Cancelled,
+        };
+        let reveals = self.shard.state.slot(id.slot()).changed_at;
+        let Some(order) = self.shard.state.order(id) else {
+            let error = Error::new(ErrorCode::NoOrder, format_compact!("there is no order {id}"));
+            let (reply, after) = self.refuse(key, error, reveals);
+            return self.answer(reply_to, reply, after);
+        };
+        let from = order.state();
+        if order.expires_at().is_some_and(|at| at <= self.shard.now) {
+            // Its time is over: it expires first, and this request finds it expired.
+            if self.shard.now < self.shard.expiry_retry_at || !self.expire_order(id) {
+                let error = Error::new(ErrorCode::Busy, format_compact!("order {id} is expiring; try again"));
+                return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
+            }
+            return self.on_mutation(request);
+        }
+        if from == to {
+            let (reply, after) = match key {
+                Some(key) => self.keep_answer(key, KeptReply::State(to)),
+                None => (Reply::State(to), reveals),
+            };
+            return self.answer(reply_to, reply, after);
+        }
+        let Some(stock) = stock_change(from, to) else {
+            let error = Error::new(
+                ErrorCode::State,
+                format_compact!("order {id} is {from} and cannot become {to}"),
+            );
+            let (reply, after) = self.refuse(key, error, reveals);
+            return self.answer(reply_to, reply, after);
+        };
+        if self.order_is_here(id) {
+            let reply = KeptReply::State(to);
+            let answer = reply.to_reply();
+            let key = key.map(|key| key.answered(self.shard.now, reply));
+            let (reply, after) = match self.change_order_here(id, to, key) {
+                Ok(position) => (answer, position),
+                Err(error) => (Reply::Error(error), LogPosition::ZERO),
+            };
+            return self.answer(reply_to, reply, after);
+        }
+        if let Err(error) = self.begin_order_change(Some(reply_to), key, id, to, stock) {
+            self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
+        }
+    }
+
+    /// A held order's time is over. `false`: there was no room; to be tried again.
+    pub fn expire_order(&mut self, id: OrderId) -> bool {
+        if self.order_is_here(id) {
+            self.change_order_here(id, OrderState::Expired, None).is_ok()
+        } else {
+            self.begin_order_change(None, None, id, OrderState::Expired, StockChange::ReleaseHeld)
+                .is_ok()
+        }
+    }
+
+    fn existing(&self, id: OrderId) -> &PackedOrder {
+        self.shard.state.order(id).expect("the caller has looked the order up")
+    }
+
+    fn order_is_here(&self, id: OrderId) -> bool {
+        let mut lines = self.existing(id).lines();
+        lines.all(|line| self.shard.map.shard_of(Slot::of(line.sku_bytes())) == self.shard.id)
+    }
+
+    fn change_order_here(
+        &mut self,
+        id: OrderId,
+        to: OrderState,
+        key: Option<crate::engine::kernel::request_keys::KeyRecord>,
+    ) -> Result<LogPosition, Error> {
+        let order = self.existing(id);
+        let lines = order.stock_lines().collect();
+        let change = OrderChange::Moved {
+            id,
+            from: order.state(),
+            to,
+            at: self.shard.now,
+            lines,
+        };
+        let (position, lines) = self.append_if_room(Record::OrderChanged { change, key })?;
+        self.stock_moved(lines.as_deref().unwrap_or_default());
+        Ok(position)
+    }
+
+    /// Locks the order and begins the transaction over its items' shards.
+    fn begin_order_change(
+        &mut self,
+        reply_to: Option<ReplyTo>,
+        key: Option<KeyUse>,
+        id: OrderId,
+        to: OrderState,
+        stock: StockChange,
+    ) -> Result<(), Error> {
+        if self.shard.in_flight.len() >= self.shard.limits.transactions_max {
+            return Err(self
+                .shard
+                .busy("transactions in flight", self.shard.limits.transactions_max));
+        }
+        let map = self.shard.map;
+        let lines = self.existing(id).lines().enumerate().map(|(index, line)| {
+            let sku = line.sku();
+            let slot = sku.slot();
+            PieceLine {
+                shard: map.shard_of(slot),
+                slot,
+                cart_index: index as u16,
+                sku,
+                quantity: line.ordered,
+                price: Amount::default(),
+                limit: None,
+                allocations: line.allocations,
+            }
+        });
+        let lines = lines.collect();
+        let from = self.existing(id).state();
+        self.shard.locked_orders.insert(id, VecDeque::new());
+        self.begin_transaction(
+            InFlight {
+                reply_to,
+                key,
+                purpose: Purpose::OrderChange { id, from, to },
+            },
+            stock,
+            lines,
+        );
+        Ok(())
+    }
+
+    /// The change of an order is over: those who wait for it go on, in the order they came.
+    pub fn unlock_order(&mut self, id: OrderId) {
+        let mut queue = self
+            .shard
+            .locked_orders
+            .remove(&id)
+            .expect("an order that changes is locked");
+        while let Some(request) = queue.pop_front() {
+            self.on_mutation(request);
+            if let Some(locked_again) = self.shard.locked_orders.get_mut(&id) {
+                locked_again.append(&mut queue);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Changes of orders, and the state machine that they follow.
+
+use cartwright_protocol::{OrderId, OrderState, Sku};
+
+use crate::engine::books::shop::inventory::{StockChange, StockLine};
+use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::kernel::ids::Timestamp;
+
+/// A decided change to one order, with every choice made. Says itself what it does to stock, so that a record can be
+/// applied to the slot of an item without looking at the slot of the order.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum OrderChange {
+    /// A checkout, with its key.
+    Made(PackedOrder),
+    /// A change of its state.
+    Moved {
+        /// The order.
+        id: OrderId,
+        /// The state it leaves.
+        from: OrderState,
+        /// The state it enters.
+        to: OrderState,
+        /// When.
+        at: Timestamp,
+        /// What moves with it of the items on the shard of this record.
+        lines: Vec<StockLine>,
+    },
+}
+
+impl OrderChange {
+    /// The order that it makes.
+    pub const fn order_made(&self) -> Option<&PackedOrder> {
+        match self {
+            Self::Made(order) => Some(order),
+            Self::Moved { .. } => None,
+        }
+    }
+
+    /// The order it changes.
+    pub fn id(&self) -> OrderId {
+        match self {
+            Self::Made(order) => order.id(),
+            Self::Moved { id, .. } => *id,
+        }
+    }
+
+    /// When it was decided.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Made(order) => order.created_at(),
+            Self::Moved { at, .. } => *at,
+        }
+    }
+
+    /// What it does to the stock of its lines.
+    pub fn stock(&self) -> StockChange {
+        match self {
+            Self::Made(order) => order.made_stock_change(),
+            Self::Moved { id, from, to, .. } => {
+                stock_change(*from, *to).unwrap_or_else(|| panic!("order {id} cannot go from {from} to {to}"))
+            }
+        }
+    }
+
+    /// Its lines whose items `owns` says are here.
+    pub fn stock_lines(&self, owns: impl Fn(&Sku) -> bool) -> Vec<StockLine> {
+        match self {
+            Self::Made(order) => order.stock_lines().filter(|line| owns(&line.sku)).collect(),
+            Self::Moved { lines, .. } => lines.clone(),
+        }
+    }
+}
+
+/// What a change of state asks of the stock of an order's lines.
+pub const fn stock_change(from: OrderState, to: OrderState) -> Option<StockChange> {
+    match (from, to) {
+        (OrderState::Held, OrderState::Placed) => Some(StockChange::Confirm),
+        (OrderState::Held, OrderState::Cancelled | OrderState::Expired) => Some(StockChange::ReleaseHeld),
+        (OrderState::Placed, OrderState::Cancelled) => Some(StockChange::ReleaseCommitted),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_moves_of_the_diagram_are_possible() {
+        let possible: Vec<_> = OrderState::ALL
+            .into_iter()
+            .flat_map(|from| OrderState::ALL.map(|to| (from, to)))
+            .filter(|&(from, to)| stock_change(from, to).is_some())
+            .collect();
+        assert_eq!(
+            possible,
+            [
+                (OrderState::Held, OrderState::Placed),
+                (OrderState::Held, OrderState::Cancelled),
+                (OrderState::Held, OrderState::Expired),
+                (OrderState::Placed, OrderState::Cancelled),
+            ]
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The kernel: everything that is the same for each book. Records, their application, the ordered two-phase commit,
+//! locks, waiters, timers, request keys, checkpoints, the audit, recovery.
+//!
+//! Called through [`shard::Shard::step`] alone. It decides nothing that only one book needs.
+
+pub mod audit;
+pub mod checkpoint;
+#[cfg(test)]
+pub(in crate::engine) mod cluster_tests;
+pub mod encoding;
+pub mod hashing;
+pub mod ids;
+pub mod limits;
+pub mod look_ahead;
+pub mod message;
+#[doc(hidden)]
+pub mod mutation;
+pub mod record;
+pub mod recovery;
+pub mod request_keys;
+pub mod shard;
+pub mod slots;
+pub mod state;
+pub mod transaction;
+pub mod waiting;
