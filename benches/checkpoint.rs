@@ -186,9 +186,9 @@ fn stock(number: usize) -> Operation {
 }
 
 fn cart(name: &str, number: usize, items: usize, random: &mut Random) -> Checkout {
-    let first = random.below(items);
+    let first = random.index(items);
     Checkout {
-        customer: format!("customer-{}", random.below(items)).parse().expect("a customer"),
+        customer: format!("customer-{}", random.index(items)).parse().expect("a customer"),
         key: format!("{name}-{number}").parse().expect("a key"),
         hold_ms: None,
         lines: (0..LINES)

@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use cartwright_core::glob::Pattern;
 use cartwright_protocol::resp::shown;
 
 use super::connection::Call;
 use super::context::SessionContext;
 use super::errand::{Errand, Inquiry};
 use super::settings::{SettingError, Settings};
-use crate::engine::entries::pattern::Pattern;
 
 /// A setting's name, and what gives its value.
 type Fixed = (&'static str, fn(&SessionContext) -> String);

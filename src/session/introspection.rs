@@ -2,12 +2,12 @@
 //!
 //! Called through the command table, which it only reads.
 
+use cartwright_core::glob::Pattern;
 use cartwright_protocol::resp::{Arguments, Writer};
 
 use super::commands::{Command, Flags, Group, all, count, find};
 use super::connection::Call;
 use super::context::CARTWRIGHT_VERSION;
-use crate::engine::entries::pattern::Pattern;
 
 pub(super) fn command(call: &mut Call<'_>) {
     let mut writer = call.writer();

@@ -3,10 +3,10 @@
 //! One for each shard, shared by its sessions: they enter and leave, the runtime asks whom a message is for. Not durable,
 //! and never larger than the connections' own bounds allow.
 
+use cartwright_core::glob::Pattern;
 use hashbrown::{HashMap, HashSet};
 
 use super::errand::Message;
-use crate::engine::entries::pattern::Pattern;
 
 /// A connection, in the runtime's terms; opaque here.
 pub type Address = u64;

@@ -182,7 +182,7 @@ fn verify(site: &Site) -> (bool, String) {
 /// Ends a server somewhere in its start.
 fn kill_while_starting(site: &Site, random: &mut Random) {
     let mut child = site.options().command(free_port().unwrap()).spawn().unwrap();
-    std::thread::sleep(Duration::from_micros(random.below(60_000) as u64));
+    std::thread::sleep(Duration::from_micros(random.index(60_000) as u64));
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -208,13 +208,13 @@ fn kills_in_checkpoints_and_in_recoveries_lose_no_acknowledged_order() {
                 std::thread::spawn(move || buy_until_lost(client, &format!("r{rounds}b{buyer}"), &skus, &mut random))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(random.below(150) as u64));
+        std::thread::sleep(Duration::from_millis(random.index(150) as u64));
         // One may have begun by itself.
         Resp::connect(server.port()).call(&["BGSAVE"]);
-        std::thread::sleep(Duration::from_micros(random.below(60_000) as u64));
+        std::thread::sleep(Duration::from_micros(random.index(60_000) as u64));
         server.kill().unwrap();
         let memories: Vec<Memory> = buyers.into_iter().map(|buyer| buyer.join().unwrap()).collect();
-        for _ in 0..random.below(3) {
+        for _ in 0..random.index(3) {
             kill_while_starting(&site, &mut random);
         }
 
@@ -412,7 +412,7 @@ fn a_kill_between_two_numbers_of_shards_keeps_the_state() {
     for round in 0..25 {
         let options = site.options().shards([1, 3, 2, 4][round % 4]);
         let mut child = options.command(free_port().unwrap()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random.below(250_000) as u64));
+        std::thread::sleep(Duration::from_micros(random.index(250_000) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -31,7 +31,7 @@ fn twenty_kills_under_load_lose_no_acknowledged_order_and_leave_no_half_cart() {
     }
     let mut known: Vec<(Checkout, Receipt)> = Vec::new();
     for round in 0..ROUND_COUNT {
-        let load = Duration::from_millis(20 + random.below(LOAD_MS_MAX - 20) as u64);
+        let load = Duration::from_millis(20 + random.index(LOAD_MS_MAX - 20) as u64);
         let buyers: Vec<_> = (0..BUYER_COUNT)
             .map(|buyer| {
                 let (client, skus, mut random) = (connect(&server), skus.clone(), Random::new(random.bits()));

@@ -380,10 +380,10 @@ fn a_server_on_damaged_files_refuses_or_serves_everything_acknowledged() {
         let written = written_bytes(&bytes);
         // Anywhere, near the end of the records, in the last one, which nothing behind it proves, and a cut.
         let damage = match number % 5 {
-            0 | 1 => Damage::Flip(random.below(bytes.len())),
-            2 => Damage::Flip(written.saturating_sub(random.below(400)).min(bytes.len() - 1)),
-            3 => Damage::Flip(written.saturating_sub(1 + random.below(16))),
-            _ => Damage::Cut(random.below(bytes.len())),
+            0 | 1 => Damage::Flip(random.index(bytes.len())),
+            2 => Damage::Flip(written.saturating_sub(random.index(400)).min(bytes.len() - 1)),
+            3 => Damage::Flip(written.saturating_sub(1 + random.index(16))),
+            _ => Damage::Cut(random.index(bytes.len())),
         };
         damage.apply(path);
         let what = format!("{damage:?} of {}", path.display());

@@ -90,14 +90,14 @@ fn both_protocols_see_the_same_shop() {
 /// Input that is wrong in one of many ways.
 fn garbage(random: &mut Random) -> Vec<u8> {
     let noise = |random: &mut Random, most: usize| -> Vec<u8> {
-        (0..=random.below(most)).map(|_| random.bits() as u8).collect()
+        (0..=random.index(most)).map(|_| random.bits() as u8).collect()
     };
     let hello = ClientHello {
         version: PROTOCOL_VERSION,
         shard: SHARD_ANY,
     }
     .encode();
-    match random.below(9) {
+    match random.index(9) {
         0 => noise(random, 3_000),
         1 => b"*3\r\n$-5\r\n".to_vec(),
         2 => b"*99999999999\r\n".to_vec(),
@@ -105,12 +105,12 @@ fn garbage(random: &mut Random) -> Vec<u8> {
         4 => b"*1\r\n$4\r\nPI".to_vec(),
         5 => b"*2\r\n$3\r\nGET\r\n$999999999999\r\n".to_vec(),
         6 => [&hello[..], &noise(random, 500)].concat(),
-        7 => hello[..random.below(CLIENT_HELLO_BYTES)].to_vec(),
+        7 => hello[..random.index(CLIENT_HELLO_BYTES)].to_vec(),
         _ => {
             let mut bytes = hello.to_vec();
             encode_request(&mut bytes, 1, &Operation::ItemGet { sku: sku("a") });
-            let place = CLIENT_HELLO_BYTES + random.below(bytes.len() - CLIENT_HELLO_BYTES);
-            bytes[place] ^= 1 << random.below(8);
+            let place = CLIENT_HELLO_BYTES + random.index(bytes.len() - CLIENT_HELLO_BYTES);
+            bytes[place] ^= 1 << random.index(8);
             bytes
         }
     }

@@ -124,7 +124,7 @@ pub struct Draw {
 
 impl Draw {
     /// The same commands for the same seed.
-    pub const fn new(seed: u64, version: u8) -> Self {
+    pub fn new(seed: u64, version: u8) -> Self {
         Self {
             random: Random::new(seed),
             version,
@@ -137,7 +137,7 @@ impl Draw {
         let mut commands: Vec<_> = (2..count).map(|_| self.command()).collect();
         commands.push(vec![b"EXEC".to_vec()]);
         self.in_transaction = false;
-        if self.random.below(4) == 0 {
+        if self.random.index(4) == 0 {
             let end = self.random.pick(ENDS);
             commands.push(self.words(end));
             if *end != "!QUIT" {
@@ -161,12 +161,12 @@ impl Draw {
 
     /// Whether something happens that does once in so many times.
     pub fn once_in(&mut self, times: usize) -> bool {
-        self.random.below(times) == 0
+        self.random.index(times) == 0
     }
 
     fn command(&mut self) -> Words {
         let others_percent = if self.in_transaction { 1 } else { 6 };
-        let form = match self.random.below(100) {
+        let form = match self.random.index(100) {
             0..6 => self.random.pick(TRANSACTIONS),
             percent if percent < 6 + others_percent => self.random.pick(OTHERS),
             _ => self.random.pick(KEYSPACE),
@@ -191,7 +191,7 @@ impl Draw {
         let mut words = Words::new();
         for word in form.trim_start_matches('!').split(' ') {
             let (shapes, count) = match word.strip_suffix('+') {
-                Some(shapes) => (shapes, 1 + self.random.below(4)),
+                Some(shapes) => (shapes, 1 + self.random.index(4)),
                 None => (word, 1),
             };
             for _ in 0..count {
@@ -205,56 +205,56 @@ impl Draw {
         let random = &mut self.random;
         let text = match shape {
             // Keys of strings and hashes, and now and then one of the other: so types are wrong sometimes.
-            "k" if random.below(8) > 0 => format!("s{}", random.below(24)),
-            "h" if random.below(12) > 0 => format!("h{}", random.below(8)),
-            "k" => format!("h{}", random.below(8)),
+            "k" if random.index(8) > 0 => format!("s{}", random.index(24)),
+            "h" if random.index(12) > 0 => format!("h{}", random.index(8)),
+            "k" => format!("h{}", random.index(8)),
             "h" => return random.pick(&[&b"s1"[..], b"s2", b"", b"\0\xff"]).to_vec(),
-            "fd" => format!("f{}", random.below(12)),
+            "fd" => format!("f{}", random.index(12)),
             "v" => return self.value(),
             "i" => (*random.pick(INTEGERS)).to_owned(),
             "f" => (*random.pick(FLOATS)).to_owned(),
             "large" => (*random.pick(LARGE_FLOATS)).to_owned(),
             "c" => (*random.pick(CHANNELS)).to_owned(),
             "cp" => (*random.pick(CHANNEL_PATTERNS)).to_owned(),
-            "long" => "x".repeat(1_000 + random.below(50)),
-            "label" => format!("name-{}", random.below(9)),
+            "long" => "x".repeat(1_000 + random.index(50)),
+            "label" => format!("name-{}", random.index(9)),
             "version" => self.version.to_string(),
             "dump" => return DUMP.to_vec(),
-            "o" => (random.below(60) as i64 - 30).to_string(),
-            "n" => random.below(9).to_string(),
-            "#n" => format!("#{}", random.below(9)),
-            "bo" => random.below(400).to_string(),
-            "bit" => random.below(2).to_string(),
+            "o" => (random.index(60) as i64 - 30).to_string(),
+            "n" => random.index(9).to_string(),
+            "#n" => format!("#{}", random.index(9)),
+            "bo" => random.index(400).to_string(),
+            "bit" => random.index(2).to_string(),
             "ty" => (*random.pick(TYPES)).to_owned(),
             "pat" => (*random.pick(PATTERNS)).to_owned(),
-            "s" => (10_000 + random.below(1_000_000_000)).to_string(),
-            "ms" => (10_000_000 + random.below(1_000_000_000_000)).to_string(),
-            "at" | "atms" if random.below(6) == 0 => random.below(1_000_000).to_string(),
-            "at" | "later" => (3_000_000_000 + random.below(1_000_000_000)).to_string(),
-            "atms" | "laterms" => (3_000_000_000_000 + random.below(1_000_000_000_000)).to_string(),
-            literal if random.below(4) == 0 => literal.to_lowercase(),
+            "s" => (10_000 + random.index(1_000_000_000)).to_string(),
+            "ms" => (10_000_000 + random.index(1_000_000_000_000)).to_string(),
+            "at" | "atms" if random.index(6) == 0 => random.index(1_000_000).to_string(),
+            "at" | "later" => (3_000_000_000 + random.index(1_000_000_000)).to_string(),
+            "atms" | "laterms" => (3_000_000_000_000 + random.index(1_000_000_000_000)).to_string(),
+            literal if random.index(4) == 0 => literal.to_lowercase(),
             literal => literal.to_owned(),
         };
         text.into_bytes()
     }
 
     fn value(&mut self) -> Vec<u8> {
-        match self.random.below(40) {
-            0 => vec![b'x'; 1 + self.random.below(4_000)],
-            1..4 => (0..self.random.below(40)).map(|_| self.random.bits() as u8).collect(),
+        match self.random.index(40) {
+            0 => vec![b'x'; 1 + self.random.index(4_000)],
+            1..4 => (0..self.random.index(40)).map(|_| self.random.bits() as u8).collect(),
             _ => self.random.pick(VALUES).to_vec(),
         }
     }
 
     /// One in ten gets an argument wrong, or one too few or too many.
     fn spoil(&mut self, words: &mut Words) {
-        match self.random.below(30) {
+        match self.random.index(30) {
             0 if words.len() > 1 => {
                 words.pop();
             }
             1 => words.push(self.random.pick(EDGES).to_vec()),
             2 if words.len() > 1 => {
-                let at = 1 + self.random.below(words.len() - 1);
+                let at = 1 + self.random.index(words.len() - 1);
                 words[at] = self.random.pick(EDGES).to_vec();
             }
             _ => (),

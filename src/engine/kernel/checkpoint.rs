@@ -8,13 +8,13 @@
 
 use std::collections::VecDeque;
 
+use cartwright_core::codec::Reader;
 use cartwright_protocol::{OrderId, SLOT_COUNT, Slot};
 use hashbrown::HashMap;
 
 use crate::engine::books::entries::{EntriesCursor, EntryImage, Restored, are_effects, fields_of};
 use crate::engine::books::shop::packed_item::{put_item, take_item};
 use crate::engine::books::shop::packed_order::PackedOrder;
-use crate::engine::kernel::encoding::Reader;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use crate::engine::kernel::limits::EngineLimits;

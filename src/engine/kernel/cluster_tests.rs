@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::{
     Amount, CartLine, Checkout, Currency, ErrorCode, ItemPut, Operation, OrderId, OrderState, Quantity, Receipt, Reply,
     Sku, StockAdd, StockView, Text,
@@ -23,13 +24,15 @@ impl Journal for MemoryLog {
 }
 
 /// A small generator of choices; the seed is what proptest draws and shrinks.
-pub(in crate::engine) struct Dice(pub(in crate::engine) u64);
+pub(in crate::engine) struct Dice(Random<SplitMix64>);
 
 impl Dice {
+    pub(in crate::engine) fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
+    }
+
     pub(in crate::engine) fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((mixed ^ (mixed >> 31)) % sides as u64) as usize
+        self.0.index(sides)
     }
 }
 
@@ -688,7 +691,7 @@ proptest! {
 
     #[test]
     fn books_balance_and_replay_agrees_whatever_the_order_of_events(seed: u64, shard_count in 1u16..6, items in 1usize..9) {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut cluster = stocked(shard_count, items, 6);
         let mut history = History { carts: BTreeMap::new() };
         random_traffic(&mut cluster, &mut dice, items, 60, &mut history);
@@ -704,7 +707,7 @@ proptest! {
         shard_count in 1u16..6,
         items in 1usize..9,
     ) {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut cluster = stocked(shard_count, items, 12);
         let mut history = History { carts: BTreeMap::new() };
         for _ in 0..4 {

@@ -7,7 +7,6 @@ pub mod audit;
 pub mod checkpoint;
 #[cfg(test)]
 pub(in crate::engine) mod cluster_tests;
-pub mod encoding;
 pub mod hashing;
 pub mod ids;
 pub mod limits;

@@ -70,16 +70,16 @@ pub fn buy_until_lost(client: Client, name: &str, skus: &[Sku], random: &mut Ran
 fn random_cart(with: &str, skus: &[Sku], random: &mut Random) -> Checkout {
     let mut places: Vec<usize> = (0..skus.len()).collect();
     random.shuffle(&mut places);
-    let line_count = 1 + random.below(9);
+    let line_count = 1 + random.index(9);
     Checkout {
-        customer: customer(&format!("customer-{}", random.below(40))),
+        customer: customer(&format!("customer-{}", random.index(40))),
         key: key(with),
-        hold_ms: (random.below(HELD_ONE_IN) == 0).then_some(HOLD_MS),
+        hold_ms: (random.index(HELD_ONE_IN) == 0).then_some(HOLD_MS),
         lines: places[..line_count]
             .iter()
             .map(|&place| CartLine {
                 sku: skus[place].clone(),
-                quantity: Quantity::new(1 + random.below(3) as u64).expect("one to three is a quantity"),
+                quantity: Quantity::new(1 + random.index(3) as u64).expect("one to three is a quantity"),
             })
             .collect(),
     }

@@ -176,7 +176,7 @@ impl Pool {
     fn draw(&self, random: &mut Random) -> usize {
         let place = match &self.ranks {
             Some(ranks) => ranks.draw(random),
-            None => random.below(self.members.len()),
+            None => random.index(self.members.len()),
         };
         self.members[place]
     }
@@ -245,11 +245,11 @@ impl CartMix {
     }
 
     fn draw_one(&self, pools: &Pools, random: &mut Random) -> Cart {
-        let home = random.below(pools.customers.len());
+        let home = random.index(pools.customers.len());
         let customer = pools.customers[home].draw(random);
         let other = match self.cross_share {
             Some(share) if random.unit() < share => {
-                (home + 1 + random.below(pools.items.len() - 1)) % pools.items.len()
+                (home + 1 + random.index(pools.items.len() - 1)) % pools.items.len()
             }
             _ => home,
         };
@@ -259,12 +259,12 @@ impl CartMix {
         };
         let mut lines = Vec::with_capacity(count);
         for place in 0..count {
-            let units = 1 + random.below(self.quantity_max as usize) as u32;
+            let units = 1 + random.index(self.quantity_max as usize) as u32;
             let pool = if place % 2 == 0 { other } else { home };
             match (place, self.popularity) {
                 (0, Popularity::Hot(hot)) => {
                     let members = &pools.items[pool].members;
-                    lines.push((members[random.below(hot.min(members.len()))], units));
+                    lines.push((members[random.index(hot.min(members.len()))], units));
                 }
                 _ => pools.items[pool].add_to(&mut lines, units, random),
             }

@@ -3,12 +3,12 @@
 //! Filled shard by shard, each taking a lock on what it adds; then read and changed at the transaction's home. Values
 //! are shared with the tables they come from.
 
+use cartwright_core::glob::Pattern;
 use cartwright_protocol::resp::Arguments;
 use hashbrown::HashMap;
 
 use super::bytes::ValueBytes;
 use super::keys::{Name, any_of};
-use super::pattern::Pattern;
 use super::request::{KeyRequest, Scope};
 use super::scan::{Scan, Scanned, cursor_at, slot_of_cursor};
 use super::table::hash_of;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::bytes::ValueBytes;
-use super::encoding::{Reader, Strings, put_number, put_string};
+use super::encoding::{Reader, Strings, put_number, put_string, take_strings};
 use super::hash::Hash;
 use super::image::read_image;
 use super::value::{Entry, KeyTable, Value};
@@ -262,57 +262,56 @@ fn set_range(string: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     string[offset..end].copy_from_slice(bytes);
 }
 
-impl<'a> Reader<'a> {
-    fn effect(&mut self) -> Option<Effect<'a>> {
-        let kind = self.take(1)?[0];
-        Some(match kind {
-            SET | SET_EXPIRING => Effect::Set {
-                key: self.string()?,
-                value: self.string()?,
-                expires_at: Timestamp(if kind == SET { 0 } else { self.number()? }),
-            },
-            DELETE => Effect::Delete { key: self.string()? },
-            EXPIRE => Effect::Expire {
-                key: self.string()?,
-                at: Timestamp(self.number()?),
-            },
-            APPEND => Effect::Append {
-                key: self.string()?,
-                bytes: self.string()?,
-            },
-            SET_RANGE => Effect::SetRange {
-                key: self.string()?,
-                offset: self.number()?,
-                bytes: self.string()?,
-            },
-            INTEGER => Effect::Integer {
-                key: self.string()?,
-                value: i64::from_le_bytes(self.take(8)?.try_into().ok()?),
-            },
-            HASH_SET => Effect::HashSet {
-                key: self.string()?,
-                pairs: self.strings()?,
-            },
-            HASH_DELETE => Effect::HashDelete {
-                key: self.string()?,
-                fields: self.strings()?,
-            },
-            RESTORE => Effect::Restore {
-                key: self.string()?,
-                image: self.string()?,
-                expires_at: Timestamp(self.number()?),
-            },
-            FLUSH => Effect::Flush,
-            _ => return None,
-        })
-    }
+fn take_effect<'a>(reader: &mut Reader<'a>) -> Option<Effect<'a>> {
+    let kind = reader.take(1)?[0];
+    Some(match kind {
+        SET | SET_EXPIRING => Effect::Set {
+            key: reader.string()?,
+            value: reader.string()?,
+            expires_at: Timestamp(if kind == SET { 0 } else { reader.number()? }),
+        },
+        DELETE => Effect::Delete { key: reader.string()? },
+        EXPIRE => Effect::Expire {
+            key: reader.string()?,
+            at: Timestamp(reader.number()?),
+        },
+        APPEND => Effect::Append {
+            key: reader.string()?,
+            bytes: reader.string()?,
+        },
+        SET_RANGE => Effect::SetRange {
+            key: reader.string()?,
+            offset: reader.number()?,
+            bytes: reader.string()?,
+        },
+        INTEGER => Effect::Integer {
+            key: reader.string()?,
+            value: i64::from_le_bytes(reader.take(8)?.try_into().ok()?),
+        },
+        HASH_SET => Effect::HashSet {
+            key: reader.string()?,
+            pairs: take_strings(reader)?,
+        },
+        HASH_DELETE => Effect::HashDelete {
+            key: reader.string()?,
+            fields: take_strings(reader)?,
+        },
+        RESTORE => Effect::Restore {
+            key: reader.string()?,
+            image: reader.string()?,
+            expires_at: Timestamp(reader.number()?),
+        },
+        FLUSH => Effect::Flush,
+        _ => return None,
+    })
 }
 
 /// The effects of a record, in order.
 pub fn effects(log: &[u8]) -> impl Iterator<Item = Effect<'_>> {
     let mut reader = Reader { bytes: log };
     std::iter::from_fn(move || {
-        (!reader.bytes.is_empty()).then(|| reader.effect().expect("a record's effects were looked through before"))
+        (!reader.bytes.is_empty())
+            .then(|| take_effect(&mut reader).expect("a record's effects were looked through before"))
     })
 }
 
@@ -320,7 +319,7 @@ pub fn effects(log: &[u8]) -> impl Iterator<Item = Effect<'_>> {
 pub fn are_effects(log: &[u8]) -> bool {
     let mut reader = Reader { bytes: log };
     while !reader.bytes.is_empty() {
-        match reader.effect() {
+        match take_effect(&mut reader) {
             Some(Effect::Restore { image, .. }) if read_image(image).is_none() => return false,
             Some(_) => {}
             None => return false,

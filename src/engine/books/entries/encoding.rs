@@ -2,7 +2,7 @@
 
 use cartwright_protocol::resp::Arguments;
 
-pub(super) use crate::engine::kernel::encoding::{Reader, put_number, put_string};
+pub(super) use cartwright_core::codec::{Reader, put_number, put_string};
 
 /// Bytes of the length of a string, at most.
 pub const LENGTH_BYTES_MAX: usize = 5;
@@ -51,14 +51,12 @@ impl<'a> Strings<'a> {
     }
 }
 
-impl<'a> Reader<'a> {
-    /// A list of strings.
-    pub(super) fn strings(&mut self) -> Option<Strings<'a>> {
-        let count = usize::try_from(self.number()?).ok()?;
-        let before = self.bytes;
-        for _ in 0..count {
-            self.string()?;
-        }
-        Some(Strings::Encoded(count, &before[..before.len() - self.bytes.len()]))
+/// Takes a list of strings.
+pub(super) fn take_strings<'a>(reader: &mut Reader<'a>) -> Option<Strings<'a>> {
+    let count = usize::try_from(reader.number()?).ok()?;
+    let before = reader.bytes;
+    for _ in 0..count {
+        reader.string()?;
     }
+    Some(Strings::Encoded(count, &before[..before.len() - reader.bytes.len()]))
 }

@@ -4,6 +4,7 @@
 //! shards, collected). A command reads, and changes keys by effects, which are applied at once, so that it and those
 //! after it in a transaction see them, and are logged as one record after the last.
 
+use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::Slot;
 use cartwright_protocol::resp::Arguments;
 use compact_str::format_compact;
@@ -135,7 +136,7 @@ pub struct Keys<'a> {
     /// Which of the request's commands is running.
     pub(super) index: usize,
     /// For `RANDOMKEY` and its like: any number, another one each time.
-    pub(super) dice: &'a mut Dice,
+    pub(super) dice: &'a mut Random<SplitMix64>,
 }
 
 impl<'a> Keys<'a> {
@@ -315,7 +316,7 @@ impl<'a> Keys<'a> {
 
     /// Any key that is there.
     pub fn any(&mut self) -> Option<ValueBytes> {
-        let draw = self.dice.roll();
+        let draw = self.dice.bits();
         match &self.store {
             Store::Here(state) => {
                 self.reveals = self.reveals.max(state.entries_changed_at);
@@ -345,7 +346,7 @@ impl<'a> Keys<'a> {
 
     /// Any number.
     pub fn roll(&mut self) -> u64 {
-        self.dice.roll()
+        self.dice.bits()
     }
 
     /// The keys that a scan finds from its cursor on.
@@ -395,18 +396,4 @@ pub(super) fn any_of(state: &State, draw: u64, now: Timestamp) -> Option<ValueBy
         }
     }
     None
-}
-
-/// Numbers that look random and follow from a seed.
-#[derive(Debug)]
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// The next.
-    pub const fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
 }

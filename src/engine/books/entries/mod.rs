@@ -2,7 +2,6 @@
 //!
 //! - [`request`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
 //! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`]: walks over keys
-//! - [`pattern`]: Redis's glob patterns
 //! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
 //! - [`effect`]: what commands do, as it is logged and applied; `image`, `encoding`: values and strings as bytes
 //! - `checkpoint`: keys in a checkpoint
@@ -19,7 +18,6 @@ pub mod hash;
 mod image;
 pub mod keys;
 mod locks;
-pub mod pattern;
 mod removals;
 pub mod request;
 mod run;

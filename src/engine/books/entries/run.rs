@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::{Error, Slot};
 use hashbrown::HashMap;
 
@@ -10,7 +11,7 @@ use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
 use super::image::image_bytes_max;
-use super::keys::{Dice, EFFECTS_BYTES_MAX, EffectLogs, Keys, LARGE_EFFECTS_BYTES_MAX, Name, Store};
+use super::keys::{EFFECTS_BYTES_MAX, EffectLogs, Keys, LARGE_EFFECTS_BYTES_MAX, Name, Store};
 use super::locks::{Locks, Waiting};
 use super::request::{Invocation, KeyPlaces, KeyRequest};
 use super::state::Expiry;
@@ -45,7 +46,7 @@ pub struct Keyspace {
     paused: VecDeque<(ReplyTo, Box<KeyRequest>)>,
     /// Active expiry found no room: it is not tried before.
     expiry_retry_at: Timestamp,
-    pub(super) dice: Dice,
+    pub(super) dice: Random<SplitMix64>,
     buffer: Vec<u8>,
 }
 
@@ -59,7 +60,7 @@ impl Keyspace {
             awaiting: VecDeque::new(),
             paused: VecDeque::new(),
             expiry_retry_at: Timestamp::default(),
-            dice: Dice(seed),
+            dice: Random::new(seed),
             buffer: Vec::new(),
         }
     }

@@ -4,12 +4,12 @@
 //! all the time is met, by each walk, though everything around it changes; what is met is met once, unless it was away
 //! in between.
 
+use cartwright_core::glob::Pattern;
 use cartwright_protocol::resp::{Arguments, parse_i64};
 use cartwright_protocol::{SLOT_COUNT, Slot};
 
 use super::answer::Answer;
 use super::bytes::ValueBytes;
-use super::pattern::Pattern;
 use super::table::place_of;
 use super::value::Entry;
 use crate::engine::kernel::ids::{LogPosition, Timestamp};

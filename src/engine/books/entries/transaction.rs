@@ -223,7 +223,7 @@ impl Step<'_> {
     /// The transaction has the keys of this shard: it adds what they hold, and goes on.
     pub(super) fn collect(&mut self, mut transaction: Box<KeyTransaction>, ticket: Ticket) {
         let shard = &mut *self.shard;
-        let draw = shard.keyspace.dice.roll();
+        let draw = shard.keyspace.dice.bits();
         let shows = transaction
             .collected
             .add(&shard.state, &transaction.request, shard.now, draw);

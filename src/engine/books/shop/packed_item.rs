@@ -1,12 +1,12 @@
 //! An item as checkpoints hold it: decided state only, in a few dozen bytes.
 //!
 //! SKU, price, currency (3 bytes), name, limit (0: none), backorder, number of locations with stock, and for each of them
-//! its name, on hand, held and committed; strings and numbers as in [`crate::engine::kernel::encoding`].
+//! its name, on hand, held and committed; strings and numbers as in [`cartwright_core::codec`].
 
+use cartwright_core::codec::{Reader, put_number, put_string};
 use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
 
 use crate::engine::books::shop::inventory::Item;
-use crate::engine::kernel::encoding::{Reader, put_number, put_string};
 
 /// Adds an item.
 pub fn put_item(bytes: &mut Vec<u8>, item: &Item) {

@@ -9,13 +9,13 @@
 
 mod packer;
 
+use cartwright_core::codec::{put_string, take_number};
 use cartwright_protocol::{
     Amount, Currency, Customer, Key, LineView, Location, OrderId, OrderState, OrderSummary, OrderView, Receipt, Sku,
 };
 
 use crate::engine::books::shop::inventory::{Allocation, Allocations, StockChange, StockLine};
 use crate::engine::books::shop::orders::stock_change;
-use crate::engine::kernel::encoding::put_string;
 use crate::engine::kernel::ids::Timestamp;
 use crate::engine::kernel::look_ahead::prefetch;
 
@@ -419,34 +419,6 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (text, behind) = behind.split_at_checked(length.into())?;
     *rest = behind;
     Some(text)
-}
-
-#[inline]
-fn take_number(rest: &mut &[u8]) -> Option<u64> {
-    let (&first, behind) = rest.split_first()?;
-    if first < 0x80 {
-        *rest = behind;
-        return Some(first.into());
-    }
-    take_long_number(rest)
-}
-
-fn take_long_number(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (&byte, behind) = rest.split_first()?;
-        *rest = behind;
-        let part = u64::from(byte & 0x7f);
-        // The tenth byte has one bit left to give.
-        if shift == 63 && part > 1 {
-            return None;
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

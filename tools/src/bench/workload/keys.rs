@@ -135,14 +135,14 @@ fn draw_all(pattern: KeyPattern, key_count: usize, seed: u64) -> Vec<Draw> {
         let class = shares.draw(&mut random) as u8;
         let place = match &ranks {
             Some(ranks) => ranks.draw(&mut random),
-            None => random.below(key_count),
+            None => random.index(key_count),
         };
         Draw {
             class,
             record: records[place],
             detail: match class {
-                SCAN => 1 + random.below(SCAN_LENGTH_MAX) as u8,
-                _ => random.below(FIELD_COUNT) as u8,
+                SCAN => 1 + random.index(SCAN_LENGTH_MAX) as u8,
+                _ => random.index(FIELD_COUNT) as u8,
             },
             modifies: pattern == KeyPattern::Ycsb(YcsbWorkload::F) && random.unit() < 0.5,
         }
@@ -286,7 +286,7 @@ impl KeyWorkload {
             next_draw: DRAW_COUNT * worker / division.worker_count,
             left: division.limit_of(worker),
             value: (0..self.pattern.value_bytes())
-                .map(|_| b'a' + random.below(26) as u8)
+                .map(|_| b'a' + random.index(26) as u8)
                 .collect(),
             worker: worker as u64,
             worker_count: division.worker_count as u64,

@@ -1,5 +1,6 @@
 //! Commands on hashes.
 
+use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::decimal::Decimal;
@@ -232,17 +233,17 @@ fn random(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answe
     if (with_values && !(-i64::MAX / 2..=i64::MAX / 2).contains(&count)) || count < -DRAWS_MAX {
         return Err(Answer::error("ERR value is out of range"));
     }
-    let mut dice = super::super::keys::Dice(keys.roll());
+    let mut dice = Random::<SplitMix64>::new(keys.roll());
     let Some(hash) = keys.hash(name)? else {
         return Ok(Answer::Array(Vec::new()));
     };
     let fields: Vec<&Field> = if count < 0 {
-        (0..-count).map(|_| any_field(hash, dice.roll())).collect()
+        (0..-count).map(|_| any_field(hash, dice.bits())).collect()
     } else {
         let mut fields: Vec<_> = hash.iter().collect();
         let count = fields.len().min(count as usize);
         for place in 0..count {
-            let other = place + dice.roll() as usize % (fields.len() - place);
+            let other = place + dice.bits() as usize % (fields.len() - place);
             fields.swap(place, other);
         }
         fields.truncate(count);

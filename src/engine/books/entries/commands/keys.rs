@@ -1,11 +1,11 @@
 //! Commands on keys of any type.
 
+use cartwright_core::glob::Pattern;
 use cartwright_protocol::resp::Arguments;
 
 use super::{argument, carries, either, first, no_such_key, reads, writes};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::keys::Keys;
-use crate::engine::books::entries::pattern::Pattern;
 use crate::engine::books::entries::request::{KeyCommand, Scope};
 use crate::engine::books::entries::scan::Scan;
 

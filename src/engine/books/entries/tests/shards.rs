@@ -149,7 +149,7 @@ fn a_scan_shows_what_was_answered_before_it() {
     let pairs: Vec<_> = keys.iter().map(|key| format!("{key} 1")).collect();
     let set = format!("MSET {}", pairs.join(" "));
     for seed in 0..50 {
-        let (mut client, mut dice) = (Client::new(3), Dice(seed));
+        let (mut client, mut dice) = (Client::new(3), Dice::new(seed));
         let answered = client.cluster.ask(Ask::Keys(request(&words(&set))));
         while !client.cluster.answers.contains_key(&answered) {
             client.cluster.happen(&mut dice);
@@ -353,7 +353,7 @@ proptest! {
 
     #[test]
     fn the_same_commands_give_the_same_answers_on_any_number_of_shards(seed: u64, shard_count in 2u16..7, keys in 1usize..12) {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let (mut one, mut many) = (Client::new(1), Client::new(shard_count));
         for _ in 0..120 {
             let command = if dice.roll(6) == 0 {
@@ -381,7 +381,7 @@ proptest! {
 
     #[test]
     fn whatever_the_order_of_events_all_are_answered_and_replay_agrees(seed: u64, shard_count in 1u16..6, keys in 1usize..9) {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut client = Client::new(shard_count);
         let mut asked = Vec::new();
         for round in 0..4 {
@@ -418,7 +418,7 @@ proptest! {
     #[test]
     fn transfers_over_shards_are_never_seen_by_half(seed: u64, shard_count in 2u16..6) {
         const ACCOUNTS: usize = 6;
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut client = Client::new(shard_count);
         let all: Vec<_> = (0..ACCOUNTS).map(|account| format!("account-{account}")).collect();
         let opening: Vec<_> = all.iter().map(|account| format!("{account} 100")).collect();

@@ -1,5 +1,6 @@
 //! Packs orders: makes the bytes that a [`PackedOrder`] is read from.
 
+use cartwright_core::codec::put_number;
 use cartwright_protocol::{Amount, Currency, Customer, Key, OrderId, OrderState, Sku};
 
 use super::{
@@ -7,7 +8,6 @@ use super::{
     LINE_COUNT_AT, PackedOrder, STATE_AT, TOTAL_AT, UPDATED_AT, put_u32, put_u64,
 };
 use crate::engine::books::shop::inventory::Allocations;
-use crate::engine::kernel::encoding::put_number;
 use crate::engine::kernel::ids::Timestamp;
 
 /// What an order has beside its lines, as it is made.
