@@ -1,6 +1,6 @@
-//! What sessions ask of the server around them: inquiries of all shards, rests, checkpoints to wait for.
+//! What sessions ask of the server around them: queries of all shards, rests, checkpoints to wait for.
 //!
-//! Part of the shard loop, which carries inquiries and findings as mail. Each shard has a desk: it keeps what its own
+//! Part of the shard loop, which carries queries and results as mail. Each shard has a desk: it keeps what its own
 //! connections asked until every shard has answered, and what other shards asked until it can be answered.
 
 use std::collections::HashMap;
@@ -9,25 +9,25 @@ use std::sync::Arc;
 use super::client::Client;
 use crate::engine::{LogPosition, ReplyTo, ShardId, Timestamp};
 use crate::net::{ConnectionId, Network};
-use crate::session::errand::{Finding, Inquiry, Message};
+use crate::session::server_task::{Message, ShardQuery, ShardResult};
 use crate::session::{Pause, SessionContext};
 
 /// How often a checkpoint that a connection waits for is looked after, in milliseconds.
 const CHECKPOINT_LOOK_MS: u64 = 10;
 
-/// An inquiry under way, for the shard that began it.
+/// A query under way, for the shard that began it.
 pub type Ticket = u64;
 
 /// What desks write each other.
 #[derive(Debug)]
 pub enum DeskMail {
     /// To be answered under this ticket.
-    Inquiry(Ticket, Arc<Inquiry>),
+    Query(Ticket, Arc<ShardQuery>),
     /// The answer.
-    Finding(Ticket, Box<Finding>),
+    Result(Ticket, Box<ShardResult>),
 }
 
-/// An inquiry that waits until the log is on disk.
+/// A query that waits until the log is on disk.
 #[derive(Debug)]
 struct AwaitedSync {
     position: LogPosition,
@@ -40,7 +40,7 @@ struct AwaitedSync {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Desk {
-    asked: HashMap<Ticket, (ReplyTo, Vec<Finding>, usize)>,
+    asked: HashMap<Ticket, (ReplyTo, Vec<ShardResult>, usize)>,
     tickets: Ticket,
     rests: Vec<(u64, ReplyTo)>,
     /// Connections that wait for a checkpoint, and since when it may be looked whether it stands.
@@ -50,7 +50,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Begins an inquiry of so many shards.
+    /// Begins a query of so many shards.
     pub fn ask(&mut self, reply_to: ReplyTo, shard_count: u16) -> Ticket {
         self.tickets += 1;
         let shards = usize::from(shard_count);
@@ -59,24 +59,24 @@ impl Desk {
         self.tickets
     }
 
-    /// Who began an inquiry.
+    /// Who began a query.
     pub fn asker(&self, ticket: Ticket) -> Option<ReplyTo> {
         self.asked.get(&ticket).map(|(reply_to, ..)| *reply_to)
     }
 
-    /// Takes what one shard found; whom to give all findings to, once they are there.
-    pub fn take(&mut self, ticket: Ticket, finding: Finding) -> Option<(ReplyTo, Vec<Finding>)> {
-        let (_, findings, missing) = self
+    /// Takes what one shard found; whom to give all results to, once they are there.
+    pub fn take(&mut self, ticket: Ticket, result: ShardResult) -> Option<(ReplyTo, Vec<ShardResult>)> {
+        let (_, results, missing) = self
             .asked
             .get_mut(&ticket)
             .expect("a shard answers what it was asked once");
-        findings.push(finding);
+        results.push(result);
         *missing -= 1;
         if *missing > 0 {
             return None;
         }
-        let (reply_to, findings, _) = self.asked.remove(&ticket)?;
-        Some((reply_to, findings))
+        let (reply_to, results, _) = self.asked.remove(&ticket)?;
+        Some((reply_to, results))
     }
 
     /// Has somebody wait until a time.
@@ -105,7 +105,7 @@ impl Desk {
         over.map(|(_, reply_to)| reply_to).collect()
     }
 
-    /// Inquiries whose sync is done, or who have waited long enough, and whether it is.
+    /// Queries whose sync is done, or who have waited long enough, and whether it is.
     pub fn synced(&mut self, now: Timestamp, synced: LogPosition) -> Vec<(ShardId, Ticket, bool)> {
         let over = self.syncs.extract_if(.., |sync| {
             sync.position <= synced || (sync.until_ms > 0 && sync.until_ms <= now.unix_ms())
@@ -189,32 +189,32 @@ pub fn deliver(messages: &[Message], network: &mut Network<Client>, context: &Se
 /// Answers what needs nothing but this shard's connections; `asker` is the connection that asked, if it is one of them.
 /// `None` for what the loop itself answers.
 pub fn find(
-    inquiry: &Inquiry,
+    query: &ShardQuery,
     asker: Option<ConnectionId>,
     network: &mut Network<Client>,
     context: &SessionContext,
-) -> Option<Finding> {
-    Some(match inquiry {
-        Inquiry::Publish(messages) => Finding::Counts(deliver(messages, network, context)),
-        Inquiry::Channels { pattern, sharded } => {
-            Finding::Names(context.subscriptions.borrow().channels(*sharded, pattern.as_deref()))
+) -> Option<ShardResult> {
+    Some(match query {
+        ShardQuery::Publish(messages) => ShardResult::Counts(deliver(messages, network, context)),
+        ShardQuery::Channels { pattern, sharded } => {
+            ShardResult::Names(context.subscriptions.borrow().channels(*sharded, pattern.as_deref()))
         }
-        Inquiry::Subscribers { channels, sharded } => {
+        ShardQuery::Subscribers { channels, sharded } => {
             let subscriptions = context.subscriptions.borrow();
             let counts = channels
                 .iter()
                 .map(|channel| subscriptions.subscriber_count(*sharded, channel) as u64);
-            Finding::Counts(counts.collect())
+            ShardResult::Counts(counts.collect())
         }
-        Inquiry::Patterns => Finding::Names(context.subscriptions.borrow().patterns()),
-        Inquiry::Clients(filter) => Finding::Lines(
+        ShardQuery::Patterns => ShardResult::Names(context.subscriptions.borrow().patterns()),
+        ShardQuery::Clients(filter) => ShardResult::Lines(
             network
                 .endpoints()
                 .filter(|client| client.session.is_meant_by(filter))
                 .map(|client| (client.session.id(), client.session.describe()))
                 .collect(),
         ),
-        Inquiry::Kill(filter) => {
+        ShardQuery::Kill(filter) => {
             let meant: Vec<_> = network
                 .identified()
                 .filter(|(_, client)| client.session.is_meant_by(filter))
@@ -228,9 +228,9 @@ pub fn find(
                     network.abandon(id);
                 }
             }
-            Finding::Count(meant.len() as u64)
+            ShardResult::Count(meant.len() as u64)
         }
-        Inquiry::Pause { until_ms, writes_only } => {
+        ShardQuery::Pause { until_ms, writes_only } => {
             let mut pause = Pause {
                 until_ms: *until_ms,
                 writes_only: *writes_only,
@@ -241,29 +241,29 @@ pub fn find(
                 pause.writes_only &= other.writes_only;
             }
             context.paused.set(Some(pause));
-            Finding::Nothing
+            ShardResult::Nothing
         }
-        Inquiry::Unpause => {
+        ShardQuery::Unpause => {
             // Over now, and found to be by whoever looks after the end of pauses.
             if let Some(pause) = context.pause() {
                 context.paused.set(Some(Pause { until_ms: 0, ..pause }));
             }
-            Finding::Nothing
+            ShardResult::Nothing
         }
-        Inquiry::SlowCommands => {
+        ShardQuery::SlowCommands => {
             let mut slow = context.statistics.borrow().slow_commands();
             for command in &mut slow {
                 command.number = command.number * u64::from(context.shard_count) + u64::from(context.shard);
             }
-            Finding::Slow(slow)
+            ShardResult::Slow(slow)
         }
-        Inquiry::ForgetSlowCommands => {
+        ShardQuery::ForgetSlowCommands => {
             context.statistics.borrow_mut().forget_slow_commands();
-            Finding::Nothing
+            ShardResult::Nothing
         }
-        Inquiry::Latency(event) => Finding::Latency(context.statistics.borrow().latency(event.as_deref())),
-        Inquiry::ForgetLatency(events) => Finding::Names(context.statistics.borrow_mut().forget_latency(events)),
-        Inquiry::Report | Inquiry::ResetStatistics | Inquiry::Sync { .. } => return None,
+        ShardQuery::Latency(event) => ShardResult::Latency(context.statistics.borrow().latency(event.as_deref())),
+        ShardQuery::ForgetLatency(events) => ShardResult::Names(context.statistics.borrow_mut().forget_latency(events)),
+        ShardQuery::Report | ShardQuery::ResetStatistics | ShardQuery::Sync { .. } => return None,
     })
 }
 
@@ -287,12 +287,12 @@ mod tests {
         let second = desk.ask(reply_to(2), 2);
         assert_eq!(desk.asker(first), Some(reply_to(1)));
         for (ticket, count) in [(first, 1), (second, 10), (first, 2)] {
-            assert!(desk.take(ticket, Finding::Count(count)).is_none());
+            assert!(desk.take(ticket, ShardResult::Count(count)).is_none());
         }
-        let (to, findings) = desk.take(first, Finding::Count(3)).expect("the last of three");
-        assert_eq!((to, findings.len()), (reply_to(1), 3));
+        let (to, results) = desk.take(first, ShardResult::Count(3)).expect("the last of three");
+        assert_eq!((to, results.len()), (reply_to(1), 3));
         assert_eq!(desk.asker(first), None);
-        assert!(desk.take(second, Finding::Nothing).is_some());
+        assert!(desk.take(second, ShardResult::Nothing).is_some());
     }
 
     #[test]

@@ -333,8 +333,8 @@ impl ShardLoop {
                 Mail::Message(message) => self.partition.message(now, from, message),
                 Mail::Checkpoint(message) => self.checkpointing.receive(from, message, &mut self.partition),
                 Mail::Reply(reply_to, reply) => self.answer(reply_to, reply),
-                Mail::Desk(DeskMail::Inquiry(ticket, inquiry)) => self.inquire(from, ticket, &inquiry),
-                Mail::Desk(DeskMail::Finding(ticket, finding)) => self.found(self.id, ticket, *finding),
+                Mail::Desk(DeskMail::Query(ticket, query)) => self.answer_query(from, ticket, &query),
+                Mail::Desk(DeskMail::Result(ticket, result)) => self.found(self.id, ticket, *result),
                 Mail::Connection(socket) => self.adopt(socket),
             }
         }

@@ -1,6 +1,6 @@
 //! `CLIENT`: connections as they are listed, named, held back and ended.
 //!
-//! Called through the command table. What concerns other connections goes to every shard as an inquiry; a connection
+//! Called through the command table. What concerns other connections goes to every shard as a query; a connection
 //! describes itself to its shard with [`ClientFacts`].
 
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use cartwright_protocol::resp::{Writer, parse_i64, shown};
 
 use super::connection::{Call, ReplyMode, label, parse_timeout_ms};
-use super::errand::{Errand, Finding, Inquiry, sum};
+use super::server_task::{PendingTask, ShardQuery, ShardResult, sum};
 use super::subscriptions::Kind;
 use super::{Front, Session};
 
@@ -156,7 +156,7 @@ pub(super) fn id(call: &mut Call<'_>) {
 }
 
 /// `CLIENT INFO` is `CLIENT LIST` of oneself.
-pub(super) fn info(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn info(call: &mut Call<'_>) -> Option<PendingTask> {
     let ids = vec![call.connection.id];
     Some(list_of(ClientFilter {
         ids,
@@ -164,12 +164,12 @@ pub(super) fn info(call: &mut Call<'_>) -> Option<Errand> {
     }))
 }
 
-fn list_of(filter: ClientFilter) -> Errand {
-    Errand::ask(Inquiry::Clients(filter), |writer, findings| {
-        let mut lines: Vec<_> = findings
+fn list_of(filter: ClientFilter) -> PendingTask {
+    PendingTask::ask(ShardQuery::Clients(filter), |writer, results| {
+        let mut lines: Vec<_> = results
             .into_iter()
-            .flat_map(|finding| match finding {
-                Finding::Lines(lines) => lines,
+            .flat_map(|result| match result {
+                ShardResult::Lines(lines) => lines,
                 _ => Vec::new(),
             })
             .collect();
@@ -182,7 +182,7 @@ fn list_of(filter: ClientFilter) -> Errand {
     })
 }
 
-pub(super) fn list(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn list(call: &mut Call<'_>) -> Option<PendingTask> {
     let arguments = call.arguments;
     let mut filter = ClientFilter::default();
     match (arguments.get(2), arguments.get(3)) {
@@ -210,7 +210,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Option<Errand> {
     Some(list_of(filter))
 }
 
-pub(super) fn kill(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn kill(call: &mut Call<'_>) -> Option<PendingTask> {
     let arguments = call.arguments;
     if arguments.len() == 3 {
         // The form of old: an address, and an error where there is no such client.
@@ -218,8 +218,8 @@ pub(super) fn kill(call: &mut Call<'_>) -> Option<Errand> {
             peer: Some(String::from_utf8_lossy(call.argument(2)).into_owned()),
             ..ClientFilter::default()
         };
-        return Some(Errand::ask(Inquiry::Kill(filter), |writer, findings| {
-            if sum(&findings) == 0 {
+        return Some(PendingTask::ask(ShardQuery::Kill(filter), |writer, results| {
+            if sum(&results) == 0 {
                 writer.error("ERR No such client");
             } else {
                 writer.simple("OK");
@@ -227,8 +227,8 @@ pub(super) fn kill(call: &mut Call<'_>) -> Option<Errand> {
         }));
     }
     match kill_filter(call) {
-        Ok(filter) => Some(Errand::ask(Inquiry::Kill(filter), |writer, findings| {
-            writer.count(sum(&findings));
+        Ok(filter) => Some(PendingTask::ask(ShardQuery::Kill(filter), |writer, results| {
+            writer.count(sum(&results));
         })),
         Err(error) => {
             call.error(error);
@@ -287,7 +287,7 @@ fn kill_filter(call: &Call<'_>) -> Result<ClientFilter, String> {
     Ok(filter)
 }
 
-pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn pause(call: &mut Call<'_>) -> Option<PendingTask> {
     if call.arguments.len() > 4 {
         call.unknown_form();
         return None;
@@ -313,11 +313,11 @@ pub(super) fn pause(call: &mut Call<'_>) -> Option<Errand> {
             return None;
         }
     };
-    Some(Errand::tell(Inquiry::Pause { until_ms, writes_only }))
+    Some(PendingTask::tell(ShardQuery::Pause { until_ms, writes_only }))
 }
 
-pub(super) fn unpause(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::tell(Inquiry::Unpause))
+pub(super) fn unpause(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::tell(ShardQuery::Unpause))
 }
 
 pub(super) fn setname(call: &mut Call<'_>) {

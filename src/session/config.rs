@@ -10,7 +10,7 @@ use cartwright_protocol::resp::shown;
 
 use super::connection::Call;
 use super::context::SessionContext;
-use super::errand::{Errand, Inquiry};
+use super::server_task::{PendingTask, ShardQuery};
 use super::settings::{SettingError, Settings};
 
 /// A setting's name, and what gives its value.
@@ -114,8 +114,8 @@ pub(super) fn set(call: &mut Call<'_>) {
     call.ok();
 }
 
-pub(super) fn resetstat(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::tell(Inquiry::ResetStatistics))
+pub(super) fn resetstat(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::tell(ShardQuery::ResetStatistics))
 }
 
 /// Settings come from the command line and the environment, where nothing can be written back.

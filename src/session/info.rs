@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use super::commands;
 use super::connection::Call;
 use super::context::{CARTWRIGHT_VERSION, REDIS_VERSION, ServerCounters, SessionContext};
-use super::errand::{Errand, Finding, Inquiry};
 use super::report::ShardReport;
+use super::server_task::{PendingTask, ShardQuery, ShardResult};
 use super::settings::Number;
 
 /// Everything that a section is made of.
@@ -43,10 +43,10 @@ impl Figures {
 }
 
 /// The figures of all shards.
-pub(super) fn total(findings: Vec<Finding>) -> ShardReport {
+pub(super) fn total(results: Vec<ShardResult>) -> ShardReport {
     let mut total = ShardReport::default();
-    for finding in findings {
-        if let Finding::Report(report) = finding {
+    for result in results {
+        if let ShardResult::Report(report) = result {
             total.add(*report);
         }
     }
@@ -89,7 +89,7 @@ fn line(text: &mut String, field: &str, value: impl std::fmt::Display) {
     write!(text, "{field}:{value}\r\n").expect("appending to a string cannot fail");
 }
 
-pub(super) fn info(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn info(call: &mut Call<'_>) -> Option<PendingTask> {
     let wanted = call.arguments.from(1);
     let is_named = |name: &str| wanted.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
     let everything = is_named("all") || is_named("everything");
@@ -99,8 +99,8 @@ pub(super) fn info(call: &mut Call<'_>) -> Option<Errand> {
         .filter(|section| everything || (defaults && section.by_default) || is_named(section.title))
         .collect();
     let mut figures = Figures::of(call.context);
-    Some(Errand::ask(Inquiry::Report, move |writer, findings| {
-        figures.report = total(findings);
+    Some(PendingTask::ask(ShardQuery::Report, move |writer, results| {
+        figures.report = total(results);
         let mut text = String::new();
         for section in sections {
             if !text.is_empty() {

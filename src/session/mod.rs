@@ -4,7 +4,7 @@
 //! clock and knows nothing of shards; which of the two protocols a client speaks, its first byte tells.
 //!
 //! - [`context`]: what the sessions of a shard share; limits; [`settings`]: what can change while the server runs
-//! - [`errand`]: what a session asks of all shards' connections; [`subscriptions`]: who subscribes to what;
+//! - [`server_task`]: what a session asks of the server around it; [`subscriptions`]: who subscribes to what;
 //!   [`report`]: what is counted
 //! - `queue`: what may be in flight at once
 //! - `native`, `resp`: the two front ends
@@ -19,7 +19,6 @@ mod commands;
 mod config;
 mod connection;
 pub mod context;
-pub mod errand;
 #[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod info;
 mod introspection;
@@ -32,6 +31,7 @@ pub mod report;
 mod resp;
 #[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod server;
+pub mod server_task;
 pub mod settings;
 mod shop;
 #[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
@@ -57,7 +57,7 @@ pub use settings::Settings;
 
 use cartwright_protocol::resp::Writer;
 use clients::{ClientFacts, ClientFilter};
-use errand::{Finding, Message};
+use server_task::{Message, ShardResult};
 use settings::Number;
 use subscriptions::Address;
 
@@ -77,7 +77,9 @@ enum Front {
 }
 
 /// Why a client of another machine is not served; clients look at how it begins.
-const DENIED: &str = "-DENIED Cartwright runs in protected mode: no password is set, so that only clients on this                       machine are served. Start the server with --requirepass-file (or --requirepass), or, where                       everybody who can reach the port may use the shop, with --protected-mode no\r\n";
+const DENIED: &str = "-DENIED Cartwright runs in protected mode: no password is set, so that only clients on this \
+                      machine are served. Start the server with --requirepass-file (or --requirepass), or, where \
+                      everybody who can reach the port may use the shop, with --protected-mode no\r\n";
 
 /// Whether an address is this machine's own, also where IPv6 wraps it.
 fn is_loopback(peer: SocketAddr) -> bool {
@@ -232,11 +234,11 @@ impl Session {
     }
 
     /// Takes what the shards found for a task that [`Session::next_request`] gave; each once, likewise.
-    pub fn complete_task(&mut self, sequence: u64, findings: Vec<Finding>) {
+    pub fn complete_task(&mut self, sequence: u64, results: Vec<ShardResult>) {
         match &mut self.front {
             Front::Resp(resp) => {
                 resp.dialogue
-                    .complete_task(sequence, findings, &mut self.output, &self.context);
+                    .complete_task(sequence, results, &mut self.output, &self.context);
             }
             _ => panic!("a session that does not speak RESP has given no task"),
         }

@@ -1,13 +1,13 @@
 //! `SUBSCRIBE`, `PUBLISH` and their like.
 //!
 //! Called through the command table. Subscribing changes the connection and its shard's table at once; a message goes to
-//! every shard as an inquiry, and reaches the subscribers of each in the order in which its publisher sent it.
+//! every shard as a query, and reaches the subscribers of each in the order in which its publisher sent it.
 
 use cartwright_protocol::resp::Writer;
 use hashbrown::HashSet;
 
 use super::connection::{Call, Connection};
-use super::errand::{Errand, Finding, Inquiry, Message, names, sum, sums};
+use super::server_task::{Message, PendingTask, ShardQuery, ShardResult, names, sum, sums};
 use super::settings::Number;
 use super::subscriptions::Kind;
 
@@ -110,62 +110,62 @@ pub(super) fn message(call: &Call<'_>) -> Message {
     }
 }
 
-pub(super) fn publish(call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::ask(
-        Inquiry::Publish(vec![message(call)]),
-        |writer, findings| writer.count(sum(&findings)),
+pub(super) fn publish(call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::ask(
+        ShardQuery::Publish(vec![message(call)]),
+        |writer, results| writer.count(sum(&results)),
     ))
 }
 
-fn write_names(writer: &mut Writer<'_>, findings: Vec<Finding>) {
-    let names = names(findings);
+fn write_names(writer: &mut Writer<'_>, results: Vec<ShardResult>) {
+    let names = names(results);
     writer.array(names.len());
     for name in names {
         writer.bulk(&name);
     }
 }
 
-fn channels_of(call: &mut Call<'_>, sharded: bool) -> Option<Errand> {
+fn channels_of(call: &mut Call<'_>, sharded: bool) -> Option<PendingTask> {
     if call.arguments.len() > 3 {
         call.wrong_arity();
         return None;
     }
     let pattern = call.arguments.get(2).map(Into::into);
-    Some(Errand::ask(Inquiry::Channels { pattern, sharded }, write_names))
+    Some(PendingTask::ask(ShardQuery::Channels { pattern, sharded }, write_names))
 }
 
-pub(super) fn channels(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn channels(call: &mut Call<'_>) -> Option<PendingTask> {
     channels_of(call, false)
 }
 
-pub(super) fn shardchannels(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn shardchannels(call: &mut Call<'_>) -> Option<PendingTask> {
     channels_of(call, true)
 }
 
-fn subscribers_of(call: &Call<'_>, sharded: bool) -> Errand {
+fn subscribers_of(call: &Call<'_>, sharded: bool) -> PendingTask {
     let channels: Vec<Box<[u8]>> = call.arguments.from(2).iter().map(Into::into).collect();
     let asked = channels.clone();
-    Errand::ask(Inquiry::Subscribers { channels, sharded }, move |writer, findings| {
+    PendingTask::ask(ShardQuery::Subscribers { channels, sharded }, move |writer, results| {
         // Flat in both versions, as in Redis.
         writer.array(asked.len() * 2);
-        for (channel, count) in asked.iter().zip(sums(&findings, asked.len())) {
+        for (channel, count) in asked.iter().zip(sums(&results, asked.len())) {
             writer.bulk(channel);
             writer.count(count);
         }
     })
 }
 
-pub(super) fn numsub(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn numsub(call: &mut Call<'_>) -> Option<PendingTask> {
     Some(subscribers_of(call, false))
 }
 
-pub(super) fn shardnumsub(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn shardnumsub(call: &mut Call<'_>) -> Option<PendingTask> {
     Some(subscribers_of(call, true))
 }
 
-pub(super) fn numpat(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::ask(Inquiry::Patterns, |writer, findings| {
-        writer.count(names(findings).len() as u64);
+pub(super) fn numpat(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::ask(ShardQuery::Patterns, |writer, results| {
+        writer.count(names(results).len() as u64);
     }))
 }
 

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use cartwright_protocol::{CART_LINES_MAX, Operation, TEXT_LENGTH_MAX};
 
 use super::context::SessionLimits;
-use super::errand::{Inquiry, Task};
+use super::server_task::{ServerTask, ShardQuery};
 use crate::engine::{Ask, KeyRequest};
 
 /// What a session asks for.
@@ -22,7 +22,7 @@ pub enum Request {
     /// Of the engine; completed with [`super::Session::complete`].
     Engine(Ask),
     /// Of the server around it; completed with [`super::Session::complete_task`].
-    Server(Task),
+    Server(ServerTask),
 }
 
 impl Request {
@@ -81,7 +81,9 @@ impl Class {
             Request::Engine(Ask::Shop(operation)) => Self::of_operation(operation),
             Request::Engine(Ask::Keys(request)) if request.is_in_one_slot() => Self::Key,
             Request::Engine(Ask::Keys(request)) if !request.writes() => Self::ReadKeys,
-            Request::Server(Task::Everywhere(inquiry)) if matches!(**inquiry, Inquiry::Publish(_)) => Self::Publish,
+            Request::Server(ServerTask::Everywhere(query)) if matches!(**query, ShardQuery::Publish(_)) => {
+                Self::Publish
+            }
             Request::Engine(Ask::Keys(_)) | Request::Server(_) => Self::Alone,
         }
     }

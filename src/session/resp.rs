@@ -13,16 +13,16 @@ use cartwright_protocol::resp::{Arguments, RequestParser, RespVersion, Writer, s
 use super::commands::{Command, Flags, Handler, find};
 use super::connection::{Call, Connection, ReplyMode, shortened};
 use super::context::SessionContext;
-use super::errand::{Errand, Finding, Render};
 use super::queue::{Queue, Request, Weight};
 use super::render::{write_reply, write_response};
 use super::report::{Started, kept_argument};
+use super::server_task::{PendingTask, Render, ShardResult};
 use super::subscriptions::Address;
 use super::transaction::{self, Execution, Step, Verb};
 use crate::engine::{Answer as KeyAnswer, Ask, KeyRequest, Response, ValueBytes};
 
 /// A request whose reply has not been written to the output.
-struct Slot {
+struct PendingReply {
     /// What the connection spoke when the request was parsed.
     version: RespVersion,
     weight: Weight,
@@ -36,7 +36,7 @@ enum Answer {
     /// The engine has it, or will.
     Awaited,
     /// The server around has it, or will.
-    Errand(Render),
+    Server(Render),
     /// The engine has these keys, to say how they are now.
     Watch(Vec<Box<[u8]>>),
     /// A transaction is on its way.
@@ -98,8 +98,8 @@ pub(super) struct Dialogue {
     pub(super) connection: Connection,
     pub(super) queue: Queue,
     /// In the order of the requests.
-    slots: VecDeque<Slot>,
-    /// The sequence of the first slot; the others follow without gaps.
+    replies: VecDeque<PendingReply>,
+    /// The sequence of the first reply; the others follow without gaps.
     first_sequence: u64,
     bar: Option<Bar>,
 }
@@ -114,7 +114,7 @@ impl Resp {
             dialogue: Dialogue {
                 connection: Connection::new(id, address, peer, context),
                 queue: Queue::new(),
-                slots: VecDeque::new(),
+                replies: VecDeque::new(),
                 first_sequence: 0,
                 bar: None,
             },
@@ -157,7 +157,7 @@ impl Dialogue {
 
     /// Whether the output ends within a reply.
     pub(super) fn is_amid_reply(&self) -> bool {
-        self.slots
+        self.replies
             .front()
             .is_some_and(|front| matches!(front.answer, Answer::Long(..)))
     }
@@ -169,7 +169,7 @@ impl Dialogue {
 
     fn may_go_on(&self, output_bytes: usize, context: &SessionContext) -> bool {
         let barred = match self.bar {
-            Some(Bar::Turn) => !self.slots.is_empty(),
+            Some(Bar::Turn) => !self.replies.is_empty(),
             Some(Bar::Pause) => context.pause().is_some(),
             None => false,
         };
@@ -192,31 +192,18 @@ impl Dialogue {
             return Some(bar);
         }
         context.count_command();
-        let is_mute = match self.connection.reply_mode {
-            ReplyMode::On => false,
-            ReplyMode::Off => true,
-            ReplyMode::SkipNext => {
-                self.connection.reply_mode = ReplyMode::On;
-                true
-            }
-        };
+        let is_mute = self.is_next_mute();
         let (container, command) = match resolved {
             Ok(resolved) => resolved,
             Err((row, text)) => {
-                if let Some(row) = row {
-                    context.statistics.borrow_mut().reject(row);
-                }
                 self.connection.closing |= is_http(name);
-                self.connection.spoil_transaction();
-                self.refuse_unless(is_mute, output, context, &text);
+                self.reject(row, is_mute, output, context, &text);
                 return None;
             }
         };
         let row = container.unwrap_or(command);
         if let Some(text) = self.refusal(container, command) {
-            context.statistics.borrow_mut().reject(row);
-            self.connection.spoil_transaction();
-            self.refuse_unless(is_mute, output, context, &text);
+            self.reject(Some(row), is_mute, output, context, &text);
             return None;
         }
         self.connection.latest = Some((container, command));
@@ -235,8 +222,27 @@ impl Dialogue {
         };
         if self.connection.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) {
             self.run(&mut entry, output, context, transaction::queue);
-            return None;
+        } else {
+            self.handle(entry, output, context);
         }
+        None
+    }
+
+    /// Whether `CLIENT REPLY` keeps the reply to the next command back.
+    const fn is_next_mute(&mut self) -> bool {
+        match self.connection.reply_mode {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                self.connection.reply_mode = ReplyMode::On;
+                true
+            }
+        }
+    }
+
+    /// Does what a command's row says.
+    fn handle(&mut self, mut entry: Entry<'_>, output: &mut Vec<u8>, context: &SessionContext) {
+        let (arguments, command) = (entry.arguments, entry.resolved.1);
         match command.handler {
             Handler::Keys(keys) => match command.keys.of(arguments) {
                 Some(places) => {
@@ -263,18 +269,17 @@ impl Dialogue {
                 run(call);
                 None
             }),
-            Handler::Errand(run) => self.run(&mut entry, output, context, run),
+            Handler::Server(run) => self.run(&mut entry, output, context, run),
             Handler::Transaction(verb) => self.on_transaction(verb, entry, output, context),
             Handler::Container => unreachable!("a container is resolved to its subcommand"),
         }
-        None
     }
 
     /// What holds a command back, if something does.
     fn bar_for(&self, command: &Command, context: &SessionContext) -> Option<Bar> {
         let in_turn = command.flags.has(Flags::IN_TURN)
             || (self.connection.watches_awaited > 0 && command.flags.has(Flags::NOT_QUEUED));
-        if in_turn && !self.slots.is_empty() {
+        if in_turn && !self.replies.is_empty() {
             return Some(Bar::Turn);
         }
         let pause = context.pause()?;
@@ -312,9 +317,9 @@ impl Dialogue {
 
     /// Takes a request in.
     fn enter(&mut self, entry: Entry<'_>, request: Request, answer: Answer) {
-        let sequence = self.first_sequence + self.slots.len() as u64;
+        let sequence = self.first_sequence + self.replies.len() as u64;
         let weight = self.queue.push(sequence, entry.length, request);
-        self.slots.push_back(Slot {
+        self.replies.push_back(PendingReply {
             version: self.connection.version,
             weight,
             is_mute: entry.is_mute,
@@ -323,16 +328,16 @@ impl Dialogue {
         });
     }
 
-    /// Runs a command that is answered at once, or makes an errand.
+    /// Runs a command that is answered at once, or makes a task for the server.
     fn run(
         &mut self,
         entry: &mut Entry<'_>,
         output: &mut Vec<u8>,
         context: &SessionContext,
-        run: impl FnOnce(&mut Call<'_>) -> Option<Errand>,
+        run: impl FnOnce(&mut Call<'_>) -> Option<PendingTask>,
     ) {
         let (start, mut bytes) = (output.len(), Vec::new());
-        let is_first = self.slots.is_empty();
+        let is_first = self.replies.is_empty();
         let version = self.connection.version;
         let mut call = Call {
             command: entry.resolved.1,
@@ -343,17 +348,17 @@ impl Dialogue {
             output: if is_first { output } else { &mut bytes },
             failed: false,
         };
-        let errand = run(&mut call);
+        let pending = run(&mut call);
         let failed = call.failed;
-        if let Some(errand) = errand {
-            let sequence = self.first_sequence + self.slots.len() as u64;
-            let weight = self.queue.push(sequence, entry.length, Request::Server(errand.task));
-            self.slots.push_back(Slot {
+        if let Some(task) = pending {
+            let sequence = self.first_sequence + self.replies.len() as u64;
+            let weight = self.queue.push(sequence, entry.length, Request::Server(task.task));
+            self.replies.push_back(PendingReply {
                 version,
                 weight,
                 is_mute: entry.is_mute,
                 started: Some(entry.started.clone()),
-                answer: Answer::Errand(errand.render),
+                answer: Answer::Server(task.render),
             });
             return;
         }
@@ -370,7 +375,7 @@ impl Dialogue {
     /// Keeps a reply until those before it are written.
     fn push_bytes(&mut self, version: RespVersion, bytes: Vec<u8>) {
         let weight = self.queue.push_answered(bytes.len());
-        self.slots.push_back(Slot {
+        self.replies.push_back(PendingReply {
             version,
             weight,
             is_mute: false,
@@ -379,7 +384,20 @@ impl Dialogue {
         });
     }
 
-    fn refuse_unless(&mut self, is_mute: bool, output: &mut Vec<u8>, context: &SessionContext, text: &str) {
+    /// Answers an error to a command that does not fit the table or the connection's state; a transaction that is
+    /// being queued will not be run.
+    fn reject(
+        &mut self,
+        row: Option<&'static Command>,
+        is_mute: bool,
+        output: &mut Vec<u8>,
+        context: &SessionContext,
+        text: &str,
+    ) {
+        if let Some(row) = row {
+            context.statistics.borrow_mut().reject(row);
+        }
+        self.connection.spoil_transaction();
         if is_mute {
             context.statistics.borrow_mut().error(text);
         } else {
@@ -391,7 +409,7 @@ impl Dialogue {
     fn refuse(&mut self, output: &mut Vec<u8>, context: &SessionContext, text: &str) {
         context.statistics.borrow_mut().error(text);
         let version = self.connection.version;
-        if self.slots.is_empty() {
+        if self.replies.is_empty() {
             Writer::new(output, version).error(text);
         } else {
             let mut bytes = Vec::new();
@@ -427,12 +445,12 @@ impl Dialogue {
         }
     }
 
-    /// The slot of a request that was handed out, and its place.
+    /// The pending reply to a request that was handed out, and its place.
     fn awaited(&mut self, sequence: u64) -> usize {
         let index = sequence
             .checked_sub(self.first_sequence)
             .and_then(|index| usize::try_from(index).ok());
-        let is_awaited = |index: &usize| self.slots.get(*index).is_some_and(|slot| !slot.answer.is_there());
+        let is_awaited = |index: &usize| self.replies.get(*index).is_some_and(|reply| !reply.answer.is_there());
         index
             .filter(is_awaited)
             .expect("a session's driver completes each request it was given once")
@@ -448,8 +466,8 @@ impl Dialogue {
     ) {
         let index = self.awaited(sequence);
         self.queue.answered();
-        let answer = std::mem::replace(&mut self.slots[index].answer, Answer::Awaited);
-        self.slots[index].answer = match answer {
+        let answer = std::mem::replace(&mut self.replies[index].answer, Answer::Awaited);
+        self.replies[index].answer = match answer {
             Answer::Awaited => Answer::Engine(response),
             Answer::Watch(keys) => {
                 self.connection.watches_awaited -= 1;
@@ -465,7 +483,7 @@ impl Dialogue {
                     None => self.executed(index, *execution, context),
                 }
             }
-            Answer::Errand(_) | Answer::Engine(_) | Answer::Bytes(_) | Answer::Long(..) => {
+            Answer::Server(_) | Answer::Engine(_) | Answer::Bytes(_) | Answer::Long(..) => {
                 panic!("a session's driver completes each request with what it asked for")
             }
         };
@@ -476,21 +494,21 @@ impl Dialogue {
     pub(super) fn complete_task(
         &mut self,
         sequence: u64,
-        findings: Vec<Finding>,
+        results: Vec<ShardResult>,
         output: &mut Vec<u8>,
         context: &SessionContext,
     ) {
         let index = self.awaited(sequence);
         self.queue.answered();
-        let answer = std::mem::replace(&mut self.slots[index].answer, Answer::Awaited);
-        self.slots[index].answer = match answer {
-            Answer::Errand(render) => {
+        let answer = std::mem::replace(&mut self.replies[index].answer, Answer::Awaited);
+        self.replies[index].answer = match answer {
+            Answer::Server(render) => {
                 let mut bytes = Vec::new();
-                render(&mut Writer::new(&mut bytes, self.slots[index].version), findings);
+                render(&mut Writer::new(&mut bytes, self.replies[index].version), results);
                 Answer::Bytes(bytes)
             }
             Answer::Execution(mut execution) => {
-                execution.published(&findings);
+                execution.published(&results);
                 self.executed(index, *execution, context)
             }
             Answer::Awaited | Answer::Watch(_) | Answer::Engine(_) | Answer::Bytes(_) | Answer::Long(..) => {
@@ -502,7 +520,7 @@ impl Dialogue {
 
     fn executed(&mut self, index: usize, execution: Execution, context: &SessionContext) -> Answer {
         let mut bytes = Vec::new();
-        let version = std::mem::replace(&mut self.connection.version, self.slots[index].version);
+        let version = std::mem::replace(&mut self.connection.version, self.replies[index].version);
         let command = find(b"exec").expect("it is in the table");
         execution.write(&mut Call {
             command,
@@ -521,12 +539,12 @@ impl Dialogue {
     /// many large ones are no larger than one, and a long one costs its reader no more than that limit.
     pub(super) fn write_ready(&mut self, output: &mut Vec<u8>, context: &SessionContext) {
         let output_bytes_max = context.limits.output_bytes_max;
-        let may_go = |front: &mut Slot, output: &mut Vec<u8>| {
+        let may_go = |front: &mut PendingReply, output: &mut Vec<u8>| {
             front.answer.is_there()
                 && (front.is_mute || front.answer.write_long(output, front.version, output_bytes_max))
         };
         while output.len() < output_bytes_max
-            && let Some(front) = self.slots.pop_front_if(|front| may_go(front, output))
+            && let Some(front) = self.replies.pop_front_if(|front| may_go(front, output))
         {
             self.first_sequence += 1;
             self.queue.release(front.weight);

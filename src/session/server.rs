@@ -5,7 +5,7 @@
 use cartwright_protocol::resp::parse_i64;
 
 use super::connection::{Call, parse_timeout_ms};
-use super::errand::{Errand, Finding, Inquiry, Task, sum};
+use super::server_task::{PendingTask, ServerTask, ShardQuery, ShardResult, sum};
 
 /// Longest `DEBUG SLEEP`, in seconds: a day.
 const SLEEP_SECONDS_MAX: f64 = 86_400.0;
@@ -26,11 +26,11 @@ pub(super) fn bgsave(call: &mut Call<'_>) {
 }
 
 /// Answers when all shards have a checkpoint; only this connection waits.
-pub(super) fn save(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand {
-        task: Task::Save,
-        render: Box::new(|writer, findings| {
-            if sum(&findings) == 1 {
+pub(super) fn save(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask {
+        task: ServerTask::Save,
+        render: Box::new(|writer, results| {
+            if sum(&results) == 1 {
                 writer.simple("OK");
             } else {
                 writer.error("ERR a checkpoint could not be written; the server's own log says why");
@@ -76,7 +76,7 @@ pub(super) fn shutdown(call: &mut Call<'_>) {
 }
 
 /// Answers after that time. Other connections are served meanwhile: they are what a test with a pause wants to see.
-pub(super) fn debug_sleep(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn debug_sleep(call: &mut Call<'_>) -> Option<PendingTask> {
     let seconds = std::str::from_utf8(call.argument(2))
         .ok()
         .and_then(|text| text.parse::<f64>().ok());
@@ -87,8 +87,8 @@ pub(super) fn debug_sleep(call: &mut Call<'_>) -> Option<Errand> {
         return None;
     };
     let until_ms = call.context.now_ms() + (seconds * 1000.0).ceil() as u64;
-    Some(Errand {
-        task: Task::Rest { until_ms },
+    Some(PendingTask {
+        task: ServerTask::Rest { until_ms },
         render: Box::new(|writer, _| writer.simple("OK")),
     })
 }
@@ -105,7 +105,7 @@ pub(super) fn wait(call: &mut Call<'_>) {
 }
 
 /// Answers once what this connection wrote is on this server's disk, whatever the sync mode.
-pub(super) fn waitaof(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn waitaof(call: &mut Call<'_>) -> Option<PendingTask> {
     let numbers = [1, 2, 3].map(|index| parse_i64(call.argument(index)));
     let [Some(local), Some(replicas), Some(timeout_ms)] = numbers else {
         call.not_an_integer();
@@ -128,11 +128,11 @@ pub(super) fn waitaof(call: &mut Call<'_>) -> Option<Errand> {
         timeout_ms => call.context.now_ms() + timeout_ms as u64,
     };
     let shards = u64::from(call.context.shard_count);
-    Some(Errand::ask(
-        Inquiry::Sync { until_ms },
-        move |writer, findings: Vec<Finding>| {
+    Some(PendingTask::ask(
+        ShardQuery::Sync { until_ms },
+        move |writer, results: Vec<ShardResult>| {
             writer.array(2);
-            writer.integer(i64::from(sum(&findings) == shards));
+            writer.integer(i64::from(sum(&results) == shards));
             writer.integer(0);
         },
     ))

@@ -10,17 +10,17 @@ use cartwright_protocol::resp::{Writer, parse_i64};
 
 use super::commands;
 use super::connection::Call;
-use super::errand::{Errand, Finding, Inquiry};
 use super::report::{LatencySample, SlowCommand};
+use super::server_task::{PendingTask, ShardQuery, ShardResult};
 
 /// Commands that `SLOWLOG GET` gives unless told; as in Redis.
 const GIVEN_DEFAULT: usize = 10;
 
-fn slow_commands(findings: Vec<Finding>) -> Vec<SlowCommand> {
-    let mut slow: Vec<_> = findings
+fn slow_commands(results: Vec<ShardResult>) -> Vec<SlowCommand> {
+    let mut slow: Vec<_> = results
         .into_iter()
-        .flat_map(|finding| match finding {
-            Finding::Slow(slow) => slow,
+        .flat_map(|result| match result {
+            ShardResult::Slow(slow) => slow,
             _ => Vec::new(),
         })
         .collect();
@@ -28,7 +28,7 @@ fn slow_commands(findings: Vec<Finding>) -> Vec<SlowCommand> {
     slow
 }
 
-pub(super) fn slowlog_get(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn slowlog_get(call: &mut Call<'_>) -> Option<PendingTask> {
     if call.arguments.len() > 3 {
         call.unknown_form();
         return None;
@@ -42,8 +42,8 @@ pub(super) fn slowlog_get(call: &mut Call<'_>) -> Option<Errand> {
             return None;
         }
     };
-    Some(Errand::ask(Inquiry::SlowCommands, move |writer, findings| {
-        let slow = slow_commands(findings);
+    Some(PendingTask::ask(ShardQuery::SlowCommands, move |writer, results| {
+        let slow = slow_commands(results);
         let given = &slow[..slow.len().min(count)];
         writer.array(given.len());
         for slow in given {
@@ -64,21 +64,21 @@ pub(super) fn slowlog_get(call: &mut Call<'_>) -> Option<Errand> {
     }))
 }
 
-pub(super) fn slowlog_len(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::ask(Inquiry::SlowCommands, |writer, findings| {
-        writer.count(slow_commands(findings).len() as u64);
+pub(super) fn slowlog_len(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::ask(ShardQuery::SlowCommands, |writer, results| {
+        writer.count(slow_commands(results).len() as u64);
     }))
 }
 
-pub(super) fn slowlog_reset(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::tell(Inquiry::ForgetSlowCommands))
+pub(super) fn slowlog_reset(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::tell(ShardQuery::ForgetSlowCommands))
 }
 
 /// The samples of all shards by event, one a second: the longest.
-fn samples(findings: Vec<Finding>) -> BTreeMap<&'static str, BTreeMap<u64, u64>> {
+fn samples(results: Vec<ShardResult>) -> BTreeMap<&'static str, BTreeMap<u64, u64>> {
     let mut events: BTreeMap<_, BTreeMap<u64, u64>> = BTreeMap::new();
-    for finding in findings {
-        let Finding::Latency(found) = finding else { continue };
+    for result in results {
+        let ShardResult::Latency(found) = result else { continue };
         for (event, samples) in found {
             let of_event = events.entry(event).or_default();
             for LatencySample { at_seconds, ms } in samples {
@@ -94,9 +94,9 @@ fn longest(samples: &BTreeMap<u64, u64>) -> u64 {
     samples.values().copied().max().unwrap_or(0)
 }
 
-pub(super) fn latency_latest(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::ask(Inquiry::Latency(None), |writer, findings| {
-        let events = samples(findings);
+pub(super) fn latency_latest(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::ask(ShardQuery::Latency(None), |writer, results| {
+        let events = samples(results);
         writer.array(events.len());
         for (event, samples) in &events {
             let (at_seconds, ms) = samples.last_key_value().expect("an event has a sample");
@@ -109,10 +109,10 @@ pub(super) fn latency_latest(_call: &mut Call<'_>) -> Option<Errand> {
     }))
 }
 
-pub(super) fn latency_history(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn latency_history(call: &mut Call<'_>) -> Option<PendingTask> {
     let event = Some(call.argument(2).into());
-    Some(Errand::ask(Inquiry::Latency(event), |writer, findings| {
-        let samples: Vec<_> = samples(findings).into_values().flatten().collect();
+    Some(PendingTask::ask(ShardQuery::Latency(event), |writer, results| {
+        let samples: Vec<_> = samples(results).into_values().flatten().collect();
         writer.array(samples.len());
         for (at_seconds, ms) in samples {
             writer.array(2);
@@ -122,16 +122,19 @@ pub(super) fn latency_history(call: &mut Call<'_>) -> Option<Errand> {
     }))
 }
 
-pub(super) fn latency_reset(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn latency_reset(call: &mut Call<'_>) -> Option<PendingTask> {
     let events = call.arguments.from(2).iter().map(Into::into).collect();
-    Some(Errand::ask(Inquiry::ForgetLatency(events), |writer, findings| {
-        writer.count(super::errand::names(findings).len() as u64);
-    }))
+    Some(PendingTask::ask(
+        ShardQuery::ForgetLatency(events),
+        |writer, results| {
+            writer.count(super::server_task::names(results).len() as u64);
+        },
+    ))
 }
 
-pub(super) fn latency_doctor(_call: &mut Call<'_>) -> Option<Errand> {
-    Some(Errand::ask(Inquiry::Latency(None), |writer, findings| {
-        let events = samples(findings);
+pub(super) fn latency_doctor(_call: &mut Call<'_>) -> Option<PendingTask> {
+    Some(PendingTask::ask(ShardQuery::Latency(None), |writer, results| {
+        let events = samples(results);
         let mut text = String::new();
         if events.is_empty() {
             text.push_str(
@@ -159,10 +162,10 @@ pub(super) fn latency_doctor(_call: &mut Call<'_>) -> Option<Errand> {
     }))
 }
 
-pub(super) fn latency_histogram(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn latency_histogram(call: &mut Call<'_>) -> Option<PendingTask> {
     let wanted: Vec<Box<[u8]>> = call.arguments.from(2).iter().map(Into::into).collect();
-    Some(Errand::ask(Inquiry::Report, move |writer, findings| {
-        write_histograms(writer, &wanted, &super::info::total(findings));
+    Some(PendingTask::ask(ShardQuery::Report, move |writer, results| {
+        write_histograms(writer, &wanted, &super::info::total(results));
     }))
 }
 

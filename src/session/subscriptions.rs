@@ -6,7 +6,7 @@
 use cartwright_core::glob::Pattern;
 use hashbrown::{HashMap, HashSet};
 
-use super::errand::Message;
+use super::server_task::Message;
 
 /// A connection, in the runtime's terms; opaque here.
 pub type Address = u64;

@@ -9,11 +9,11 @@ use cartwright_protocol::resp::Arguments;
 use super::commands::{Command, Flags, Handler};
 use super::connection::{Call, Connection};
 use super::context::SessionContext;
-use super::errand::{Errand, Finding, Inquiry, Message, Task, sums};
 use super::pubsub;
 use super::queue::Request;
 use super::render::write_answer;
 use super::resp::Resolved;
+use super::server_task::{Message, PendingTask, ServerTask, ShardQuery, ShardResult, sums};
 use super::settings::Number;
 use crate::engine::entries::commands::WATCH;
 use crate::engine::{
@@ -67,7 +67,7 @@ pub(super) fn refusal(command: &Command, name: impl Fn() -> String) -> Option<St
         )),
         _ if command.flags.has(Flags::NO_MULTI) => Some("ERR Command not allowed inside a transaction".to_owned()),
         // All of these would have to be answered by other shards amid the transaction.
-        Handler::Errand(_) if !command.flags.has(Flags::MAY_REPLICATE) => Some(format!(
+        Handler::Server(_) if !command.flags.has(Flags::MAY_REPLICATE) => Some(format!(
             "ERR '{}' cannot be part of a MULTI: it is about the whole server",
             name()
         )),
@@ -76,7 +76,7 @@ pub(super) fn refusal(command: &Command, name: impl Fn() -> String) -> Option<St
 }
 
 /// Queues a command, and answers so.
-pub(super) fn queue(call: &mut Call<'_>) -> Option<Errand> {
+pub(super) fn queue(call: &mut Call<'_>) -> Option<PendingTask> {
     let settings = &call.context.settings;
     let (commands_max, bytes_max) = (
         settings.size(Number::QueuedCommandsMax),
@@ -111,7 +111,7 @@ pub(super) fn queue(call: &mut Call<'_>) -> Option<Errand> {
                 keys,
             })
         }
-        Handler::Errand(_) => Queued::Publish(pubsub::message(call)),
+        Handler::Server(_) => Queued::Publish(pubsub::message(call)),
         _ => Queued::Local((call.container, call.command), OwnedArguments::new(call.arguments)),
     };
     let transaction = call.connection.transaction.as_mut().expect("MULTI began one");
@@ -323,7 +323,9 @@ impl Execution {
             Progress::Messages if self.refusal.is_none() && !self.messages.is_empty() => {
                 let messages = std::mem::take(&mut self.messages);
                 self.receivers = vec![0; messages.len()];
-                Some(Request::Server(Task::Everywhere(Inquiry::Publish(messages).into())))
+                Some(Request::Server(ServerTask::Everywhere(
+                    ShardQuery::Publish(messages).into(),
+                )))
             }
             Progress::Messages | Progress::Done => None,
         }
@@ -339,8 +341,8 @@ impl Execution {
     }
 
     /// Takes the numbers of receivers that the shards found.
-    pub(super) fn published(&mut self, findings: &[Finding]) {
-        self.receivers = sums(findings, self.receivers.len());
+    pub(super) fn published(&mut self, results: &[ShardResult]) {
+        self.receivers = sums(results, self.receivers.len());
     }
 
     /// Runs what is left, and writes the reply.

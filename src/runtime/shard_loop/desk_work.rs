@@ -10,8 +10,8 @@ use crate::engine::{ReplyTo, ShardId, Timestamp};
 use crate::runtime::desk::{self, DeskMail, Ticket};
 use crate::runtime::mailbox::Mail;
 use crate::runtime::shared::Tally;
-use crate::session::errand::{Finding, Inquiry, Task};
 use crate::session::report::{Durations, ShardReport};
+use crate::session::server_task::{ServerTask, ShardQuery, ShardResult};
 use crate::session::settings::Number;
 
 /// How often connections are looked through for silent ones, where `timeout` is set.
@@ -19,29 +19,29 @@ const IDLE_LOOK_MS: u64 = 1000;
 
 impl ShardLoop {
     /// Begins what a session asks of the server.
-    pub(super) fn begin_task(&mut self, reply_to: ReplyTo, task: Task) {
+    pub(super) fn begin_task(&mut self, reply_to: ReplyTo, task: ServerTask) {
         match task {
-            Task::Everywhere(inquiry) => {
+            ServerTask::Everywhere(query) => {
                 let ticket = self.desk.ask(reply_to, self.map.shard_count());
                 let own = self.id;
                 for shard in self.map.shards().filter(|&shard| shard != own) {
                     // A shard without subscribers has nothing to do with a message. Who subscribes is told so only
                     // after this says otherwise.
-                    if let Inquiry::Publish(messages) = &*inquiry
+                    if let ShardQuery::Publish(messages) = &*query
                         && !self.shared.tallies[shard.index()]
                             .has_subscribers
                             .load(Ordering::SeqCst)
                     {
-                        self.found(self.id, ticket, Finding::Counts(vec![0; messages.len()]));
+                        self.found(self.id, ticket, ShardResult::Counts(vec![0; messages.len()]));
                     } else {
-                        let mail = DeskMail::Inquiry(ticket, Arc::clone(&inquiry));
+                        let mail = DeskMail::Query(ticket, Arc::clone(&query));
                         self.mailboxes.post(shard, Mail::Desk(mail));
                     }
                 }
-                self.inquire(self.id, ticket, &inquiry);
+                self.answer_query(self.id, ticket, &query);
             }
-            Task::Rest { until_ms } => self.desk.rest(until_ms, reply_to),
-            Task::Save => {
+            ServerTask::Rest { until_ms } => self.desk.rest(until_ms, reply_to),
+            ServerTask::Save => {
                 self.shared.request_checkpoint(true);
                 self.desk.await_checkpoint(reply_to);
             }
@@ -49,22 +49,22 @@ impl ShardLoop {
     }
 
     /// Answers what a shard, perhaps this one, asks.
-    pub(super) fn inquire(&mut self, from: ShardId, ticket: Ticket, inquiry: &Inquiry) {
-        let finding = match inquiry {
-            Inquiry::Sync { until_ms } => {
+    pub(super) fn answer_query(&mut self, from: ShardId, ticket: Ticket, query: &ShardQuery) {
+        let result = match query {
+            ShardQuery::Sync { until_ms } => {
                 let position = self.partition.log().last();
                 self.partition.want_synced(position);
                 return self.desk.await_sync(position, *until_ms, from, ticket);
             }
-            Inquiry::Report => Finding::Report(Box::new(self.report())),
-            Inquiry::ResetStatistics => {
+            ShardQuery::Report => ShardResult::Report(Box::new(self.report())),
+            ShardQuery::ResetStatistics => {
                 self.context.statistics.borrow_mut().reset();
                 self.context.commands.set(0);
                 self.syncs = Durations::default();
                 if self.id == ShardId(0) {
                     self.shared.connections_received.store(0, Ordering::Relaxed);
                 }
-                Finding::Nothing
+                ShardResult::Nothing
             }
             other => {
                 let asker = (from == self.id).then(|| self.desk.asker(ticket)).flatten();
@@ -73,24 +73,24 @@ impl ShardLoop {
                     .expect("everything else is answered from connections")
             }
         };
-        self.found(from, ticket, finding);
+        self.found(from, ticket, result);
     }
 
     /// What this shard found for another, or some shard for this one.
-    pub(super) fn found(&mut self, to: ShardId, ticket: Ticket, finding: Finding) {
+    pub(super) fn found(&mut self, to: ShardId, ticket: Ticket, result: ShardResult) {
         if to != self.id {
-            let mail = DeskMail::Finding(ticket, Box::new(finding));
+            let mail = DeskMail::Result(ticket, Box::new(result));
             self.mailboxes.post(to, Mail::Desk(mail));
-        } else if let Some((reply_to, findings)) = self.desk.take(ticket, finding) {
-            self.finish_task(reply_to, findings);
+        } else if let Some((reply_to, results)) = self.desk.take(ticket, result) {
+            self.finish_task(reply_to, results);
         }
     }
 
-    fn finish_task(&mut self, reply_to: ReplyTo, findings: Vec<Finding>) {
+    fn finish_task(&mut self, reply_to: ReplyTo, results: Vec<ShardResult>) {
         self.in_flight -= 1;
         let id = connection_of(reply_to);
         if let Some(client) = self.network.endpoint(id) {
-            client.session.complete_task(reply_to.sequence, findings);
+            client.session.complete_task(reply_to.sequence, results);
             self.network.touch(id);
             self.make_ready(id);
         }
@@ -109,13 +109,13 @@ impl ShardLoop {
         }
         let synced = self.partition.log().synced();
         for (from, ticket, is_synced) in self.desk.synced(now, synced) {
-            self.found(from, ticket, Finding::Count(u64::from(is_synced)));
+            self.found(from, ticket, ShardResult::Count(u64::from(is_synced)));
         }
         if self.desk.looks_for_checkpoint(now) && !self.shared.is_checkpointing() {
             let failed = |tally: &CachePadded<Tally>| tally.checkpoints.failed.load(Ordering::Relaxed);
             let stands = !self.shared.tallies.iter().any(failed);
             for reply_to in self.desk.checkpointed() {
-                self.finish_task(reply_to, vec![Finding::Count(u64::from(stands))]);
+                self.finish_task(reply_to, vec![ShardResult::Count(u64::from(stands))]);
             }
         }
     }

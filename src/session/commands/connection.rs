@@ -1,6 +1,6 @@
 //! The rows of the commands about a connection.
 
-use super::{Command, Flags, container, errand, help, local};
+use super::{Command, Flags, container, help, local, task};
 use crate::session::clients;
 use crate::session::connection;
 
@@ -72,8 +72,8 @@ pub(super) const COMMANDS: &[Command] = &[
 
 const CLIENT: &[Command] = &[
     local("id", 2, LIGHT, "", "Gives the connection's number.", clients::id),
-    errand("info", 2, LIGHT, "", "Tells about this connection.", clients::info),
-    errand(
+    task("info", 2, LIGHT, "", "Tells about this connection.", clients::info),
+    task(
         "list",
         -2,
         LIGHT.and(Flags::ADMIN),
@@ -121,7 +121,7 @@ const CLIENT: &[Command] = &[
         "Accepted; nothing ages.",
         clients::no_touch,
     ),
-    errand(
+    task(
         "kill",
         -3,
         LIGHT.and(Flags::ADMIN),
@@ -137,7 +137,7 @@ const CLIENT: &[Command] = &[
         "Says whether commands are answered.",
         clients::reply,
     ),
-    errand(
+    task(
         "pause",
         -3,
         LIGHT.and(Flags::ADMIN),
@@ -145,7 +145,7 @@ const CLIENT: &[Command] = &[
         "Holds all clients' commands back for so many milliseconds.",
         clients::pause,
     ),
-    errand(
+    task(
         "unpause",
         2,
         LIGHT.and(Flags::ADMIN),

@@ -2,20 +2,53 @@
 //!
 //! Asked for every command of every client. It knows the rows only by their names.
 
-use super::{Command, Group, bits, connection, hashes, in_group, keys, pubsub, server, shop, strings, transactions};
+use super::{Command, Group, bits, connection, hashes, keys, pubsub, server, shop, strings, transactions};
 
-static SHOP: [Command; shop::COMMANDS.len()] = in_group(Group::Shop, shop::COMMANDS);
-static KEYS: [Command; keys::COMMANDS.len()] = in_group(Group::Keys, keys::COMMANDS);
-static STRINGS: [Command; strings::COMMANDS.len()] = in_group(Group::Strings, strings::COMMANDS);
-static BITS: [Command; bits::COMMANDS.len()] = in_group(Group::Bits, bits::COMMANDS);
-static HASHES: [Command; hashes::COMMANDS.len()] = in_group(Group::Hashes, hashes::COMMANDS);
-static TRANSACTIONS: [Command; transactions::COMMANDS.len()] = in_group(Group::Transactions, transactions::COMMANDS);
-static PUBSUB: [Command; pubsub::COMMANDS.len()] = in_group(Group::PubSub, pubsub::COMMANDS);
-static CONNECTION: [Command; connection::COMMANDS.len()] = in_group(Group::Connection, connection::COMMANDS);
-static SERVER: [Command; server::COMMANDS.len()] = in_group(Group::Server, server::COMMANDS);
+/// The rows as their files have them, in the order of the groups.
+const TABLES: [&[Command]; 9] = [
+    shop::COMMANDS,
+    keys::COMMANDS,
+    strings::COMMANDS,
+    bits::COMMANDS,
+    hashes::COMMANDS,
+    transactions::COMMANDS,
+    pubsub::COMMANDS,
+    connection::COMMANDS,
+    server::COMMANDS,
+];
+
+/// The rows of a group, each with its group and its number.
+const fn in_group<const COUNT: usize>(group: Group) -> [Command; COUNT] {
+    let table = TABLES[group as usize];
+    assert!(table.len() == COUNT, "a group has the rows of its file");
+    let (mut first, mut before) = (0, 0);
+    while before < group as usize {
+        first += TABLES[before].len();
+        before += 1;
+    }
+    let mut rows = [table[0]; COUNT];
+    let mut row = 0;
+    while row < COUNT {
+        rows[row] = table[row];
+        rows[row].group = Some(group);
+        rows[row].number = (first + row) as u16;
+        row += 1;
+    }
+    rows
+}
+
+static SHOP: [Command; shop::COMMANDS.len()] = in_group(Group::Shop);
+static KEYS: [Command; keys::COMMANDS.len()] = in_group(Group::Keys);
+static STRINGS: [Command; strings::COMMANDS.len()] = in_group(Group::Strings);
+static BITS: [Command; bits::COMMANDS.len()] = in_group(Group::Bits);
+static HASHES: [Command; hashes::COMMANDS.len()] = in_group(Group::Hashes);
+static TRANSACTIONS: [Command; transactions::COMMANDS.len()] = in_group(Group::Transactions);
+static PUBSUB: [Command; pubsub::COMMANDS.len()] = in_group(Group::PubSub);
+static CONNECTION: [Command; connection::COMMANDS.len()] = in_group(Group::Connection);
+static SERVER: [Command; server::COMMANDS.len()] = in_group(Group::Server);
 
 /// All rows, a slice a group, in the order of the groups.
-static GROUPS: [&[Command]; 9] = [
+static GROUPS: [&[Command]; TABLES.len()] = [
     &SHOP,
     &KEYS,
     &STRINGS,
@@ -92,26 +125,13 @@ pub(in crate::session) fn all() -> impl Iterator<Item = &'static Command> + Clon
     GROUPS.iter().flat_map(|rows| rows.iter())
 }
 
-/// The rows of the groups before each one.
-static OFFSETS: [usize; GROUPS.len()] = {
-    let mut offsets = [0; GROUPS.len()];
-    let mut group = 1;
-    while group < GROUPS.len() {
-        offsets[group] = offsets[group - 1] + GROUPS[group - 1].len();
-        group += 1;
-    }
-    offsets
-};
-
 /// A number for each command below [`count`], without gaps.
-pub(in crate::session) fn number(command: &'static Command) -> usize {
-    let group = command
-        .group
-        .expect("only commands are in a group, and not their subcommands");
-    let rows = GROUPS[group as usize];
-    let row = (std::ptr::from_ref(command).addr() - rows.as_ptr().addr()) / size_of::<Command>();
-    assert!(row < rows.len(), "a command stands in the table of its group");
-    OFFSETS[group as usize] + row
+pub(in crate::session) fn number(command: &Command) -> usize {
+    assert!(
+        command.group.is_some(),
+        "only commands have a number, and not their subcommands"
+    );
+    usize::from(command.number)
 }
 
 /// How many commands there are.

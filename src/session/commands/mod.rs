@@ -30,8 +30,8 @@ pub(super) use index::{all, count, find, number};
 use key_positions::{ALL_KEYS, KEY_OF_SUBCOMMAND, KEYS_AND_VALUES, KEYS_FROM_SECOND, KeyPositions, ONE_KEY, TWO_KEYS};
 
 use super::connection::Call;
-use super::errand::Errand;
 use super::introspection;
+use super::server_task::PendingTask;
 use super::shop::Parsed;
 use super::transaction::Verb;
 use crate::engine::KeyCommand;
@@ -49,6 +49,8 @@ pub(super) struct Command {
     pub(super) keys: KeyPositions,
     /// What it is for: the group of its table. `None`: a subcommand, which is for what its container is.
     pub(super) group: Option<Group>,
+    /// Its place among all commands; see [`number`].
+    number: u16,
     /// The arguments, as documentation writes them.
     pub(super) syntax: &'static str,
     /// One sentence.
@@ -69,7 +71,7 @@ pub(super) enum Handler {
     /// It is answered from the connection's own state and the server's facts.
     Local(fn(&mut Call<'_>)),
     /// It asks for something of the server; or answers an error, and asks for nothing.
-    Errand(fn(&mut Call<'_>) -> Option<Errand>),
+    Server(fn(&mut Call<'_>) -> Option<PendingTask>),
     /// It is about the transaction that the connection queues.
     Transaction(Verb),
     /// Only its subcommands do anything.
@@ -130,18 +132,6 @@ const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
 const WRITE_MORE: Flags = WRITE.and(Flags::DENYOOM);
 const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
 
-/// The rows of a table, which are those of a group.
-const fn in_group<const COUNT: usize>(group: Group, table: &[Command]) -> [Command; COUNT] {
-    let mut rows = [table[0]; COUNT];
-    let mut row = 0;
-    while row < COUNT {
-        rows[row] = table[row];
-        rows[row].group = Some(group);
-        row += 1;
-    }
-    rows
-}
-
 /// A row without keys and subcommands, in no group yet.
 const fn row(
     name: &'static str,
@@ -157,6 +147,7 @@ const fn row(
         flags,
         keys: KeyPositions::None,
         group: None,
+        number: 0,
         syntax,
         summary,
         handler,
@@ -177,15 +168,15 @@ const fn local(
 }
 
 /// A row that needs the server around the session.
-const fn errand(
+const fn task(
     name: &'static str,
     arity: i16,
     flags: Flags,
     syntax: &'static str,
     summary: &'static str,
-    handler: fn(&mut Call<'_>) -> Option<Errand>,
+    handler: fn(&mut Call<'_>) -> Option<PendingTask>,
 ) -> Command {
-    row(name, arity, flags, syntax, summary, Handler::Errand(handler))
+    row(name, arity, flags, syntax, summary, Handler::Server(handler))
 }
 
 /// A row that the keyspace runs.

@@ -1,6 +1,6 @@
 //! The rows of the commands about channels and their subscribers.
 
-use super::{Command, Flags, KeyPositions, container, errand, help, local};
+use super::{Command, Flags, KeyPositions, container, help, local, task};
 use crate::session::connection::Call;
 use crate::session::pubsub;
 
@@ -77,7 +77,7 @@ pub(super) const COMMANDS: &[Command] = &[
         pubsub::sunsubscribe,
     )
     .with_keys(ALL_CHANNELS),
-    errand(
+    task(
         "publish",
         3,
         PUBLISH,
@@ -85,7 +85,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Sends a message to all subscribers of a channel, and tells how many they are.",
         pubsub::publish,
     ),
-    errand(
+    task(
         "spublish",
         3,
         PUBLISH,
@@ -98,7 +98,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 const PUBSUB: &[Command] = &[
-    errand(
+    task(
         "channels",
         -2,
         TOLD,
@@ -106,7 +106,7 @@ const PUBSUB: &[Command] = &[
         "Lists the channels that have subscribers.",
         pubsub::channels,
     ),
-    errand(
+    task(
         "numsub",
         -2,
         TOLD,
@@ -114,7 +114,7 @@ const PUBSUB: &[Command] = &[
         "Counts the subscribers of channels.",
         pubsub::numsub,
     ),
-    errand(
+    task(
         "numpat",
         2,
         TOLD,
@@ -122,7 +122,7 @@ const PUBSUB: &[Command] = &[
         "Counts the patterns that are subscribed to.",
         pubsub::numpat,
     ),
-    errand(
+    task(
         "shardchannels",
         -2,
         TOLD,
@@ -130,7 +130,7 @@ const PUBSUB: &[Command] = &[
         "Lists the channels of SSUBSCRIBE.",
         pubsub::shardchannels,
     ),
-    errand(
+    task(
         "shardnumsub",
         -2,
         TOLD,

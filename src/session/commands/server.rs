@@ -1,8 +1,8 @@
 //! The rows of the commands about the server.
 
 use super::{
-    Command, Flags, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, errand, help, keyed,
-    local,
+    Command, Flags, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, help, keyed, local,
+    task,
 };
 use crate::engine::entries::commands::{keys, objects};
 use crate::session::{config, info, introspection, server, slow};
@@ -22,7 +22,7 @@ pub(super) const COMMANDS: &[Command] = &[
             introspection::command,
         )
     },
-    errand(
+    task(
         "info",
         -1,
         TOLD,
@@ -46,7 +46,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Gives the Unix time of the last checkpoint of all shards.",
         server::lastsave,
     ),
-    errand(
+    task(
         "save",
         1,
         ADMIN.and(Flags::NO_MULTI),
@@ -78,7 +78,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Answers 0: there are no replicas.",
         server::wait,
     ),
-    errand(
+    task(
         "waitaof",
         4,
         Flags::NONE,
@@ -135,7 +135,7 @@ const MEMORY: &[Command] = &[
 ];
 
 const DEBUG: &[Command] = &[
-    errand(
+    task(
         "sleep",
         3,
         ADMIN,
@@ -147,7 +147,7 @@ const DEBUG: &[Command] = &[
 ];
 
 const SLOWLOG: &[Command] = &[
-    errand(
+    task(
         "get",
         -2,
         ADMIN,
@@ -155,13 +155,13 @@ const SLOWLOG: &[Command] = &[
         "Gives the latest commands that took longer than slowlog-log-slower-than.",
         slow::slowlog_get,
     ),
-    errand("len", 2, ADMIN, "", "Counts them.", slow::slowlog_len),
-    errand("reset", 2, ADMIN, "", "Forgets them.", slow::slowlog_reset),
+    task("len", 2, ADMIN, "", "Counts them.", slow::slowlog_len),
+    task("reset", 2, ADMIN, "", "Forgets them.", slow::slowlog_reset),
     help(),
 ];
 
 const LATENCY: &[Command] = &[
-    errand(
+    task(
         "latest",
         2,
         ADMIN,
@@ -169,7 +169,7 @@ const LATENCY: &[Command] = &[
         "Gives the latest sample of each event.",
         slow::latency_latest,
     ),
-    errand(
+    task(
         "history",
         3,
         ADMIN,
@@ -177,7 +177,7 @@ const LATENCY: &[Command] = &[
         "Gives an event's samples.",
         slow::latency_history,
     ),
-    errand(
+    task(
         "reset",
         -2,
         ADMIN,
@@ -185,7 +185,7 @@ const LATENCY: &[Command] = &[
         "Forgets the samples of these events, or of all.",
         slow::latency_reset,
     ),
-    errand(
+    task(
         "doctor",
         2,
         ADMIN,
@@ -193,7 +193,7 @@ const LATENCY: &[Command] = &[
         "Says what took long, and where to look.",
         slow::latency_doctor,
     ),
-    errand(
+    task(
         "histogram",
         -2,
         ADMIN,
@@ -265,7 +265,7 @@ const CONFIG: &[Command] = &[
         "Changes settings, all of these or none.",
         config::set,
     ),
-    errand(
+    task(
         "resetstat",
         2,
         ADMIN,

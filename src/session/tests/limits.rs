@@ -3,7 +3,7 @@
 use crate::engine::Answer;
 
 use super::{answer, command, context_with, count, settle};
-use crate::session::errand::Message;
+use crate::session::server_task::Message;
 use crate::session::settings::Number;
 use crate::session::{Request, Session, SessionLimits};
 

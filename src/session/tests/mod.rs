@@ -17,7 +17,7 @@ use cartwright_protocol::{
 
 use crate::engine::{Answer, Ask, KeyRequest};
 
-use super::errand::{Finding, Inquiry, Task};
+use super::server_task::{ServerTask, ShardQuery, ShardResult};
 use super::settings::Number;
 use super::{Request, ServerCounters, Session, SessionContext, SessionLimits};
 
@@ -134,8 +134,8 @@ fn settle(session: &mut Session) -> Vec<u8> {
         sent.append(session.output());
         match session.next_request() {
             Some((sequence, Request::Server(task))) => {
-                let findings = found(session, &task);
-                session.complete_task(sequence, findings);
+                let results = found(session, &task);
+                session.complete_task(sequence, results);
             }
             Some((sequence, Request::Engine(Ask::Keys(request)))) => session.complete(sequence, key_answer(&request)),
             Some((sequence, request)) => session.complete(sequence, answer(&request)),
@@ -160,16 +160,19 @@ fn key_answer(request: &KeyRequest) -> Answer {
 }
 
 /// What a shard finds whose only connection this is, and another that has none.
-fn found(session: &mut Session, task: &Task) -> Vec<Finding> {
-    let Task::Everywhere(inquiry) = task else {
+fn found(session: &mut Session, task: &ServerTask) -> Vec<ShardResult> {
+    let ServerTask::Everywhere(query) = task else {
         return Vec::new();
     };
-    match &**inquiry {
-        Inquiry::Clients(filter) => {
+    match &**query {
+        ShardQuery::Clients(filter) => {
             let lines = session.is_meant_by(filter).then(|| (session.id(), session.describe()));
-            vec![Finding::Lines(Vec::new()), Finding::Lines(lines.into_iter().collect())]
+            vec![
+                ShardResult::Lines(Vec::new()),
+                ShardResult::Lines(lines.into_iter().collect()),
+            ]
         }
-        Inquiry::Publish(messages) => {
+        ShardQuery::Publish(messages) => {
             let context = Rc::clone(&session.context);
             let counts = messages.iter().map(|message| {
                 let mut count = 0;
@@ -180,12 +183,14 @@ fn found(session: &mut Session, task: &Task) -> Vec<Finding> {
                 count
             });
             vec![
-                Finding::Counts(counts.collect()),
-                Finding::Counts(vec![0; messages.len()]),
+                ShardResult::Counts(counts.collect()),
+                ShardResult::Counts(vec![0; messages.len()]),
             ]
         }
-        Inquiry::Report => vec![Finding::Report(Box::new(session.context.statistics.borrow().report()))],
-        _ => vec![Finding::Nothing; 2],
+        ShardQuery::Report => vec![ShardResult::Report(Box::new(
+            session.context.statistics.borrow().report(),
+        ))],
+        _ => vec![ShardResult::Nothing; 2],
     }
 }
 

@@ -89,7 +89,7 @@ fn subscriptions_queued_commands_and_waiting_messages_are_bounded() {
         reply.starts_with("-ERR a connection has at most 2 subscriptions") && reply.ends_with(":2\r\n"),
         "{reply}"
     );
-    let message = crate::session::errand::Message {
+    let message = crate::session::server_task::Message {
         channel: b"a"[..].into(),
         payload: vec![0; 1500].into(),
         sharded: false,
@@ -161,6 +161,13 @@ fn protected_mode_serves_this_machine_alone() {
     for peer in ["10.0.0.1:1", "0.0.0.0:1", "[::ffff:10.0.0.1]:1", "[2001:db8::1]:1"] {
         assert!(refused(peer, &context), "{peer}");
     }
+    let mut session = Session::new(1, context.clone()).with_peer("10.0.0.1:1".parse().unwrap());
+    assert_eq!(
+        exchange(&mut session, b""),
+        "-DENIED Cartwright runs in protected mode: no password is set, so that only clients on this machine are served. \
+         Start the server with --requirepass-file (or --requirepass), or, where everybody who can reach the port may use \
+         the shop, with --protected-mode no\r\n"
+    );
     context.settings.set_number(Number::ProtectedMode, 0);
     assert!(!refused("10.0.0.1:1", &context));
     context.settings.set_number(Number::ProtectedMode, 1);

@@ -1,7 +1,8 @@
 //! What a session asks of the server around it, beside the engine: of all shards' connections and subscriptions.
 //!
-//! A command makes an [`Errand`]; its [`Task`] leaves the session like a request for the engine, its rendering stays and
-//! waits for what the shards find. Inquiries and findings travel between the shards and hold nothing of a connection.
+//! A command makes a [`PendingTask`]; its [`ServerTask`] leaves the session like a request for the engine, its rendering
+//! stays and waits for what the shards find. Queries and results travel between the shards and hold nothing of a
+//! connection.
 
 use std::sync::Arc;
 
@@ -12,66 +13,66 @@ use super::report::{LatencySample, ShardReport, SlowCommand};
 
 /// What is to be done for a session.
 #[derive(Debug)]
-pub enum Task {
-    /// Every shard is asked; complete with one finding of each.
-    Everywhere(Arc<Inquiry>),
-    /// Nothing, until this time in Unix milliseconds; complete with no finding.
+pub enum ServerTask {
+    /// Every shard is asked; complete with one result of each.
+    Everywhere(Arc<ShardQuery>),
+    /// Nothing, until this time in Unix milliseconds; complete with no result.
     Rest {
         /// Until when.
         until_ms: u64,
     },
-    /// Every shard takes a checkpoint. Complete with one [`Finding::Count`]: 1, or 0 where it failed.
+    /// Every shard takes a checkpoint. Complete with one [`ShardResult::Count`]: 1, or 0 where it failed.
     Save,
 }
 
 /// What every shard is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inquiry {
-    /// Delivers messages to subscribers, in this order; found are the [`Finding::Counts`] of receivers of each.
+pub enum ShardQuery {
+    /// Delivers messages to subscribers, in this order; found are the [`ShardResult::Counts`] of receivers of each.
     Publish(Vec<Message>),
-    /// The channels that have subscribers and match the pattern: [`Finding::Names`].
+    /// The channels that have subscribers and match the pattern: [`ShardResult::Names`].
     Channels {
         /// A pattern; none: all.
         pattern: Option<Box<[u8]>>,
         /// Channels of `SSUBSCRIBE`, and not the others.
         sharded: bool,
     },
-    /// How many subscribe to each of these channels: [`Finding::Counts`].
+    /// How many subscribe to each of these channels: [`ShardResult::Counts`].
     Subscribers {
         /// The channels.
         channels: Vec<Box<[u8]>>,
         /// Channels of `SSUBSCRIBE`, and not the others.
         sharded: bool,
     },
-    /// Which patterns are subscribed to: [`Finding::Names`].
+    /// Which patterns are subscribed to: [`ShardResult::Names`].
     Patterns,
-    /// The connections that the filter lets through, one line each, in the order of their numbers: [`Finding::Lines`].
+    /// The connections that the filter lets through, one line each, in the order of their numbers: [`ShardResult::Lines`].
     Clients(ClientFilter),
-    /// Ends the connections that the filter lets through: [`Finding::Count`].
+    /// Ends the connections that the filter lets through: [`ShardResult::Count`].
     Kill(ClientFilter),
-    /// Holds commands back until a time in Unix milliseconds: [`Finding::Nothing`].
+    /// Holds commands back until a time in Unix milliseconds: [`ShardResult::Nothing`].
     Pause {
         /// Until when.
         until_ms: u64,
         /// Only those that write.
         writes_only: bool,
     },
-    /// Ends a pause: [`Finding::Nothing`].
+    /// Ends a pause: [`ShardResult::Nothing`].
     Unpause,
-    /// The shard's figures: [`Finding::Report`].
+    /// The shard's figures: [`ShardResult::Report`].
     Report,
-    /// Sets counters back: [`Finding::Nothing`].
+    /// Sets counters back: [`ShardResult::Nothing`].
     ResetStatistics,
-    /// The slow commands that are kept: [`Finding::Slow`].
+    /// The slow commands that are kept: [`ShardResult::Slow`].
     SlowCommands,
-    /// Forgets them: [`Finding::Nothing`].
+    /// Forgets them: [`ShardResult::Nothing`].
     ForgetSlowCommands,
-    /// The latest samples of each event, of all or of one: [`Finding::Latency`].
+    /// The latest samples of each event, of all or of one: [`ShardResult::Latency`].
     Latency(Option<Box<[u8]>>),
-    /// Forgets the samples of these events, or of all: a [`Finding::Names`] of those that had some.
+    /// Forgets the samples of these events, or of all: a [`ShardResult::Names`] of those that had some.
     ForgetLatency(Vec<Box<[u8]>>),
     /// Waits until what is in the log now is on disk, whatever the mode, or until a time in Unix milliseconds (0: as
-    /// long as it takes): [`Finding::Count`], 1 if it is.
+    /// long as it takes): [`ShardResult::Count`], 1 if it is.
     Sync {
         /// Until when.
         until_ms: u64,
@@ -91,7 +92,7 @@ pub struct Message {
 
 /// What one shard found.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Finding {
+pub enum ShardResult {
     /// Nothing to tell.
     Nothing,
     /// A number.
@@ -111,46 +112,46 @@ pub enum Finding {
 }
 
 /// Writes the reply from what the shards found.
-pub(super) type Render = Box<dyn FnOnce(&mut Writer<'_>, Vec<Finding>)>;
+pub(super) type Render = Box<dyn FnOnce(&mut Writer<'_>, Vec<ShardResult>)>;
 
 /// See the module.
-pub(super) struct Errand {
-    pub(super) task: Task,
+pub(super) struct PendingTask {
+    pub(super) task: ServerTask,
     pub(super) render: Render,
 }
 
-impl Errand {
+impl PendingTask {
     /// Asks every shard.
-    pub(super) fn ask(inquiry: Inquiry, render: impl FnOnce(&mut Writer<'_>, Vec<Finding>) + 'static) -> Self {
+    pub(super) fn ask(query: ShardQuery, render: impl FnOnce(&mut Writer<'_>, Vec<ShardResult>) + 'static) -> Self {
         Self {
-            task: Task::Everywhere(Arc::new(inquiry)),
+            task: ServerTask::Everywhere(Arc::new(query)),
             render: Box::new(render),
         }
     }
 
     /// Asks every shard for something that is then simply done.
-    pub(super) fn tell(inquiry: Inquiry) -> Self {
-        Self::ask(inquiry, |writer, _| writer.simple("OK"))
+    pub(super) fn tell(query: ShardQuery) -> Self {
+        Self::ask(query, |writer, _| writer.simple("OK"))
     }
 }
 
 /// The sum of all counts.
-pub(super) fn sum(findings: &[Finding]) -> u64 {
-    findings
+pub(super) fn sum(results: &[ShardResult]) -> u64 {
+    results
         .iter()
-        .map(|finding| match finding {
-            Finding::Count(count) => *count,
-            Finding::Counts(counts) => counts.iter().sum(),
+        .map(|result| match result {
+            ShardResult::Count(count) => *count,
+            ShardResult::Counts(counts) => counts.iter().sum(),
             _ => 0,
         })
         .sum()
 }
 
 /// The sums of all lists of counts, place by place.
-pub(super) fn sums(findings: &[Finding], length: usize) -> Vec<u64> {
+pub(super) fn sums(results: &[ShardResult], length: usize) -> Vec<u64> {
     let mut sums = vec![0; length];
-    for finding in findings {
-        if let Finding::Counts(counts) = finding {
+    for result in results {
+        if let ShardResult::Counts(counts) = result {
             for (sum, count) in sums.iter_mut().zip(counts) {
                 *sum += count;
             }
@@ -160,11 +161,11 @@ pub(super) fn sums(findings: &[Finding], length: usize) -> Vec<u64> {
 }
 
 /// All names, each once, in order.
-pub(super) fn names(findings: Vec<Finding>) -> std::collections::BTreeSet<Box<[u8]>> {
-    findings
+pub(super) fn names(results: Vec<ShardResult>) -> std::collections::BTreeSet<Box<[u8]>> {
+    results
         .into_iter()
-        .flat_map(|finding| match finding {
-            Finding::Names(names) => names,
+        .flat_map(|result| match result {
+            ShardResult::Names(names) => names,
             _ => Vec::new(),
         })
         .collect()
