@@ -2,7 +2,7 @@
 //!
 //! [`super::Network`] owns these. The bytes' meaning is the [`Endpoint`]'s.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 /// What stands behind a connection: bytes in, bytes out. The server's is `session::Session`.
 pub trait Endpoint {
@@ -43,9 +43,9 @@ pub enum Life {
     Shut,
 }
 
-/// A connection.
-pub struct Connection<E> {
-    socket: OwnedFd,
+/// A connection over a socket, which is open as long as the connection is.
+pub struct Connection<E, S = OwnedFd> {
+    socket: S,
     /// The bytes' other end.
     pub endpoint: E,
     /// The receive under way.
@@ -77,9 +77,9 @@ pub enum Step {
     Remove,
 }
 
-impl<E: Endpoint> Connection<E> {
+impl<E: Endpoint, S> Connection<E, S> {
     /// Over a connected socket.
-    pub fn new(socket: OwnedFd, endpoint: E) -> Self {
+    pub const fn new(socket: S, endpoint: E) -> Self {
         Self {
             socket,
             endpoint,
@@ -93,9 +93,14 @@ impl<E: Endpoint> Connection<E> {
         }
     }
 
-    /// The socket's descriptor, open as long as the connection is.
-    pub fn descriptor(&self) -> RawFd {
-        self.socket.as_raw_fd()
+    /// The socket.
+    pub const fn socket(&self) -> &S {
+        &self.socket
+    }
+
+    /// Closes the socket; what stood behind it is left.
+    pub fn into_endpoint(self) -> E {
+        self.endpoint
     }
 
     /// Takes the endpoint's output to be sent, if there is some, and none is under way already. The bytes stay where

@@ -15,16 +15,16 @@ use super::token::{ConnectionId, GENERATION_COUNT, Token};
 use super::wake::Doorbell;
 
 /// What a turn brought.
-#[derive(Debug, Default)]
-pub struct Events {
+#[derive(Debug)]
+pub struct Events<E> {
     /// New connections, to be dealt out.
     pub accepted: Vec<OwnedFd>,
     /// Connections whose endpoints have taken in bytes, or got rid of output; one may be named more than once.
     pub stirred: Vec<ConnectionId>,
     /// Parts of a log sync that have ended, by number, with the error number of those that failed.
     pub synced: Vec<(u32, Result<(), i32>)>,
-    /// Connections that are gone.
-    pub closed: usize,
+    /// Connections that are gone, and what stood behind them.
+    pub closed: Vec<(ConnectionId, E)>,
     /// Accepting ended with this error number; it is to be begun again after a while.
     pub accept_failed: Option<i32>,
     /// Bytes that the kernel took for clients.
@@ -35,12 +35,28 @@ pub struct Events {
     pub any: bool,
 }
 
-impl Events {
+impl<E> Default for Events<E> {
+    fn default() -> Self {
+        Self {
+            accepted: Vec::new(),
+            stirred: Vec::new(),
+            synced: Vec::new(),
+            closed: Vec::new(),
+            accept_failed: None,
+            sent_bytes: 0,
+            timer: false,
+            any: false,
+        }
+    }
+}
+
+impl<E> Events<E> {
     fn clear(&mut self) {
         self.accepted.clear();
         self.stirred.clear();
         self.synced.clear();
-        (self.closed, self.accept_failed, self.timer, self.any) = (0, None, false, false);
+        self.closed.clear();
+        (self.accept_failed, self.timer, self.any) = (None, false, false);
         self.sent_bytes = 0;
     }
 }
@@ -205,7 +221,7 @@ impl<E: Endpoint> Network<E> {
 
     /// Looks after touched connections, submits everything, and takes what has completed. `force` makes the system
     /// call even when nothing seems due: once after [`Network::notify`] was switched on.
-    pub fn turn(&mut self, events: &mut Events, force: bool) -> Result<(), RingError> {
+    pub fn turn(&mut self, events: &mut Events<E>, force: bool) -> Result<(), RingError> {
         events.clear();
         self.look_after_touched(events);
         let mut completions = std::mem::take(&mut self.completions);
@@ -227,7 +243,7 @@ impl<E: Endpoint> Network<E> {
         }
     }
 
-    fn complete(&mut self, completion: Completion, events: &mut Events) {
+    fn complete(&mut self, completion: Completion, events: &mut Events<E>) {
         match completion.token {
             Token::Accept => {
                 self.accepting = completion.more;
@@ -255,7 +271,7 @@ impl<E: Endpoint> Network<E> {
         }
     }
 
-    fn received(&mut self, id: ConnectionId, completion: &Completion, events: &mut Events) {
+    fn received(&mut self, id: ConnectionId, completion: &Completion, events: &mut Events<E>) {
         let place = self
             .places
             .get_mut(id.index as usize)
@@ -298,7 +314,7 @@ impl<E: Endpoint> Network<E> {
         if result.is_err() {
             connection.end();
         }
-        let socket = connection.descriptor();
+        let socket = connection.socket().as_raw_fd();
         if let Some(rest) = connection.sent(result.unwrap_or(0) as usize) {
             // SAFETY: the connection keeps these bytes untouched until `Connection::sent`, which this operation's
             // completion calls, and itself until no operation is under way.
@@ -307,13 +323,13 @@ impl<E: Endpoint> Network<E> {
         self.touch(id);
     }
 
-    fn look_after_touched(&mut self, events: &mut Events) {
+    fn look_after_touched(&mut self, events: &mut Events<E>) {
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             let place = &mut self.places[id.index as usize];
             let connection = place.connection.as_deref_mut().expect("a listed connection exists");
             connection.listed = false;
-            let socket = connection.descriptor();
+            let socket = connection.socket().as_raw_fd();
             if let Some(bytes) = connection.begin_send() {
                 // SAFETY: as in `Network::sent`.
                 unsafe { self.ring.send(id, socket, bytes) };
@@ -333,11 +349,11 @@ impl<E: Endpoint> Network<E> {
                     shut(socket);
                 }
                 Step::Remove => {
-                    place.connection = None;
+                    let connection = place.connection.take().expect("looked at above");
                     place.generation = (place.generation + 1) % GENERATION_COUNT;
                     self.free.push(id.index);
                     self.open -= 1;
-                    events.closed += 1;
+                    events.closed.push((id, connection.into_endpoint()));
                 }
             }
         }
@@ -403,7 +419,7 @@ mod tests {
 
     struct Server {
         network: Network<Echo>,
-        events: Events,
+        events: Events<Echo>,
         address: SocketAddr,
     }
 

@@ -5,13 +5,13 @@
 //! requests that the shards let in (see [`super::shard_loop`]).
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::broadcast::BroadcastMail;
 use super::checkpointing::CheckpointMessage;
-use super::desk::DeskMail;
 use crate::engine::{Question, ReplyTo, Response, ShardId, ShardMessage, Upcoming};
 use crate::net::{Cause, Doorbell};
 
@@ -27,7 +27,7 @@ const WAITING_MAX: usize = 16_384;
 
 /// What shards send each other.
 #[derive(Debug)]
-pub enum Mail {
+pub enum Mail<S = TcpStream> {
     /// A client's request, to its home.
     Request(Question),
     /// A released answer, to the shard of the client's connection.
@@ -37,12 +37,12 @@ pub enum Mail {
     /// About a checkpoint; says something about the messages before it.
     Checkpoint(CheckpointMessage),
     /// What sessions ask of all shards, and what those find.
-    Desk(DeskMail),
+    Broadcast(BroadcastMail),
     /// A connection that was accepted and is now the addressee's.
-    Connection(OwnedFd),
+    Connection(S),
 }
 
-impl Mail {
+impl<S> Mail<S> {
     /// What the engine will be given, if it is for the engine.
     pub const fn upcoming(&self) -> Option<Upcoming<'_>> {
         match self {

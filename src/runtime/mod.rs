@@ -1,15 +1,17 @@
 //! The runtime: threads, mailboxes and the loop that drives each shard, from start to stop.
 //!
-//! [`partition`] and [`checkpointing`] are pure; [`prepare`], [`recovery`] and [`checkpoint_keeper`] touch nothing but
-//! files, and those through a trait. The simulator runs all five. Everything else here is a driver around them.
+//! [`turn`] is what a shard does, with all that it is made of: [`partition`], [`checkpointing`], [`broadcast`]. It is
+//! pure. [`prepare`], [`recovery`] and [`checkpoint_keeper`] touch nothing but files, and those through a trait. The
+//! simulator runs all of these. Everything else here is a driver around them.
 
+pub mod board;
+pub mod broadcast;
 pub mod checkpoint_keeper;
 pub mod checkpoint_maker;
 pub mod checkpointing;
 pub mod client;
 pub mod clock;
 pub mod cores;
-pub mod desk;
 pub mod exit;
 pub mod mailbox;
 pub mod partition;
@@ -21,6 +23,7 @@ pub mod shard_loop;
 pub mod shared;
 pub mod start;
 pub mod stop;
+pub mod turn;
 pub mod verify;
 pub mod watermark;
 

@@ -20,6 +20,7 @@ use super::segment_maker::SegmentMaker;
 use super::shard_loop::{ShardLoop, ShardParts};
 use super::shared::{Facts, Shared};
 use super::stop::stop_on_signals;
+use super::turn::CoreParts;
 use crate::config::{PasswordError, ServeConfig, SyncMode, YesNo, core_count};
 use crate::engine::recovery::Resolved;
 use crate::engine::{Counts, EngineLimits, RecordError, ShardId, ShardMap};
@@ -152,14 +153,17 @@ pub fn serve(config: &ServeConfig) -> Result<(), StartError> {
         .zip(factories)
         .zip(pasts)
         .map(|(((mailboxes, partition), factory), past)| ShardParts {
-            checkpointing: Checkpointing::new(&partition, map, config.checkpoint_bytes(), past),
+            core: CoreParts {
+                checkpointing: Checkpointing::new(&partition, map, config.checkpoint_bytes(), past),
+                partition,
+                board: Arc::clone(&shared.board),
+                connections_max,
+            },
             checkpoints: checkpoint_maker.orders_of(mailboxes.own()),
-            partition,
             segments: maker.orders_of(mailboxes.own(), factory),
             mailboxes,
             shared: Arc::clone(&shared),
             listener: listener.take(),
-            connections_max,
         });
     let threads = spawn_shards(parts, shard_count, address.port(), &settings, &fixed_settings(config))?;
 

@@ -1,14 +1,15 @@
-//! What sessions ask of the server around them: queries of all shards, rests, checkpoints to wait for.
+//! What sessions ask of all shards' connections, under way: queries, and those who wait for time, a sync or a
+//! checkpoint.
 //!
-//! Part of the shard loop, which carries queries and results as mail. Each shard has a desk: it keeps what its own
+//! Part of a shard's turn, which carries queries and results as mail. Each shard has one: it keeps what its own
 //! connections asked until every shard has answered, and what other shards asked until it can be answered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::client::Client;
+use super::turn::Connections;
 use crate::engine::{LogPosition, ReplyTo, ShardId, Timestamp};
-use crate::net::{ConnectionId, Network};
+use crate::net::ConnectionId;
 use crate::session::server_task::{Message, ShardQuery, ShardResult};
 use crate::session::{Pause, SessionContext};
 
@@ -18,9 +19,9 @@ const CHECKPOINT_LOOK_MS: u64 = 10;
 /// A query under way, for the shard that began it.
 pub type Ticket = u64;
 
-/// What desks write each other.
+/// What broadcasts say to each other.
 #[derive(Debug)]
-pub enum DeskMail {
+pub enum BroadcastMail {
     /// To be answered under this ticket.
     Query(Ticket, Arc<ShardQuery>),
     /// The answer.
@@ -30,26 +31,33 @@ pub enum DeskMail {
 /// A query that waits until the log is on disk.
 #[derive(Debug)]
 struct AwaitedSync {
-    position: LogPosition,
     /// Never, where it is 0.
     until_ms: u64,
     from: ShardId,
     ticket: Ticket,
 }
 
+/// A place among those that wait for the same.
+type Turn = u64;
+
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct Broadcast {
     asked: HashMap<Ticket, (ReplyTo, Vec<ShardResult>, usize)>,
     tickets: Ticket,
-    rests: Vec<(u64, ReplyTo)>,
+    turns: Turn,
+    /// By the time they wait for.
+    rests: BTreeMap<(u64, Turn), ReplyTo>,
     /// Connections that wait for a checkpoint, and since when it may be looked whether it stands.
     saves: Vec<ReplyTo>,
     next_save_look_ms: u64,
-    syncs: Vec<AwaitedSync>,
+    /// By the position they wait for.
+    syncs: BTreeMap<(LogPosition, Turn), AwaitedSync>,
+    /// Those of them that do not wait for ever, by how long they wait.
+    sync_ends: BTreeSet<(u64, LogPosition, Turn)>,
 }
 
-impl Desk {
+impl Broadcast {
     /// Begins a query of so many shards.
     pub fn ask(&mut self, reply_to: ReplyTo, shard_count: u16) -> Ticket {
         self.tickets += 1;
@@ -81,7 +89,8 @@ impl Desk {
 
     /// Has somebody wait until a time.
     pub fn rest(&mut self, until_ms: u64, reply_to: ReplyTo) {
-        self.rests.push((until_ms, reply_to));
+        self.turns += 1;
+        self.rests.insert((until_ms, self.turns), reply_to);
     }
 
     /// Has somebody wait for the checkpoint that was just asked for.
@@ -91,27 +100,36 @@ impl Desk {
 
     /// Has another shard, or this one, wait until this shard's log is on disk up to there.
     pub fn await_sync(&mut self, position: LogPosition, until_ms: u64, from: ShardId, ticket: Ticket) {
-        self.syncs.push(AwaitedSync {
-            position,
-            until_ms,
-            from,
-            ticket,
-        });
+        self.turns += 1;
+        let sync = AwaitedSync { until_ms, from, ticket };
+        self.syncs.insert((position, self.turns), sync);
+        if until_ms > 0 {
+            self.sync_ends.insert((until_ms, position, self.turns));
+        }
     }
 
-    /// Whose rest is over.
-    pub fn rested(&mut self, now: Timestamp) -> Vec<ReplyTo> {
-        let over = self.rests.extract_if(.., |(until_ms, _)| *until_ms <= now.unix_ms());
-        over.map(|(_, reply_to)| reply_to).collect()
+    /// Somebody whose rest is over; each once.
+    pub fn next_rested(&mut self, now: Timestamp) -> Option<ReplyTo> {
+        let first = self.rests.first_entry()?;
+        (first.key().0 <= now.unix_ms()).then(|| first.remove())
     }
 
-    /// Queries whose sync is done, or who have waited long enough, and whether it is.
-    pub fn synced(&mut self, now: Timestamp, synced: LogPosition) -> Vec<(ShardId, Ticket, bool)> {
-        let over = self.syncs.extract_if(.., |sync| {
-            sync.position <= synced || (sync.until_ms > 0 && sync.until_ms <= now.unix_ms())
-        });
-        over.map(|sync| (sync.from, sync.ticket, sync.position <= synced))
-            .collect()
+    /// A query whose sync is done, or who has waited long enough, and whether it is; each once.
+    pub fn next_synced(&mut self, now: Timestamp, synced: LogPosition) -> Option<(ShardId, Ticket, bool)> {
+        let first = self.syncs.first_entry();
+        if let Some(first) = first.filter(|first| first.key().0 <= synced) {
+            let (position, turn) = *first.key();
+            let AwaitedSync { until_ms, from, ticket } = first.remove();
+            self.sync_ends.remove(&(until_ms, position, turn));
+            return Some((from, ticket, true));
+        }
+        let &(until_ms, position, turn) = self.sync_ends.first()?;
+        if until_ms > now.unix_ms() {
+            return None;
+        }
+        self.sync_ends.pop_first();
+        let sync = self.syncs.remove(&(position, turn))?;
+        Some((sync.from, sync.ticket, false))
     }
 
     /// Who waits for a checkpoint, if it is time to look whether it stands.
@@ -130,9 +148,9 @@ impl Desk {
 
     /// When there is something to do though nothing else happens.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        let rest = self.rests.iter().map(|(until_ms, _)| *until_ms).min();
+        let rest = self.rests.first_key_value().map(|(&(until_ms, _), _)| until_ms);
         let save = (!self.saves.is_empty()).then_some(self.next_save_look_ms);
-        let sync = self.syncs.iter().map(|sync| sync.until_ms).filter(|&ms| ms > 0).min();
+        let sync = self.sync_ends.first().map(|&(until_ms, ..)| until_ms);
         [rest, save, sync].into_iter().flatten().min().map(Timestamp)
     }
 }
@@ -150,7 +168,7 @@ fn connection_at(address: u64) -> ConnectionId {
 }
 
 /// Gives messages to this shard's subscribers; how many got each.
-pub fn deliver(messages: &[Message], network: &mut Network<Client>, context: &SessionContext) -> Vec<u64> {
+pub fn deliver(messages: &[Message], connections: &mut impl Connections, context: &SessionContext) -> Vec<u64> {
     let mut delivered = 0;
     let mut cut_off = Vec::new();
     let counts = messages
@@ -162,10 +180,10 @@ pub fn deliver(messages: &[Message], network: &mut Network<Client>, context: &Se
                 .borrow()
                 .each_receiver(message, |address, pattern| {
                     let id = connection_at(address);
-                    let Some(client) = network.endpoint(id) else { return };
+                    let Some(client) = connections.client(id) else { return };
                     count += 1;
                     if client.session.deliver(message, pattern) {
-                        network.touch(id);
+                        connections.touch(id);
                     } else {
                         cut_off.push(id);
                     }
@@ -178,7 +196,7 @@ pub fn deliver(messages: &[Message], network: &mut Network<Client>, context: &Se
     cut_off.dedup();
     for id in &cut_off {
         tracing::warn!("a subscriber does not read; it is cut off, as client-output-buffer-limit says");
-        network.abandon(*id);
+        connections.abandon(*id);
     }
     let mut statistics = context.statistics.borrow_mut();
     statistics.messages_delivered += delivered;
@@ -187,15 +205,15 @@ pub fn deliver(messages: &[Message], network: &mut Network<Client>, context: &Se
 }
 
 /// Answers what needs nothing but this shard's connections; `asker` is the connection that asked, if it is one of them.
-/// `None` for what the loop itself answers.
+/// `None` for what the turn itself answers.
 pub fn find(
     query: &ShardQuery,
     asker: Option<ConnectionId>,
-    network: &mut Network<Client>,
+    connections: &mut impl Connections,
     context: &SessionContext,
 ) -> Option<ShardResult> {
     Some(match query {
-        ShardQuery::Publish(messages) => ShardResult::Counts(deliver(messages, network, context)),
+        ShardQuery::Publish(messages) => ShardResult::Counts(deliver(messages, connections, context)),
         ShardQuery::Channels { pattern, sharded } => {
             ShardResult::Names(context.subscriptions.borrow().channels(*sharded, pattern.as_deref()))
         }
@@ -208,14 +226,14 @@ pub fn find(
         }
         ShardQuery::Patterns => ShardResult::Names(context.subscriptions.borrow().patterns()),
         ShardQuery::Clients(filter) => ShardResult::Lines(
-            network
-                .endpoints()
-                .filter(|client| client.session.is_meant_by(filter))
-                .map(|client| (client.session.id(), client.session.describe()))
+            connections
+                .identified()
+                .filter(|(_, client)| client.session.is_meant_by(filter))
+                .map(|(_, client)| (client.session.id(), client.session.describe()))
                 .collect(),
         ),
         ShardQuery::Kill(filter) => {
-            let meant: Vec<_> = network
+            let meant: Vec<_> = connections
                 .identified()
                 .filter(|(_, client)| client.session.is_meant_by(filter))
                 .map(|(id, _)| id)
@@ -223,9 +241,9 @@ pub fn find(
             for &id in &meant {
                 if asker == Some(id) {
                     // It is to get its answer first.
-                    network.endpoint(id).expect("it was found above").session.close();
+                    connections.client(id).expect("it was found above").session.close();
                 } else {
-                    network.abandon(id);
+                    connections.abandon(id);
                 }
             }
             ShardResult::Count(meant.len() as u64)
@@ -282,40 +300,46 @@ mod tests {
 
     #[test]
     fn an_inquiry_is_answered_when_every_shard_has_answered() {
-        let mut desk = Desk::default();
-        let first = desk.ask(reply_to(1), 3);
-        let second = desk.ask(reply_to(2), 2);
-        assert_eq!(desk.asker(first), Some(reply_to(1)));
+        let mut broadcast = Broadcast::default();
+        let first = broadcast.ask(reply_to(1), 3);
+        let second = broadcast.ask(reply_to(2), 2);
+        assert_eq!(broadcast.asker(first), Some(reply_to(1)));
         for (ticket, count) in [(first, 1), (second, 10), (first, 2)] {
-            assert!(desk.take(ticket, ShardResult::Count(count)).is_none());
+            assert!(broadcast.take(ticket, ShardResult::Count(count)).is_none());
         }
-        let (to, results) = desk.take(first, ShardResult::Count(3)).expect("the last of three");
+        let (to, results) = broadcast.take(first, ShardResult::Count(3)).expect("the last of three");
         assert_eq!((to, results.len()), (reply_to(1), 3));
-        assert_eq!(desk.asker(first), None);
-        assert!(desk.take(second, ShardResult::Nothing).is_some());
+        assert_eq!(broadcast.asker(first), None);
+        assert!(broadcast.take(second, ShardResult::Nothing).is_some());
     }
 
     #[test]
     fn who_rests_is_let_go_in_time_and_not_before() {
-        let mut desk = Desk::default();
-        desk.rest(50, reply_to(1));
-        desk.rest(20, reply_to(2));
-        assert_eq!(desk.next_timer(), Some(Timestamp(20)));
-        assert_eq!(desk.rested(Timestamp(19)), []);
-        assert_eq!(desk.rested(Timestamp(20)), [reply_to(2)]);
-        assert_eq!(desk.rested(Timestamp(60)), [reply_to(1)]);
-        assert_eq!(desk.next_timer(), None);
+        let mut broadcast = Broadcast::default();
+        broadcast.rest(50, reply_to(1));
+        broadcast.rest(20, reply_to(2));
+        assert_eq!(broadcast.next_timer(), Some(Timestamp(20)));
+        assert_eq!(broadcast.next_rested(Timestamp(19)), None);
+        assert_eq!(broadcast.next_rested(Timestamp(20)), Some(reply_to(2)));
+        assert_eq!(broadcast.next_rested(Timestamp(20)), None);
+        assert_eq!(broadcast.next_rested(Timestamp(60)), Some(reply_to(1)));
+        assert_eq!(broadcast.next_timer(), None);
     }
 
     #[test]
     fn a_sync_is_told_when_it_is_done_or_given_up() {
-        let mut desk = Desk::default();
-        desk.await_sync(LogPosition(5), 0, ShardId(1), 7);
-        desk.await_sync(LogPosition(9), 30, ShardId(1), 8);
-        assert_eq!(desk.synced(Timestamp(10), LogPosition(4)), []);
-        assert_eq!(desk.synced(Timestamp(10), LogPosition(5)), [(ShardId(1), 7, true)]);
-        assert_eq!(desk.next_timer(), Some(Timestamp(30)));
-        assert_eq!(desk.synced(Timestamp(30), LogPosition(8)), [(ShardId(1), 8, false)]);
+        let mut broadcast = Broadcast::default();
+        broadcast.await_sync(LogPosition(5), 0, ShardId(1), 7);
+        broadcast.await_sync(LogPosition(9), 30, ShardId(1), 8);
+        assert_eq!(broadcast.next_synced(Timestamp(10), LogPosition(4)), None);
+        let synced = broadcast.next_synced(Timestamp(10), LogPosition(5));
+        assert_eq!(synced, Some((ShardId(1), 7, true)));
+        assert_eq!(broadcast.next_synced(Timestamp(10), LogPosition(5)), None);
+        assert_eq!(broadcast.next_timer(), Some(Timestamp(30)));
+        let given_up = broadcast.next_synced(Timestamp(30), LogPosition(8));
+        assert_eq!(given_up, Some((ShardId(1), 8, false)));
+        assert_eq!(broadcast.next_synced(Timestamp(40), LogPosition(9)), None);
+        assert_eq!(broadcast.next_timer(), None);
     }
 
     #[test]
