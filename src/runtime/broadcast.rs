@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inquiry_is_answered_when_every_shard_has_answered() {
+    fn a_query_is_answered_when_every_shard_has_answered() {
         let mut broadcast = Broadcast::default();
         let first = broadcast.ask(reply_to(1), 3);
         let second = broadcast.ask(reply_to(2), 2);
