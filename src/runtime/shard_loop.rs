@@ -246,7 +246,7 @@ impl World for RingWorld {
             return Some(Event::Synced(part));
         }
         let (id, client) = events.closed.pop()?;
-        Some(Event::Closed(id, client))
+        Some(Event::Closed(id, Box::new(client)))
     }
 
     fn connections(&mut self) -> &mut Network<Client> {

@@ -21,7 +21,7 @@ pub enum Event<S> {
     /// A connection has taken in bytes, or got rid of output.
     Stirred(ConnectionId),
     /// A connection is gone; this stood behind it.
-    Closed(ConnectionId, Client),
+    Closed(ConnectionId, Box<Client>),
     /// A part of the sync under way, by its number, is on disk.
     Synced(u32),
 }
