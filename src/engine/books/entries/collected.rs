@@ -8,7 +8,8 @@ use cartwright_protocol::resp::Arguments;
 use hashbrown::HashMap;
 
 use super::bytes::ValueBytes;
-use super::keys::{Name, any_of};
+use super::keys::any_of;
+use super::name::Name;
 use super::request::{KeyRequest, Scope};
 use super::scan::{Scan, Scanned, cursor_at, slot_of_cursor};
 use super::table::hash_of;

@@ -11,9 +11,20 @@ use super::hash::Hash;
 use super::image::read_image;
 use super::value::{Entry, KeyTable, Value};
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
+use crate::engine::kernel::record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// What an effect takes beside its bytes, at most: its kind, its lengths and numbers.
 pub const EFFECT_OVERHEAD_BYTES: usize = 32;
+
+/// Bytes of effects that one record takes, where several shards have a part in the change; and elsewhere, unless more
+/// log is made ready for it. What is left of the record is for what stands around them.
+pub const EFFECTS_BYTES_MAX: usize = RECORD_BYTES_MAX - AROUND_BYTES;
+
+/// Bytes of effects that one record takes, where all keys are on one shard.
+pub const LARGE_EFFECTS_BYTES_MAX: usize = LARGE_RECORD_BYTES_MAX - AROUND_BYTES;
+
+/// What stands around the effects of a record, at most.
+const AROUND_BYTES: usize = 8192;
 
 /// A change of one key, or of all.
 #[expect(missing_docs, reason = "the fields' names say what they are")]

@@ -11,51 +11,17 @@ use compact_str::format_compact;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
+use super::arguments::KeyPlaces;
 use super::bytes::ValueBytes;
 use super::collected::Collected;
 use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
 use super::hash::Hash;
 use super::image::{image_bytes_max, put_image};
-use super::request::KeyPlaces;
+use super::name::Name;
 use super::scan::{Scan, Scanned};
-use super::table::hash_of;
 use super::value::{Entry, Value};
 use crate::engine::kernel::ids::{LogPosition, ShardMap, Timestamp};
-use crate::engine::kernel::record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::engine::kernel::state::State;
-
-/// Bytes of effects that one record takes, where several shards have a part in the change; and elsewhere, unless more
-/// log is made ready for it. What is left of the record is for what stands around them.
-pub const EFFECTS_BYTES_MAX: usize = RECORD_BYTES_MAX - AROUND_BYTES;
-
-/// Bytes of effects that one record takes, where all keys are on one shard.
-pub const LARGE_EFFECTS_BYTES_MAX: usize = LARGE_RECORD_BYTES_MAX - AROUND_BYTES;
-
-const AROUND_BYTES: usize = 8192;
-
-/// A key among a command's arguments.
-#[derive(Clone, Copy, Debug)]
-pub struct Name<'a> {
-    /// Its bytes.
-    pub bytes: &'a [u8],
-    pub(super) slot: Slot,
-    pub(super) hash: u64,
-}
-
-impl<'a> Name<'a> {
-    /// The key with these bytes.
-    pub fn of(bytes: &'a [u8]) -> Self {
-        Self::in_slot(bytes, Slot::of(bytes))
-    }
-
-    pub(super) fn in_slot(bytes: &'a [u8], slot: Slot) -> Self {
-        Self {
-            bytes,
-            slot,
-            hash: hash_of(bytes),
-        }
-    }
-}
 
 /// Where the keys are.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The keyspace: Redis's keys and values, beside the shop and apart from it.
 //!
-//! - [`request`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
+//! - [`request`], [`arguments`], [`name`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
 //! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`]: walks over keys
 //! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
 //! - [`effect`]: what commands do, as it is logged and applied; `image`, `encoding`: values and strings as bytes
@@ -8,6 +8,7 @@
 //! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
 
 pub mod answer;
+pub mod arguments;
 pub mod bytes;
 mod checkpoint;
 mod collected;
@@ -18,6 +19,7 @@ pub mod hash;
 mod image;
 pub mod keys;
 mod locks;
+pub mod name;
 mod removals;
 pub mod request;
 mod run;
@@ -30,12 +32,13 @@ mod transaction;
 pub mod value;
 
 pub use answer::Answer;
+pub use arguments::{KeyPlaces, OwnedArguments};
 pub use bytes::ValueBytes;
 pub use checkpoint::{EntriesCursor, EntryImage, Restored, fields_of};
 pub use effect::are_effects;
 pub use keys::Keys;
 pub use removals::Removals;
-pub use request::{Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Scope, Watched};
+pub use request::{Invocation, KeyCommand, KeyRequest, Scope, Watched};
 pub use run::Keyspace;
 pub use state::{Expiry, entry_hash};
 pub use table::hash_of as table_hash_of;

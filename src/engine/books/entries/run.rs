@@ -8,12 +8,14 @@ use cartwright_protocol::{Error, Slot};
 use hashbrown::HashMap;
 
 use super::answer::Answer;
+use super::arguments::KeyPlaces;
 use super::bytes::ValueBytes;
-use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
+use super::effect::{EFFECT_OVERHEAD_BYTES, EFFECTS_BYTES_MAX, Effect, LARGE_EFFECTS_BYTES_MAX};
 use super::image::image_bytes_max;
-use super::keys::{EFFECTS_BYTES_MAX, EffectLogs, Keys, LARGE_EFFECTS_BYTES_MAX, Name, Store};
+use super::keys::{EffectLogs, Keys, Store};
 use super::locks::{Locks, Waiting};
-use super::request::{Invocation, KeyPlaces, KeyRequest};
+use super::name::Name;
+use super::request::{Invocation, KeyRequest};
 use super::state::Expiry;
 use super::transaction::{Awaiting, InFlight, Participation};
 use crate::engine::kernel::hashing::TableHasher;

@@ -12,11 +12,12 @@
 use cartwright_protocol::Slot;
 
 use super::answer::Answer;
+use super::arguments::KeyPlaces;
 use super::bytes::ValueBytes;
 use super::collected::Collected;
 use super::keys::{EffectLogs, Keys, Store};
 use super::locks::{Ticket, Waiting};
-use super::request::{KeyPlaces, KeyRequest};
+use super::request::KeyRequest;
 use super::run::{refusal, route_of};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
 use crate::engine::kernel::message::{ReplyTo, ShardMessage};

@@ -6,7 +6,8 @@ use super::{argument, carries, check_length, clamped, either, first, integer, ra
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
 use crate::engine::books::entries::effect::Effect;
-use crate::engine::books::entries::keys::{Keys, Name};
+use crate::engine::books::entries::keys::Keys;
+use crate::engine::books::entries::name::Name;
 use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::value::Value;
 

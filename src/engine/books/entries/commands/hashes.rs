@@ -10,7 +10,8 @@ use crate::engine::books::entries::bytes::{IntegerText, ValueBytes};
 use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::encoding::Strings;
 use crate::engine::books::entries::hash::{Field, Hash, PLACE_BITS};
-use crate::engine::books::entries::keys::{Keys, Name};
+use crate::engine::books::entries::keys::Keys;
+use crate::engine::books::entries::name::Name;
 use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::scan::Scan;
 

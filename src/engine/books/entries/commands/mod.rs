@@ -15,7 +15,8 @@ pub mod strings;
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::answer::Answer;
-use super::keys::{Keys, Name};
+use super::keys::Keys;
+use super::name::Name;
 use super::request::{KeyCommand, Scope};
 
 /// How a command runs.
