@@ -1,13 +1,13 @@
 //! The checks of arguments that both front ends make, so that a refusal has one text on both.
 //!
-//! Called by the native body decoder and by the RESP command table. Every function takes the argument's name for the
+//! Called by the kinds of fields, for a body and for a word alike. Every function takes the argument's name for the
 //! message and gives the checked type, or the refusal to answer with.
 
 use std::fmt::Display;
 
 use crate::{
-    AMOUNT_MAX, Amount, CART_LINES_MAX, Currency, Customer, Error, ErrorCode, HOLD_MS_MAX, NameError,
-    ORDER_LIST_COUNT_MAX, Operation, OrderId, QUANTITY_MAX, Quantity, Reply,
+    AMOUNT_MAX, Amount, CART_LINES_MAX, Currency, Error, ErrorCode, HOLD_MS_MAX, NameError, ORDER_LIST_COUNT_MAX,
+    QUANTITY_MAX, Quantity,
 };
 
 /// Names the argument in front of what is wrong with it.
@@ -104,7 +104,7 @@ pub fn line_count(argument: impl Display, lines: Option<u64>) -> Result<usize, E
 }
 
 /// An order's number as sent: 1 to 2^63 - 1. Most such integers belong to no order, and some never can:
-/// [`known_order`] tells.
+/// [`crate::OrderId::from_integer`] tells.
 pub fn order_number(argument: impl Display, integer: Option<u64>) -> Result<u64, Error> {
     integer.filter(|integer| (1..1 << 63).contains(integer)).ok_or_else(|| {
         Error::malformed(format_args!(
@@ -113,30 +113,9 @@ pub fn order_number(argument: impl Display, integer: Option<u64>) -> Result<u64,
     })
 }
 
-/// `ORDER.GET`: null at once for a number that no order can have.
-pub fn order_get(integer: u64) -> Result<Operation, Reply> {
-    OrderId::from_integer(integer)
-        .map(|id| Operation::OrderGet { id })
-        .ok_or(Reply::Null)
-}
-
-/// `ORDER.LIST`: an empty list at once where `before` is below every order's id.
-pub fn order_list(customer: Customer, before: Option<u64>, count: u32) -> Result<Operation, Reply> {
-    let before = match before {
-        None => None,
-        Some(integer) => Some(OrderId::from_integer(integer).ok_or(Reply::Orders(Vec::new()))?),
-    };
-    Ok(Operation::OrderList {
-        customer,
-        before,
-        count,
-    })
-}
-
-/// The order to change: `NOORDER` at once for a number that no order can have.
-pub fn known_order(integer: u64) -> Result<OrderId, Error> {
-    OrderId::from_integer(integer)
-        .ok_or_else(|| Error::new(ErrorCode::NoOrder, compact_str::format_compact!("{integer}")))
+/// The refusal of an order that cannot exist.
+pub fn no_order(integer: u64) -> Error {
+    Error::new(ErrorCode::NoOrder, compact_str::format_compact!("{integer}"))
 }
 
 #[cfg(test)]
@@ -155,12 +134,6 @@ mod tests {
         assert!(order_number("id", Some(1 << 63)).is_err() && order_number("id", Some(0)).is_err());
         assert_eq!(quantity_or_none("LIMIT", Some(0)), Ok(None));
         assert!(quantity_or_none("LIMIT", None).is_err());
-    }
-
-    #[test]
-    fn a_number_no_order_can_have_is_an_absent_order() {
-        assert_eq!(order_get(5), Err(Reply::Null));
-        assert_eq!(known_order(5).unwrap_err().code, ErrorCode::NoOrder);
     }
 
     #[test]

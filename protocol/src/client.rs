@@ -12,6 +12,7 @@ use crate::native::{
     BodyError, CLIENT_HELLO_BYTES, ClientHello, FrameError, HelloError, HelloStatus, PROTOCOL_VERSION,
     REQUEST_ID_CONNECTION, SHARD_ANY, ServerHello, decode_frame, decode_reply, encode_ping, encode_request,
 };
+use crate::shop::{Answer as _, Command};
 use crate::{Error, Operation, Reply};
 
 /// How much is read from the socket at once, in bytes.
@@ -70,6 +71,14 @@ pub enum ClientError {
     /// Client and server do not agree on a reply's layout.
     #[error("a reply cannot be understood: {0}")]
     Body(#[from] BodyError),
+    /// The reply is none that answers the command.
+    #[error("{command} was answered with {reply:?}, which is no answer to it; is the client older than the server?")]
+    Answer {
+        /// What was asked.
+        command: &'static str,
+        /// What came.
+        reply: Box<Reply>,
+    },
 }
 
 fn io_error(doing: &'static str, source: std::io::Error) -> ClientError {
@@ -219,10 +228,10 @@ impl Receiver {
 /// A connection to a server.
 ///
 /// ```no_run
-/// use cartwright_protocol::{Operation, Sku, client::Client};
+/// use cartwright_protocol::{ItemGet, Sku, client::Client};
 ///
 /// let mut client = Client::connect("127.0.0.1:6379")?;
-/// let reply = client.call(&Operation::ItemGet { sku: Sku::new(b"22423")? })?;
+/// let reply = client.call(&ItemGet { sku: Sku::new(b"22423")? }.into())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -325,6 +334,31 @@ impl Client {
     pub fn call(&mut self, operation: &Operation) -> Result<Reply, ClientError> {
         let id = self.send(operation);
         self.wait_for(id)
+    }
+
+    /// Sends `command` and waits for its answer, in the type that its declaration says. The inner error is the shop's
+    /// refusal.
+    ///
+    /// ```no_run
+    /// use cartwright_protocol::{ItemGet, Sku, client::Client};
+    ///
+    /// let mut client = Client::connect("127.0.0.1:6379")?;
+    /// if let Some(item) = client.ask(ItemGet { sku: Sku::new(b"22423")? })?? {
+    ///     println!("{} costs {}", item.sku, item.price.minor_units());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ask<C: Command>(&mut self, command: C) -> Result<Result<C::Answer, Error>, ClientError> {
+        match self.call(&command.into())? {
+            Reply::Error(error) => Ok(Err(error)),
+            reply => match C::Answer::from_reply(reply) {
+                Ok(answer) => Ok(Ok(answer)),
+                Err(reply) => Err(ClientError::Answer {
+                    command: C::SPEC.name,
+                    reply: Box::new(reply),
+                }),
+            },
+        }
     }
 
     /// Asks whether the server's connection lives, and waits for the answer.

@@ -5,6 +5,7 @@
 
 pub mod argument;
 pub mod client;
+pub mod command;
 pub mod error;
 pub mod money;
 pub mod name;
@@ -13,15 +14,17 @@ pub mod operation;
 pub mod order_id;
 pub mod reply;
 pub mod resp;
+pub mod shop;
 pub mod slot;
 
 pub use error::{Error, ErrorCode};
 pub use money::{AMOUNT_MAX, Amount, Currency};
 pub use name::{Customer, Key, Location, NAME_LENGTH_MAX, NameError, Sku, TEXT_LENGTH_MAX, Text};
 pub use operation::{
-    CART_LINES_MAX, CartLine, Checkout, HOLD_MS_MAX, ItemPut, ORDER_LIST_COUNT_DEFAULT, ORDER_LIST_COUNT_MAX,
-    Operation, QUANTITY_MAX, Quantity, StockAdd,
+    CART_LINES_MAX, CartLine, HOLD_MS_MAX, ORDER_LIST_COUNT_DEFAULT, ORDER_LIST_COUNT_MAX, Operation, QUANTITY_MAX,
+    Quantity,
 };
 pub use order_id::OrderId;
 pub use reply::{AuditReport, ItemView, LineView, OrderState, OrderSummary, OrderView, Receipt, Reply, StockView};
+pub use shop::{Audit, Checkout, ItemGet, ItemPut, OrderCancel, OrderConfirm, OrderGet, OrderList, StockAdd, StockGet};
 pub use slot::{SLOT_COUNT, Slot};

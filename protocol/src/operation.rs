@@ -1,6 +1,15 @@
-//! What a client can ask of the shop. The same on both protocols; the engine's input.
+//! What a client can ask of the shop: the list of its commands. The same on both protocols; the engine's input.
+//!
+//! Each command is declared in [`crate::shop`].
 
-use crate::{Amount, Currency, Customer, Key, Location, OrderId, Sku, Slot, Text};
+use crate::command::Flags;
+use crate::native::body::Reader;
+use crate::resp::Arguments;
+use crate::shop::{
+    Audit, Checkout, Command as _, Fingerprint, Home, ItemGet, ItemPut, OrderCancel, OrderConfirm, OrderGet, OrderList,
+    Spec, StockAdd, StockGet,
+};
+use crate::{Error, Key, Reply, Sku, Slot};
 
 /// Largest quantity of one line, delta or limit.
 pub const QUANTITY_MAX: u32 = 1_000_000_000;
@@ -45,118 +54,159 @@ pub struct CartLine {
     pub quantity: Quantity,
 }
 
-/// `ITEM.PUT`: makes or replaces the catalogue entry; stock is untouched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ItemPut {
-    /// The item's code.
-    pub sku: Sku,
-    /// Price of one unit.
-    pub price: Amount,
-    /// The price's currency.
-    pub currency: Currency,
-    /// What people call it; empty where not given.
-    pub name: Text,
-    /// Most units one customer may have in open orders.
-    pub limit: Option<Quantity>,
-    /// How far below zero `available` may go.
-    pub backorder: Option<Quantity>,
-    /// Idempotency key.
-    pub key: Option<Key>,
+/// Writes [`Operation`]: a variant for each command, whose methods are those of its type.
+macro_rules! operations {
+    ($($variant:ident($payload:ty)),*; $($unit:ident),*) => {
+        /// One request of a client: any of the shop's commands.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Operation {
+            $(#[allow(missing_docs, reason = "the type says what it is")] $variant($payload),)*
+            $(#[allow(missing_docs, reason = "the type says what it is")] $unit,)*
+        }
+
+        impl Operation {
+            /// All commands, in the order of their opcodes.
+            pub const SPECS: &[&Spec] = &[$(&$variant::SPEC,)* $(&$unit::SPEC,)*];
+
+            /// The command's place in [`Self::SPECS`].
+            pub const fn number(&self) -> usize {
+                #[derive(Clone, Copy)]
+                enum Number { $($variant,)* $($unit,)* }
+                (match self {
+                    $(Self::$variant(_) => Number::$variant,)*
+                    $(Self::$unit => Number::$unit,)*
+                }) as usize
+            }
+
+            /// What is said of the command.
+            pub const fn spec(&self) -> &'static Spec {
+                Self::SPECS[self.number()]
+            }
+
+            /// The thing that it is about; `None`: everything.
+            pub fn subject(&self) -> Option<Home<'_>> {
+                match self {
+                    $(Self::$variant(command) => command.home(),)*
+                    $(Self::$unit => None,)*
+                }
+            }
+
+            /// The request key, if it has one.
+            pub fn request_key(&self) -> Option<&Key> {
+                match self {
+                    $(Self::$variant(command) => command.request_key(),)*
+                    $(Self::$unit => None,)*
+                }
+            }
+
+            /// Adds everything that makes two requests with one key the same request. The key and what it belongs to,
+            /// [`Self::subject`], are compared apart.
+            pub fn fingerprint(&self, into: &mut impl Fingerprint) {
+                match self {
+                    $(Self::$variant(command) => command.fingerprint(into),)*
+                    $(Self::$unit => $unit {}.fingerprint(into),)*
+                }
+            }
+
+            /// How long the reply can become, on either protocol, in bytes.
+            pub fn reply_bytes_max(&self) -> usize {
+                match self {
+                    $(Self::$variant(command) => command.reply_bytes_max(),)*
+                    $(Self::$unit => $unit {}.reply_bytes_max(),)*
+                }
+            }
+
+            /// Its name and its fields, as test vectors say them.
+            pub fn describe(&self) -> String {
+                match self {
+                    $(Self::$variant(command) => command.describe(),)*
+                    $(Self::$unit => $unit {}.describe(),)*
+                }
+            }
+
+            /// Appends its fields to a frame's body.
+            pub(crate) fn put(&self, body: &mut Vec<u8>) {
+                match self {
+                    $(Self::$variant(command) => command.put(body),)*
+                    $(Self::$unit => $unit {}.put(body),)*
+                }
+            }
+
+            /// The command with this opcode in a frame's body, or the reply to send at once; `None`: no command has it.
+            #[inline]
+            pub(crate) fn take(opcode: u8, body: Reader<'_>) -> Option<Result<Self, Reply>> {
+                $(if opcode == $variant::SPEC.opcode {
+                    return Some($variant::take(body).map(Into::into));
+                })*
+                $(if opcode == $unit::SPEC.opcode {
+                    return Some($unit::take(body).map(Into::into));
+                })*
+                None
+            }
+
+            /// All operations.
+            #[cfg(test)]
+            pub(crate) fn strategy() -> impl proptest::strategy::Strategy<Value = Self> {
+                use proptest::strategy::Strategy;
+                proptest::prop_oneof![
+                    $($variant::strategy().prop_map(Self::from),)*
+                    $($unit::strategy().prop_map(Self::from),)*
+                ]
+            }
+        }
+
+        $(impl From<$variant> for Operation {
+            fn from(command: $variant) -> Self {
+                Self::$variant(command.into())
+            }
+        })*
+
+        $(impl From<$unit> for Operation {
+            fn from($unit {}: $unit) -> Self {
+                Self::$unit
+            }
+        })*
+    };
 }
 
-/// `STOCK.ADD`: moves `on_hand` of one location.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StockAdd {
-    /// The item's code.
-    pub sku: Sku,
-    /// Units to add; negative for shrinkage. Magnitude at most [`QUANTITY_MAX`], and not 0.
-    pub delta: i64,
-    /// Where; `main` where not given.
-    pub location: Option<Location>,
-    /// Why, for the log.
-    pub reason: Text,
-    /// Idempotency key.
-    pub key: Option<Key>,
-}
-
-/// `CHECKOUT`: the whole cart or nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkout {
-    /// Who buys.
-    pub customer: Customer,
-    /// Idempotency key.
-    pub key: Key,
-    /// For how long the order is held, 1 to [`HOLD_MS_MAX`]; `None`: placed at once.
-    pub hold_ms: Option<u32>,
-    /// 1 to [`CART_LINES_MAX`] lines.
-    pub lines: Vec<CartLine>,
-}
-
-/// One request of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// `ITEM.PUT`; answered with [`crate::Reply::Ok`].
+operations! {
     ItemPut(Box<ItemPut>),
-    /// `ITEM.GET`; answered with [`crate::Reply::Item`] or [`crate::Reply::Null`].
-    ItemGet {
-        /// The item's code.
-        sku: Sku,
-    },
-    /// `STOCK.ADD`; answered with [`crate::Reply::Integer`], the new `on_hand` of the location.
+    ItemGet(ItemGet),
     StockAdd(Box<StockAdd>),
-    /// `STOCK.GET`; answered with [`crate::Reply::Stock`].
-    StockGet {
-        /// The item's code.
-        sku: Sku,
-        /// One location, or the sum over all.
-        location: Option<Location>,
-    },
-    /// `CHECKOUT`; answered with [`crate::Reply::Receipt`].
+    StockGet(StockGet),
     Checkout(Box<Checkout>),
-    /// `ORDER.GET`; answered with [`crate::Reply::Order`] or [`crate::Reply::Null`].
-    OrderGet {
-        /// The order.
-        id: OrderId,
-    },
-    /// `ORDER.LIST`; answered with [`crate::Reply::Orders`], newest first.
-    OrderList {
-        /// Whose orders.
-        customer: Customer,
-        /// Only orders with a smaller id.
-        before: Option<OrderId>,
-        /// How many at most, 1 to [`ORDER_LIST_COUNT_MAX`].
-        count: u32,
-    },
-    /// `ORDER.CONFIRM`; answered with [`crate::Reply::State`].
-    OrderConfirm {
-        /// The order.
-        id: OrderId,
-        /// Idempotency key.
-        key: Option<Key>,
-    },
-    /// `ORDER.CANCEL`; answered with [`crate::Reply::State`].
-    OrderCancel {
-        /// The order.
-        id: OrderId,
-        /// Idempotency key.
-        key: Option<Key>,
-    },
-    /// `AUDIT`; answered with [`crate::Reply::Audit`].
-    Audit,
+    OrderGet(OrderGet),
+    OrderList(OrderList),
+    OrderConfirm(OrderConfirm),
+    OrderCancel(OrderCancel);
+    Audit
 }
 
 impl Operation {
-    /// The slot whose shard coordinates this operation: that of the SKU, the customer or the order. `None` for
-    /// operations over everything.
-    pub fn home(&self) -> Option<Slot> {
-        match self {
-            Self::ItemPut(put) => Some(put.sku.slot()),
-            Self::StockAdd(add) => Some(add.sku.slot()),
-            Self::ItemGet { sku } | Self::StockGet { sku, .. } => Some(sku.slot()),
-            Self::Checkout(checkout) => Some(checkout.customer.slot()),
-            Self::OrderList { customer, .. } => Some(customer.slot()),
-            Self::OrderGet { id } | Self::OrderConfirm { id, .. } | Self::OrderCancel { id, .. } => Some(id.slot()),
-            Self::Audit => None,
+    /// The command that these words are.
+    ///
+    /// # Errors
+    /// The reply to send at once: a refusal, or what is clear without asking the shop.
+    pub fn of_words(words: &[&str]) -> Result<Self, Reply> {
+        let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
+        for word in words {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(word.as_bytes());
+            ranges.push((start, bytes.len() as u32));
         }
+        let name = words.first().copied().unwrap_or_default();
+        let spec = Self::SPECS.iter().find(|spec| spec.name.eq_ignore_ascii_case(name));
+        let spec = spec.ok_or_else(|| Error::malformed(format_args!("unknown command '{name}'")))?;
+        (spec.parse)(Arguments::new(&bytes, &ranges))
+    }
+
+    /// Whether it changes anything.
+    pub const fn writes(&self) -> bool {
+        self.spec().flags.has(Flags::WRITE)
+    }
+
+    /// The slot whose shard coordinates this operation: that of what it is about. `None` for operations over everything.
+    pub fn home(&self) -> Option<Slot> {
+        self.subject().map(Home::slot)
     }
 }

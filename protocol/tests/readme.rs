@@ -1,6 +1,8 @@
 //! The README's tables and example agree with the code.
 
-use cartwright_protocol::native::{FRAME_BODY_BYTES_MAX, ReplyOpcode, RequestOpcode, encode_request};
+use std::fmt::Write as _;
+
+use cartwright_protocol::native::{FRAME_BODY_BYTES_MAX, ReplyOpcode, encode_request};
 use cartwright_protocol::{
     AMOUNT_MAX, CART_LINES_MAX, CartLine, Checkout, ErrorCode, HOLD_MS_MAX, NAME_LENGTH_MAX, ORDER_LIST_COUNT_MAX,
     Operation, OrderState, QUANTITY_MAX, Quantity, TEXT_LENGTH_MAX,
@@ -33,13 +35,46 @@ fn first_two(header: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The lines of the table of requests, as the declarations say.
+fn request_lines() -> String {
+    let mut lines = String::from("| `0x01` | `PING` | nothing | `OK` |\n");
+    for spec in Operation::SPECS {
+        let fields = spec.fields.iter().map(|field| format!("{} {}", field.name, field.wire));
+        let fields = fields.reduce(|all, field| all + " · " + &field);
+        let replies = spec.replies.iter().map(|reply| format!("`{}`", reply.as_str()));
+        let replies = replies
+            .reduce(|all, reply| all + ", " + &reply)
+            .expect("every command has a reply");
+        let note = if spec.answer_note.is_empty() { "" } else { ": " };
+        writeln!(
+            lines,
+            "| `{:#04x}` | `{}` | {} | {replies}{note}{} |",
+            spec.opcode,
+            spec.name,
+            fields.as_deref().unwrap_or("nothing"),
+            spec.answer_note
+        )
+        .expect("a string takes all");
+    }
+    lines
+}
+
+/// Set `BLESS` to write the table anew.
 #[test]
-fn the_opcode_tables_are_the_codes() {
-    let requests: Vec<_> = RequestOpcode::ALL
-        .iter()
-        .map(|&opcode| (format!("{:#04x}", opcode as u8), opcode.as_str().to_owned()))
-        .collect();
-    assert_eq!(first_two("| opcode | name | body | replies"), requests);
+fn the_table_of_requests_is_that_of_the_declarations() {
+    const HEADER: &str = "| opcode | name | body | replies, besides `ERROR` |\n| --- | --- | --- | --- |\n";
+    let (before, rest) = README.split_once(HEADER).expect("a table of requests");
+    let (listed, after) = rest.split_once("\n\n").expect("a line without text ends a table");
+    if std::env::var_os("BLESS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = format!("{before}{HEADER}{}\n{after}", request_lines());
+        return std::fs::write(path, readme).expect("a writable checkout");
+    }
+    assert_eq!(format!("{listed}\n"), request_lines());
+}
+
+#[test]
+fn the_table_of_replies_is_that_of_the_codes() {
     let replies: Vec<_> = ReplyOpcode::ALL
         .iter()
         .map(|&opcode| (format!("{:#04x}", opcode as u8), opcode.as_str().to_owned()))

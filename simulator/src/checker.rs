@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cartwright::engine::{KeptReply, KeyRecord, Scope};
 use cartwright_protocol::{
-    CartLine, Currency, Error, ErrorCode, Key, Location, Operation, OrderId, OrderState, Reply, Sku,
+    CartLine, Currency, Error, ErrorCode, ItemGet, Key, Location, Operation, OrderCancel, OrderConfirm, OrderGet,
+    OrderId, OrderList, OrderState, Reply, Sku, StockGet,
 };
 
 use crate::shop::{Item, Shop, Version, Versioned};
@@ -52,7 +53,7 @@ pub fn key_of(operation: &Operation) -> Option<ScopedKey> {
         Operation::ItemPut(put) => Some((Scope::Sku(put.sku.clone()), put.key.clone()?)),
         Operation::StockAdd(add) => Some((Scope::Sku(add.sku.clone()), add.key.clone()?)),
         Operation::Checkout(checkout) => Some((Scope::Customer(checkout.customer.clone()), checkout.key.clone())),
-        Operation::OrderConfirm { id, key } | Operation::OrderCancel { id, key } => {
+        Operation::OrderConfirm(OrderConfirm { id, key }) | Operation::OrderCancel(OrderCancel { id, key }) => {
             Some((Scope::Order(*id), key.clone()?))
         }
         _ => None,
@@ -341,8 +342,8 @@ impl Checker {
 /// The order that a request names, and the state that it wants for it.
 fn target(operation: &Operation) -> Option<(OrderId, OrderState)> {
     match operation {
-        Operation::OrderConfirm { id, .. } => Some((*id, OrderState::Placed)),
-        Operation::OrderCancel { id, .. } => Some((*id, OrderState::Cancelled)),
+        Operation::OrderConfirm(OrderConfirm { id, .. }) => Some((*id, OrderState::Placed)),
+        Operation::OrderCancel(OrderCancel { id, .. }) => Some((*id, OrderState::Cancelled)),
         _ => None,
     }
 }
@@ -398,14 +399,14 @@ fn is_explained(
             })
         }
         (Operation::StockAdd(add), ErrorCode::NoItem) => item_was_missing(&add.sku),
-        (Operation::StockGet { sku, .. }, ErrorCode::NoItem) => item_was_missing(sku),
+        (Operation::StockGet(StockGet { sku, .. }), ErrorCode::NoItem) => item_was_missing(sku),
         (Operation::ItemPut(put), ErrorCode::Insufficient) => {
             let allowance = put.backorder.map_or(0, cartwright_protocol::Quantity::units);
             item_was(&put.sku, &|item| {
                 item.level(&Location::main()).available() + i64::from(allowance) < 0
             })
         }
-        (Operation::OrderConfirm { .. } | Operation::OrderCancel { .. }, code) => {
+        (Operation::OrderConfirm(_) | Operation::OrderCancel(_), code) => {
             let (id, to) = target(operation).expect("these name an order");
             let mut orders = shop.order_since(id, sent);
             match code {
@@ -422,25 +423,29 @@ fn is_explained(
 fn is_true(attempt: &Attempt, reply: &Reply, witness: &Witness) -> Checked<bool> {
     let (shop, sent) = (&witness.shop, attempt.sent);
     let is = match (&attempt.operation, reply) {
-        (Operation::ItemGet { sku }, reply) => shop.item_since(sku, sent).any(|item| match (item, reply) {
+        (Operation::ItemGet(ItemGet { sku }), reply) => shop.item_since(sku, sent).any(|item| match (item, reply) {
             (None, Reply::Null) => true,
             (Some(item), Reply::Item(view)) => **view == item.value.view(sku) && witness.is_durable(item.source),
             _ => false,
         }),
-        (Operation::StockGet { sku, location }, Reply::Stock(view)) => shop
+        (Operation::StockGet(StockGet { sku, location }), Reply::Stock(view)) => shop
             .local_since(sku, sent)
             .any(|item| *view == item.value.stock(location.as_ref()) && witness.is_durable(item.source)),
-        (Operation::OrderGet { id }, reply) => shop.order_since(*id, sent).any(|order| match (order, reply) {
-            (None, Reply::Null) => true,
-            (Some(order), Reply::Order(view)) => **view == order.value.view(*id) && witness.is_durable(order.source),
-            _ => false,
-        }),
+        (Operation::OrderGet(OrderGet { id }), reply) => {
+            shop.order_since(*id, sent).any(|order| match (order, reply) {
+                (None, Reply::Null) => true,
+                (Some(order), Reply::Order(view)) => {
+                    **view == order.value.view(*id) && witness.is_durable(order.source)
+                }
+                _ => false,
+            })
+        }
         (
-            Operation::OrderList {
+            Operation::OrderList(OrderList {
                 customer,
                 before,
                 count,
-            },
+            }),
             Reply::Orders(list),
         ) => {
             let ids = shop.customers.get(customer).map(Vec::as_slice).unwrap_or_default();
@@ -482,7 +487,7 @@ fn is_true(attempt: &Attempt, reply: &Reply, witness: &Witness) -> Checked<bool>
                 made.is_some_and(|item| item.value.level(&at).on_hand == *on_hand) && witness.is_durable(source)
             })
         }
-        (operation @ (Operation::OrderConfirm { .. } | Operation::OrderCancel { .. }), Reply::State(state)) => {
+        (operation @ (Operation::OrderConfirm(_) | Operation::OrderCancel(_)), Reply::State(state)) => {
             let (id, to) = target(operation).expect("these name an order");
             let mut orders = shop.order_since(id, sent).flatten();
             *state == to && orders.any(|order| order.value.state == to && witness.is_durable(order.source))

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use cartwright::config::SyncMode;
 use cartwright::engine::{Answer, Ask, Question, RECORD_BYTES_MAX, ReplyTo, Response, ShardId, Timestamp};
-use cartwright_protocol::{ErrorCode, Operation, Reply};
+use cartwright_protocol::{ErrorCode, ItemGet, Operation, OrderGet, OrderList, Reply, StockGet};
 
 use crate::checker::Checker;
 use crate::damage::{check_damage, check_damaged_checkpoint};
@@ -645,18 +645,26 @@ impl Simulation {
         self.witness.shop.check_books()?;
         let mut reads = vec![Operation::Audit];
         for sku in self.workload.skus() {
-            reads.push(Operation::ItemGet { sku: sku.clone() });
+            reads.push(Operation::ItemGet(ItemGet { sku: sku.clone() }));
             let locations = self.workload.locations().iter().map(|at| Some(at.clone()));
             for location in locations.chain([None]) {
                 let sku = sku.clone();
-                reads.push(Operation::StockGet { sku, location });
+                reads.push(Operation::StockGet(StockGet { sku, location }));
             }
         }
-        reads.extend(self.witness.shop.orders.keys().map(|&id| Operation::OrderGet { id }));
-        let lists = self.workload.customers().iter().map(|customer| Operation::OrderList {
-            customer: customer.clone(),
-            before: None,
-            count: 1000,
+        reads.extend(
+            self.witness
+                .shop
+                .orders
+                .keys()
+                .map(|&id| Operation::OrderGet(OrderGet { id })),
+        );
+        let lists = self.workload.customers().iter().map(|customer| {
+            Operation::OrderList(OrderList {
+                customer: customer.clone(),
+                before: None,
+                count: 1000,
+            })
         });
         reads.extend(lists);
         for answer in self.ask(reads)? {

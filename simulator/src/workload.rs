@@ -4,8 +4,8 @@
 //! asked for it. Sees the shop as an outsider would, by the ids of orders.
 
 use cartwright_protocol::{
-    Amount, CartLine, Checkout, Currency, Customer, ItemPut, Key, Location, Operation, OrderId, Quantity, Sku,
-    StockAdd, Text,
+    Amount, CartLine, Checkout, Currency, Customer, ItemGet, ItemPut, Key, Location, Operation, OrderCancel,
+    OrderConfirm, OrderGet, OrderId, OrderList, Quantity, Sku, StockAdd, StockGet, Text,
 };
 
 use crate::parameters::Parameters;
@@ -182,24 +182,24 @@ impl Workload {
 
     fn read(&self, parameters: &Parameters, shop: &Shop, random: &mut Random) -> Operation {
         match random.below(8) {
-            0 => Operation::ItemGet {
+            0 => Operation::ItemGet(ItemGet {
                 sku: self.sku(parameters, random),
-            },
+            }),
             1 | 2 => match Self::order(shop, random) {
-                Some(id) => Operation::OrderGet { id },
-                None => Operation::OrderGet {
+                Some(id) => Operation::OrderGet(OrderGet { id }),
+                None => Operation::OrderGet(OrderGet {
                     id: OrderId::new(self.customers[0].slot(), 1),
-                },
+                }),
             },
-            3 => Operation::OrderList {
+            3 => Operation::OrderList(OrderList {
                 customer: random.pick(&self.customers).clone(),
                 before: Self::order(shop, random).filter(|_| random.below(2) == 0),
                 count: random.between(1, 20) as u32,
-            },
-            _ => Operation::StockGet {
+            }),
+            _ => Operation::StockGet(StockGet {
                 sku: self.sku(parameters, random),
                 location: (random.below(3) == 0).then(|| random.pick(&self.locations).clone()),
-            },
+            }),
         }
     }
 
@@ -231,9 +231,9 @@ impl Workload {
                 };
                 let key = self.key(400, random);
                 if change == 2 {
-                    Operation::OrderConfirm { id, key }
+                    Operation::OrderConfirm(OrderConfirm { id, key })
                 } else {
-                    Operation::OrderCancel { id, key }
+                    Operation::OrderCancel(OrderCancel { id, key })
                 }
             }
             add @ (4 | 5) => {
@@ -282,8 +282,8 @@ impl Workload {
                 add.delta += if add.delta > 0 { 1 } else { -1 };
                 Operation::StockAdd(add)
             }
-            Operation::OrderConfirm { id, key } => Operation::OrderCancel { id, key },
-            Operation::OrderCancel { id, key } => Operation::OrderConfirm { id, key },
+            Operation::OrderConfirm(OrderConfirm { id, key }) => Operation::OrderCancel(OrderCancel { id, key }),
+            Operation::OrderCancel(OrderCancel { id, key }) => Operation::OrderConfirm(OrderConfirm { id, key }),
             other => other,
         }
     }

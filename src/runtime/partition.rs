@@ -387,7 +387,7 @@ impl<F: Files> Partition<MappedSegment<F>> {
 
 #[cfg(test)]
 mod tests {
-    use cartwright_protocol::{Amount, Currency, ErrorCode, ItemPut, Operation, Reply, Sku, Text};
+    use cartwright_protocol::{Amount, Currency, ErrorCode, ItemGet, ItemPut, Operation, Reply, Sku, Text};
 
     use super::*;
     use crate::engine::entries::commands::{keys as key_commands, strings};
@@ -449,9 +449,9 @@ mod tests {
     fn get(sequence: u64, sku: u64) -> Request {
         request(
             sequence,
-            Operation::ItemGet {
+            Operation::ItemGet(ItemGet {
                 sku: Sku::new(format!("sku-{sku}").as_bytes()).unwrap(),
-            },
+            }),
         )
     }
 

@@ -8,7 +8,7 @@
 //!   [`report`]: what is counted
 //! - `queue`: what may be in flight at once
 //! - `native`, `resp`: the two front ends
-//! - `commands`: the table of RESP commands; `shop`, `connection`, `clients`, `server`, `info`, `config`, `slow`,
+//! - `commands`: the table of RESP commands; `connection`, `clients`, `server`, `info`, `config`, `slow`,
 //!   `pubsub`, `transaction`, `introspection` are what its rows call
 //! - `render`: the engine's replies in RESP
 
@@ -33,7 +33,6 @@ mod resp;
 mod server;
 pub mod server_task;
 pub mod settings;
-mod shop;
 #[allow(clippy::unnecessary_wraps, reason = "a row's handler may answer an error instead")]
 mod slow;
 pub mod subscriptions;

@@ -10,7 +10,7 @@ use cartwright_protocol::native::{
 use cartwright_protocol::{Error, ErrorCode, Operation, Reply};
 use compact_str::CompactString;
 
-use super::commands::{Command, find};
+use super::commands::shop_row;
 use super::context::SessionContext;
 use super::queue::{Queue, Request, Weight};
 use super::report::Started;
@@ -111,7 +111,7 @@ impl Native {
 
     fn accept(&mut self, request_id: u64, bytes: usize, operation: Operation, context: &SessionContext) {
         let started = Started {
-            command: shop_command(&operation),
+            command: shop_row(&operation),
             at_us: context.now_us(),
             first_argument: CompactString::default(),
             argument_count: 1,
@@ -162,21 +162,4 @@ impl Native {
         });
         encode_reply(output, pending.request_id, &reply);
     }
-}
-
-/// The row of the command that says the same in RESP.
-fn shop_command(operation: &Operation) -> &'static Command {
-    let name = match operation {
-        Operation::ItemPut(_) => "item.put",
-        Operation::ItemGet { .. } => "item.get",
-        Operation::StockAdd(_) => "stock.add",
-        Operation::StockGet { .. } => "stock.get",
-        Operation::Checkout(_) => "checkout",
-        Operation::OrderGet { .. } => "order.get",
-        Operation::OrderList { .. } => "order.list",
-        Operation::OrderConfirm { .. } => "order.confirm",
-        Operation::OrderCancel { .. } => "order.cancel",
-        Operation::Audit => "audit",
-    };
-    find(name.as_bytes()).expect("the shop's commands are in the table")
 }

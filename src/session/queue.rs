@@ -10,7 +10,9 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{CART_LINES_MAX, Operation, TEXT_LENGTH_MAX};
+use cartwright_protocol::Operation;
+use cartwright_protocol::shop::Class as ShopClass;
+use cartwright_protocol::shop::answer::SMALL_REPLY_BYTES;
 
 use super::context::SessionLimits;
 use super::server_task::{ServerTask, ShardQuery};
@@ -39,14 +41,7 @@ impl Request {
 
     const fn writes(&self) -> bool {
         match self {
-            Self::Engine(Ask::Shop(operation)) => !matches!(
-                operation,
-                Operation::ItemGet { .. }
-                    | Operation::StockGet { .. }
-                    | Operation::OrderGet { .. }
-                    | Operation::OrderList { .. }
-                    | Operation::Audit
-            ),
+            Self::Engine(Ask::Shop(operation)) => operation.writes(),
             Self::Engine(Ask::Keys(_)) | Self::Server(_) => true,
         }
     }
@@ -55,16 +50,8 @@ impl Request {
 /// Commands that may be in flight together on one RESP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// `ITEM.PUT`, `STOCK.ADD`.
-    WriteStock,
-    /// `ITEM.GET`, `STOCK.GET`.
-    ReadStock,
-    /// `CHECKOUT`.
-    Checkout,
-    /// `ORDER.CONFIRM`, `ORDER.CANCEL`.
-    ChangeOrder,
-    /// `ORDER.GET`, `ORDER.LIST`.
-    ReadOrder,
+    /// Of the shop, all of one class.
+    Shop(ShopClass),
     /// Commands on keys of one slot each: the slot's shard runs those on one key in the order they were sent.
     Key,
     /// Commands on keys of several slots that only read.
@@ -78,7 +65,10 @@ enum Class {
 impl Class {
     fn of(request: &Request) -> Self {
         match request {
-            Request::Engine(Ask::Shop(operation)) => Self::of_operation(operation),
+            Request::Engine(Ask::Shop(operation)) => match operation.spec().class {
+                ShopClass::Alone => Self::Alone,
+                class => Self::Shop(class),
+            },
             Request::Engine(Ask::Keys(request)) if request.is_in_one_slot() => Self::Key,
             Request::Engine(Ask::Keys(request)) if !request.writes() => Self::ReadKeys,
             Request::Server(ServerTask::Everywhere(query)) if matches!(**query, ShardQuery::Publish(_)) => {
@@ -87,40 +77,11 @@ impl Class {
             Request::Engine(Ask::Keys(_)) | Request::Server(_) => Self::Alone,
         }
     }
-
-    const fn of_operation(operation: &Operation) -> Self {
-        match operation {
-            Operation::ItemPut(_) | Operation::StockAdd(_) => Self::WriteStock,
-            Operation::ItemGet { .. } | Operation::StockGet { .. } => Self::ReadStock,
-            Operation::Checkout(_) => Self::Checkout,
-            Operation::OrderConfirm { .. } | Operation::OrderCancel { .. } => Self::ChangeOrder,
-            Operation::OrderGet { .. } | Operation::OrderList { .. } => Self::ReadOrder,
-            Operation::Audit => Self::Alone,
-        }
-    }
 }
-
-/// Longest RESP form of one line of an order, field names included.
-const ORDER_LINE_REPLY_BYTES: usize = 220;
-/// Longest RESP form of one order in a list.
-const SUMMARY_REPLY_BYTES: usize = 180;
-/// Longest RESP form of any reply without lines, texts and lists.
-const SMALL_REPLY_BYTES: usize = 512;
 
 /// How much is set aside for the reply to a request to the keyspace. It can be longer: how long, only the engine knows.
 fn key_reply_bytes(request: &KeyRequest) -> usize {
     SMALL_REPLY_BYTES * request.invocations.len()
-}
-
-/// How long the reply to `operation` can become, on either protocol, in bytes.
-const fn reply_bytes_max(operation: &Operation) -> usize {
-    SMALL_REPLY_BYTES
-        + match operation {
-            Operation::OrderGet { .. } => CART_LINES_MAX * ORDER_LINE_REPLY_BYTES,
-            Operation::OrderList { count, .. } => *count as usize * SUMMARY_REPLY_BYTES,
-            Operation::ItemGet { .. } => TEXT_LENGTH_MAX,
-            _ => 0,
-        }
 }
 
 /// What one request takes up until it is answered.
@@ -178,7 +139,7 @@ impl Queue {
         let weight = Weight {
             request_bytes,
             reply_bytes: match &request {
-                Request::Engine(Ask::Shop(operation)) => reply_bytes_max(operation),
+                Request::Engine(Ask::Shop(operation)) => operation.reply_bytes_max(),
                 Request::Engine(Ask::Keys(request)) => key_reply_bytes(request),
                 Request::Server(_) => SMALL_REPLY_BYTES,
             },
@@ -277,8 +238,8 @@ impl Queue {
 mod tests {
     use cartwright_protocol::resp::{RespVersion, Writer};
     use cartwright_protocol::{
-        AMOUNT_MAX, Amount, Currency, Customer, LineView, NAME_LENGTH_MAX, ORDER_LIST_COUNT_MAX, OrderId, OrderState,
-        OrderSummary, OrderView, Reply, Sku,
+        AMOUNT_MAX, Amount, CART_LINES_MAX, Currency, Customer, LineView, NAME_LENGTH_MAX, ORDER_LIST_COUNT_MAX,
+        OrderGet, OrderId, OrderList, OrderState, OrderSummary, OrderView, Reply, Sku,
     };
 
     use super::*;
@@ -321,13 +282,13 @@ mod tests {
         };
         let count = ORDER_LIST_COUNT_MAX;
         for (operation, reply) in [
-            (Operation::OrderGet { id }, Reply::Order(Box::new(order))),
+            (Operation::OrderGet(OrderGet { id }), Reply::Order(Box::new(order))),
             (
-                Operation::OrderList {
+                Operation::OrderList(OrderList {
                     customer,
                     before: None,
                     count,
-                },
+                }),
                 Reply::Orders(vec![summary; count as usize]),
             ),
         ] {
@@ -337,9 +298,9 @@ mod tests {
             super::super::render::write_reply(&mut Writer::new(&mut resp, RespVersion::Two), &reply);
             let longest = native.len().max(resp.len());
             assert!(
-                longest <= reply_bytes_max(&operation),
+                longest <= operation.reply_bytes_max(),
                 "{longest} > {}",
-                reply_bytes_max(&operation)
+                operation.reply_bytes_max()
             );
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cartwright_protocol::client::Client;
-use cartwright_protocol::{ErrorCode, ItemPut, Operation, Reply, Text};
+use cartwright_protocol::{ErrorCode, ItemPut, Operation, Reply, StockGet, Text};
 use cartwright_test_support::{binary, sku, stock_item};
 
 /// A server with settings of its own, killed when dropped.
@@ -131,10 +131,10 @@ fn a_log_that_cannot_grow_refuses_writes_and_answers_reads_until_it_can() {
     let refusal = refusal.expect("two segments of 20 MiB cannot hold 80 MB");
     assert_eq!(refusal.code, ErrorCode::ReadOnly, "{refusal}");
     let stock = client
-        .call(&Operation::StockGet {
+        .call(&Operation::StockGet(StockGet {
             sku: sku("kept"),
             location: None,
-        })
+        }))
         .unwrap();
     assert!(
         matches!(stock, Reply::Stock(stock) if stock.available == 5),
@@ -162,7 +162,9 @@ fn no_sync_mode_loses_an_answer_to_kill_nine() {
         let mut client = server.connect();
         for number in 0..50 {
             let sku = sku(&format!("item-{number}"));
-            let stock = client.call(&Operation::StockGet { sku, location: None }).unwrap();
+            let stock = client
+                .call(&Operation::StockGet(StockGet { sku, location: None }))
+                .unwrap();
             assert!(
                 matches!(stock, Reply::Stock(stock) if stock.available == 7),
                 "{mode}: {stock:?}"

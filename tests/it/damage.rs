@@ -14,7 +14,9 @@ use cartwright::engine::ShardId;
 use cartwright::log::{DataDirectory, Generation, LogIdentity, LogStart, SEGMENT_BYTES_MIN, open_log};
 use cartwright::runtime::{ExitCode, verify};
 use cartwright_protocol::client::Client;
-use cartwright_protocol::{AuditReport, Checkout, Operation, OrderView, Receipt, Reply, StockView};
+use cartwright_protocol::{
+    AuditReport, Checkout, Operation, OrderCancel, OrderConfirm, OrderView, Receipt, Reply, StockView,
+};
 use cartwright_test_support::{
     Site, binary, buy, checkout, clean_audit, connect, order, start, stock, stock_item, stop_cleanly,
 };
@@ -59,8 +61,8 @@ impl Remains {
             let id = receipt.id;
             receipts.push((cart, receipt));
             let change = match number % 6 {
-                0 => Operation::OrderConfirm { id, key: None },
-                1 | 4 => Operation::OrderCancel { id, key: None },
+                0 => Operation::OrderConfirm(OrderConfirm { id, key: None }),
+                1 | 4 => Operation::OrderCancel(OrderCancel { id, key: None }),
                 _ => continue,
             };
             assert!(matches!(client.call(&change).unwrap(), Reply::State(_)));

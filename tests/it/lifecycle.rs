@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use cartwright_protocol::{Operation, Reply};
+use cartwright_protocol::{Operation, OrderCancel, Reply};
 use cartwright_test_support::{Site, binary, buy, checkout, clean_audit, connect, stock, stock_item, stop_cleanly};
 use cartwright_tools::server_process::free_port;
 
@@ -40,10 +40,10 @@ fn any_number_of_shards_restores_the_same_state() {
         cart.hold_ms = (number % 5 == 0).then_some(3_600_000);
         let receipt = buy(&mut client, &cart);
         if number % 9 == 0 {
-            let cancel = Operation::OrderCancel {
+            let cancel = Operation::OrderCancel(OrderCancel {
                 id: receipt.id,
                 key: None,
-            };
+            });
             assert!(matches!(client.call(&cancel).unwrap(), Reply::State(_)));
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
-use cartwright_protocol::{Amount, Operation, Reply};
+use cartwright_protocol::{Amount, ItemGet, Operation, Reply};
 use cartwright_test_support::{Site, binary, clean_audit, connect, sku, stock, stop_cleanly};
 use cartwright_tools::generator::{GeneratorOptions, generate};
 use cartwright_tools::order_file::{OrderFile, Skipped};
@@ -43,14 +43,16 @@ fn a_file_is_played_to_the_last_unit() {
     assert_eq!((report.new_order_count(), report.units_left()), (4, 0), "{report}");
     let mut client = connect(&server);
     assert_eq!(clean_audit(&mut client).lines, 7);
-    let Reply::Item(item) = client.call(&Operation::ItemGet { sku: sku("22633") }).unwrap() else {
+    let Reply::Item(item) = client.call(&Operation::ItemGet(ItemGet { sku: sku("22633") })).unwrap() else {
         panic!("the item is not there");
     };
     assert_eq!(
         (item.price, item.name.as_str()),
         (Amount::new(210).unwrap(), "HAND WARMER")
     );
-    let lower = client.call(&Operation::ItemGet { sku: sku("85123a") }).unwrap();
+    let lower = client
+        .call(&Operation::ItemGet(ItemGet { sku: sku("85123a") }))
+        .unwrap();
     assert!(matches!(lower, Reply::Item(item) if item.price == Amount::new(212).unwrap()));
     stop_cleanly(server);
 }

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use cartwright_protocol::Operation;
 use cartwright_protocol::native::{CLIENT_HELLO_BYTES, ClientHello, PROTOCOL_VERSION, SHARD_ANY, encode_request};
+use cartwright_protocol::{ItemGet, Operation};
 use cartwright_test_support::resp::{Resp, Value};
 use cartwright_test_support::{Site, buy, checkout, clean_audit, connect, sku, start, stock, stock_item, stop_cleanly};
 use cartwright_tools::random::Random;
@@ -108,7 +108,7 @@ fn garbage(random: &mut Random) -> Vec<u8> {
         7 => hello[..random.index(CLIENT_HELLO_BYTES)].to_vec(),
         _ => {
             let mut bytes = hello.to_vec();
-            encode_request(&mut bytes, 1, &Operation::ItemGet { sku: sku("a") });
+            encode_request(&mut bytes, 1, &Operation::ItemGet(ItemGet { sku: sku("a") }));
             let place = CLIENT_HELLO_BYTES + random.index(bytes.len() - CLIENT_HELLO_BYTES);
             bytes[place] ^= 1 << random.index(8);
             bytes

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 
 use cartwright_protocol::client::ClientError;
-use cartwright_protocol::{AuditReport, Operation, OrderState, OrderView, Receipt, Reply, StockView};
+use cartwright_protocol::{AuditReport, Operation, OrderGet, OrderState, OrderView, Receipt, Reply, StockView};
 
 use crate::address::Address;
 use crate::pipeline::Pipeline;
@@ -204,7 +204,7 @@ pub fn orders(shop: &Shop, ledger: &Ledger, address: &Address, progress: &Progre
     Pipeline::connect(address, PIPELINE_DEPTH)?.run(
         &AtomicBool::new(false),
         || made.next(),
-        |(_, receipt)| Operation::OrderGet { id: receipt.id },
+        |(_, receipt)| Operation::OrderGet(OrderGet { id: receipt.id }),
         |(order, receipt), reply, _| {
             match reply {
                 Reply::Order(view) if is_same(shop, order, receipt, &view) => (),

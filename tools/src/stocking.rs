@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use cartwright_protocol::client::ClientError;
-use cartwright_protocol::{Error, ErrorCode, Key, Operation, QUANTITY_MAX, Reply, StockAdd, StockView, Text};
+use cartwright_protocol::{Error, ErrorCode, Key, Operation, QUANTITY_MAX, Reply, StockAdd, StockGet, StockView, Text};
 
 use crate::address::Address;
 use crate::pipeline::Pipeline;
@@ -143,9 +143,11 @@ pub fn levels(shop: &Shop, address: &Address) -> Result<Result<Vec<StockView>, R
     Pipeline::connect(address, PIPELINE_DEPTH)?.run(
         &AtomicBool::new(false),
         || items.next(),
-        |(_, item)| Operation::StockGet {
-            sku: item.sku.clone(),
-            location: None,
+        |(_, item)| {
+            Operation::StockGet(StockGet {
+                sku: item.sku.clone(),
+                location: None,
+            })
         },
         |(place, item), reply, _| match reply {
             Reply::Stock(level) => levels[place] = level,

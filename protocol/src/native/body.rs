@@ -29,18 +29,18 @@ impl From<BodyError> for crate::Reply {
 }
 
 /// Reads a body from front to back; `field` names what is being read, for the error.
-#[derive(Clone)]
-pub(super) struct Reader<'a> {
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(body: &'a [u8]) -> Self {
+    pub(crate) const fn new(body: &'a [u8]) -> Self {
         Self { rest: body }
     }
 
     #[inline]
-    pub(super) fn bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], BodyError> {
+    pub(crate) fn bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], BodyError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(BodyError::Truncated(field))?;
         self.rest = rest;
         Ok(taken)
@@ -54,57 +54,57 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, BodyError> {
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, BodyError> {
         self.array::<1>(field).map(|[byte]| byte)
     }
 
     #[inline]
-    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, BodyError> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, BodyError> {
         self.array(field).map(u16::from_le_bytes)
     }
 
     #[inline]
-    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, BodyError> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, BodyError> {
         self.array(field).map(u32::from_le_bytes)
     }
 
     #[inline]
-    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, BodyError> {
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, BodyError> {
         self.array(field).map(u64::from_le_bytes)
     }
 
     #[inline]
-    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, BodyError> {
+    pub(crate) fn i64(&mut self, field: &'static str) -> Result<i64, BodyError> {
         self.array(field).map(i64::from_le_bytes)
     }
 
     /// A length byte and as many bytes.
     #[inline]
-    pub(super) fn name(&mut self, field: &'static str) -> Result<&'a [u8], BodyError> {
+    pub(crate) fn name(&mut self, field: &'static str) -> Result<&'a [u8], BodyError> {
         let length = self.u8(field)?;
         self.bytes(usize::from(length), field)
     }
 
     /// A name whose length may be 0, which says that there is none.
     #[inline]
-    pub(super) fn optional_name(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, BodyError> {
+    pub(crate) fn optional_name(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, BodyError> {
         self.name(field).map(|name| (!name.is_empty()).then_some(name))
     }
 
     /// Two length bytes and as many bytes.
     #[inline]
-    pub(super) fn text(&mut self, field: &'static str) -> Result<&'a [u8], BodyError> {
+    pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a [u8], BodyError> {
         let length = self.u16(field)?;
         self.bytes(usize::from(length), field)
     }
 
     /// How many bytes are left.
-    pub(super) const fn remaining(&self) -> usize {
+    pub(crate) const fn remaining(&self) -> usize {
         self.rest.len()
     }
 
     #[inline]
-    pub(super) const fn finish(self) -> Result<(), BodyError> {
+    pub(crate) const fn finish(self) -> Result<(), BodyError> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -113,17 +113,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(super) fn put_name(output: &mut Vec<u8>, name: &str) {
+pub(crate) fn put_name(output: &mut Vec<u8>, name: &str) {
     output.push(u8::try_from(name.len()).expect("names have at most 40 bytes"));
     output.extend_from_slice(name.as_bytes());
 }
 
-pub(super) fn put_optional_name(output: &mut Vec<u8>, name: Option<&str>) {
+pub(crate) fn put_optional_name(output: &mut Vec<u8>, name: Option<&str>) {
     put_name(output, name.unwrap_or(""));
 }
 
 /// A text, cut at the last character that fits where it is longer than two length bytes can say.
-pub(super) fn put_text(output: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(output: &mut Vec<u8>, text: &str) {
     let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
     output.extend_from_slice(&(text.len() as u16).to_le_bytes());
     output.extend_from_slice(text.as_bytes());

@@ -4,6 +4,8 @@
 //! `README.md` of this crate specifies every byte; the tests hold it to the code.
 
 pub mod body;
+#[cfg(test)]
+mod codec_tests;
 pub mod frame;
 pub mod hello;
 pub mod opcode;
@@ -16,7 +18,7 @@ pub use hello::{
     CLIENT_HELLO_BYTES, ClientHello, FIRST_BYTE, HelloError, HelloStatus, PROTOCOL_VERSION, SERVER_HELLO_BYTES,
     SHARD_ANY, ServerHello,
 };
-pub use opcode::{ReplyOpcode, RequestOpcode};
+pub use opcode::{PING_OPCODE, ReplyOpcode};
 pub use reply::{decode_reply, encode_reply};
 pub use request::{decode_request, encode_ping, encode_request};
 

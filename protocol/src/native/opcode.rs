@@ -32,33 +32,9 @@ macro_rules! opcodes {
     };
 }
 
-opcodes!(
-    /// What a client asks.
-    RequestOpcode {
-        /// Answered with [`ReplyOpcode::Ok`] by the connection itself.
-        Ping = 0x01 "PING",
-        /// [`crate::Operation::ItemPut`].
-        ItemPut = 0x10 "ITEM.PUT",
-        /// [`crate::Operation::ItemGet`].
-        ItemGet = 0x11 "ITEM.GET",
-        /// [`crate::Operation::StockAdd`].
-        StockAdd = 0x18 "STOCK.ADD",
-        /// [`crate::Operation::StockGet`].
-        StockGet = 0x19 "STOCK.GET",
-        /// [`crate::Operation::Checkout`].
-        Checkout = 0x20 "CHECKOUT",
-        /// [`crate::Operation::OrderGet`].
-        OrderGet = 0x21 "ORDER.GET",
-        /// [`crate::Operation::OrderList`].
-        OrderList = 0x22 "ORDER.LIST",
-        /// [`crate::Operation::OrderConfirm`].
-        OrderConfirm = 0x23 "ORDER.CONFIRM",
-        /// [`crate::Operation::OrderCancel`].
-        OrderCancel = 0x24 "ORDER.CANCEL",
-        /// [`crate::Operation::Audit`].
-        Audit = 0x70 "AUDIT",
-    }
-);
+/// Answered with [`ReplyOpcode::Ok`] by the connection itself. The other requests are the shop's commands: see
+/// [`crate::Operation::SPECS`].
+pub const PING_OPCODE: u8 = 0x01;
 
 opcodes!(
     /// What a server answers.
@@ -91,14 +67,16 @@ opcodes!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Operation;
 
     #[test]
     fn requests_and_replies_share_no_number() {
-        assert!(RequestOpcode::ALL.iter().all(|&opcode| (opcode as u8) < 0x80));
+        let requests = Operation::SPECS.iter().map(|spec| spec.opcode);
+        let mut requests: Vec<_> = requests.chain([PING_OPCODE]).collect();
+        assert!(requests.iter().all(|&opcode| opcode < 0x80));
+        requests.sort_unstable();
+        assert!(requests.is_sorted_by(|one, next| one < next), "{requests:?}");
         assert!(ReplyOpcode::ALL.iter().all(|&opcode| opcode as u8 >= 0x80));
-        for &opcode in RequestOpcode::ALL {
-            assert_eq!(RequestOpcode::from_number(opcode as u8), Some(opcode));
-        }
         assert_eq!(ReplyOpcode::from_number(0), None);
     }
 }

@@ -7,7 +7,7 @@ use cartwright::config::SyncMode;
 use cartwright::engine::Timestamp;
 use cartwright::log::CHECKPOINTS_KEPT;
 use cartwright::runtime::MARK_SYNC_DELAY_MS;
-use cartwright_protocol::{CartLine, Error, ErrorCode, Operation, OrderState, Quantity, Reply};
+use cartwright_protocol::{CartLine, Error, ErrorCode, Operation, OrderConfirm, OrderState, Quantity, Reply, StockGet};
 
 use super::{DRAIN_ROUNDS_MAX, Simulation};
 use crate::damage::{check_all_is_proven, check_disk_use};
@@ -154,10 +154,10 @@ impl Simulation {
         });
         let over: Vec<_> = over.collect();
         self.now = over.iter().map(|&(at, _)| at).fold(self.now, u64::max) + 1;
-        let confirm = |&(_, id): &(u64, _)| Operation::OrderConfirm { id, key: None };
+        let confirm = |&(_, id): &(u64, _)| Operation::OrderConfirm(OrderConfirm { id, key: None });
         self.ask_at_once(over.iter().take(WRITES_AT_ONCE).map(confirm).collect())?;
         let sku = self.workload.skus()[0].clone();
-        let answers = self.ask_at_once(vec![Operation::StockGet { sku, location: None }])?;
+        let answers = self.ask_at_once(vec![Operation::StockGet(StockGet { sku, location: None })])?;
         promise!(
             matches!(
                 &answers[0],

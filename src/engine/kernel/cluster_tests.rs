@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::{
-    Amount, CartLine, Checkout, Currency, ErrorCode, ItemPut, Operation, OrderId, OrderState, Quantity, Receipt, Reply,
-    Sku, StockAdd, StockView, Text,
+    Amount, CartLine, Checkout, Currency, ErrorCode, ItemPut, Operation, OrderCancel, OrderConfirm, OrderGet, OrderId,
+    OrderState, Quantity, Receipt, Reply, Sku, StockAdd, StockGet, StockView, Text,
 };
 use proptest::prelude::*;
 
@@ -338,10 +338,10 @@ impl Cluster {
     }
 
     fn stock(&mut self, sku: &Sku) -> StockView {
-        match self.call(Operation::StockGet {
+        match self.call(Operation::StockGet(StockGet {
             sku: sku.clone(),
             location: None,
-        }) {
+        })) {
             Reply::Stock(view) => view,
             other => panic!("{other:?}"),
         }
@@ -448,10 +448,10 @@ fn the_same_requests_give_the_same_state_on_any_number_of_shards() {
             let hold = (number % 3 == 0).then_some(1000);
             let made = cluster.call(checkout(number % 7, number as u64, hold, &lines));
             if let (Reply::Receipt(receipt), 1) = (&made, number % 5) {
-                cluster.call(Operation::OrderCancel {
+                cluster.call(Operation::OrderCancel(OrderCancel {
                     id: receipt.id,
                     key: None,
-                });
+                }));
             }
         }
         cluster.check_books();
@@ -508,7 +508,7 @@ fn a_held_order_expires_and_every_unit_is_available_again() {
         cluster.drain();
         assert_eq!(cluster.stock(&sku(3)).available, 2);
         refused_with(
-            &cluster.call(Operation::OrderConfirm { id, key: None }),
+            &cluster.call(Operation::OrderConfirm(OrderConfirm { id, key: None })),
             ErrorCode::State,
         );
         cluster.check_books();
@@ -522,10 +522,10 @@ fn a_confirm_after_the_time_finds_the_order_expired_even_without_a_tick() {
     let made = cluster.call(checkout(1, 1, Some(50), &all));
     cluster.now += 60;
     refused_with(
-        &cluster.call(Operation::OrderConfirm {
+        &cluster.call(Operation::OrderConfirm(OrderConfirm {
             id: receipt(&made).id,
             key: None,
-        }),
+        })),
         ErrorCode::State,
     );
     assert_eq!(cluster.stock(&sku(0)).available, 2);
@@ -538,13 +538,13 @@ fn confirm_then_cancel_moves_the_units_and_repeats_change_nothing() {
         let all: Vec<_> = (0..5).map(|number| (sku(number), 2)).collect();
         let id = receipt(&cluster.call(checkout(1, 1, Some(60_000), &all))).id;
         for _ in 0..2 {
-            let confirmed = cluster.call(Operation::OrderConfirm { id, key: None });
+            let confirmed = cluster.call(Operation::OrderConfirm(OrderConfirm { id, key: None }));
             assert_eq!(confirmed, Reply::State(OrderState::Placed));
         }
         let view = cluster.stock(&sku(1));
         assert_eq!((view.held, view.committed, view.available), (0, 2, 7));
         for _ in 0..2 {
-            let cancelled = cluster.call(Operation::OrderCancel { id, key: None });
+            let cancelled = cluster.call(Operation::OrderCancel(OrderCancel { id, key: None }));
             assert_eq!(cancelled, Reply::State(OrderState::Cancelled));
         }
         assert_eq!(cluster.stock(&sku(1)).available, 9);
@@ -568,7 +568,7 @@ fn one_customer_has_at_most_the_limit_also_with_two_carts_at_once() {
         refused_with(&second, ErrorCode::Limit);
         receipt(&cluster.call(checkout(2, 3, None, &lines)));
         receipt(&cluster.call(checkout(1, 4, None, &lines[1..])));
-        cluster.call(Operation::OrderCancel { id, key: None });
+        cluster.call(Operation::OrderCancel(OrderCancel { id, key: None }));
         receipt(&cluster.call(checkout(1, 5, None, &lines)));
         refused_with(&cluster.call(checkout(1, 2, None, &lines)), ErrorCode::Limit);
         cluster.check_books();
@@ -656,16 +656,16 @@ fn random_traffic(cluster: &mut Cluster, dice: &mut Dice, items: usize, requests
             ))),
             1 if !known.is_empty() => {
                 let id = known[dice.roll(known.len())];
-                cluster.send(Operation::OrderConfirm { id, key: None });
+                cluster.send(Operation::OrderConfirm(OrderConfirm { id, key: None }));
             }
             2 if !known.is_empty() => {
                 let id = known[dice.roll(known.len())];
-                cluster.send(Operation::OrderCancel { id, key: None });
+                cluster.send(Operation::OrderCancel(OrderCancel { id, key: None }));
             }
-            3 => drop(cluster.send(Operation::StockGet {
+            3 => drop(cluster.send(Operation::StockGet(StockGet {
                 sku: sku(dice.roll(items)),
                 location: None,
-            })),
+            }))),
             _ => {
                 let lines: Vec<_> = (0..=dice.roll(4))
                     .map(|_| (sku(dice.roll(items)), 1 + dice.roll(2) as u64))
@@ -728,7 +728,7 @@ proptest! {
                     Reply::Error(error) => prop_assert_eq!(error.code, ErrorCode::Conflict),
                     other => prop_assert!(false, "{:?}", other),
                 }
-                let found = cluster.call(Operation::OrderGet { id: receipt.id });
+                let found = cluster.call(Operation::OrderGet(OrderGet { id: receipt.id }));
                 prop_assert!(matches!(&found, Reply::Order(order) if order.total == receipt.total), "{:?}", found);
             }
         }

@@ -5,7 +5,7 @@
 //! together: the memory of all of them is on its way at once. Decides nothing and changes nothing, so it needs no care
 //! to be right. Source: "group prefetching", Chen et al., "Improving Hash Join Performance through Prefetching", 2004.
 
-use cartwright_protocol::{Checkout, Operation, Sku, Slot};
+use cartwright_protocol::{Checkout, ItemGet, Operation, Sku, Slot, StockGet};
 use smallvec::SmallVec;
 
 use crate::engine::books::entries::table_hash_of;
@@ -137,7 +137,9 @@ impl Shard {
         for one in upcoming {
             match one {
                 Upcoming::Ask(Ask::Shop(Operation::Checkout(checkout))) => chains.add_checkout(checkout),
-                Upcoming::Ask(Ask::Shop(Operation::StockGet { sku, .. } | Operation::ItemGet { sku })) => {
+                Upcoming::Ask(Ask::Shop(
+                    Operation::StockGet(StockGet { sku, .. }) | Operation::ItemGet(ItemGet { sku }),
+                )) => {
                     chains.add_item(sku.slot(), sku);
                 }
                 Upcoming::Ask(Ask::Keys(request)) => {

@@ -3,7 +3,8 @@
 //! A key belongs to the thing it was used on (the customer of a checkout, the SKU of a stock movement, the order of a
 //! confirmation), because that thing's shard can then decide alone whether a request is a retry.
 
-use cartwright_protocol::{CartLine, Customer, Error, Key, Operation, OrderId, OrderState, Receipt, Reply, Sku};
+use cartwright_protocol::shop::Home;
+use cartwright_protocol::{Customer, Error, Key, Operation, OrderId, OrderState, Receipt, Reply, Sku};
 
 use hashbrown::HashMap;
 
@@ -102,57 +103,36 @@ impl KeyUse {
         }
     }
 
-    /// The key of `operation` with its scope, if it has one.
+    /// The key of `operation` with its scope, if it has one. The operation's declaration says what belongs to the
+    /// fingerprint.
     pub fn of(operation: &Operation, fingerprint: &mut Fingerprint) -> Option<Self> {
-        let (scope, key) = match operation {
-            Operation::ItemPut(put) => (Scope::Sku(put.sku.clone()), put.key.as_ref()?),
-            Operation::StockAdd(add) => (Scope::Sku(add.sku.clone()), add.key.as_ref()?),
-            Operation::Checkout(checkout) => (Scope::Customer(checkout.customer.clone()), &checkout.key),
-            Operation::OrderConfirm { id, key } | Operation::OrderCancel { id, key } => {
-                (Scope::Order(*id), key.as_ref()?)
-            }
-            _ => return None,
+        let key = operation.request_key()?.clone();
+        let scope = match operation.subject().expect("only what is about one thing has a key") {
+            Home::Sku(sku) => Scope::Sku(sku.clone()),
+            Home::Customer(customer) => Scope::Customer(customer.clone()),
+            Home::Order(id) => Scope::Order(*id),
         };
+        operation.fingerprint(fingerprint);
         Some(Self {
             scope,
-            key: key.clone(),
-            fingerprint: fingerprint_of(operation, fingerprint),
+            key,
+            fingerprint: fingerprint.finish(),
         })
     }
 }
 
-/// Everything that makes two requests with one key the same request. The key and the scope are compared apart.
-fn fingerprint_of(operation: &Operation, fingerprint: &mut Fingerprint) -> u64 {
-    match operation {
-        Operation::ItemPut(put) => fingerprint
-            .begin(1)
-            .integer(put.price.minor_units())
-            .bytes(put.currency.as_bytes())
-            .bytes(put.name.as_str().as_bytes())
-            .integer(put.limit.map_or(0, |limit| limit.units().into()))
-            .integer(put.backorder.map_or(0, |backorder| backorder.units().into())),
-        Operation::StockAdd(add) => fingerprint
-            .begin(2)
-            .integer(add.delta as u64)
-            .bytes(
-                add.location
-                    .as_ref()
-                    .map_or("main", |location| location.as_str())
-                    .as_bytes(),
-            )
-            .bytes(add.reason.as_str().as_bytes()),
-        Operation::Checkout(checkout) => {
-            fingerprint.begin(3).integer(checkout.hold_ms.unwrap_or(0).into());
-            for CartLine { sku, quantity } in &checkout.lines {
-                fingerprint.bytes(sku.as_bytes()).integer(quantity.units().into());
-            }
-            fingerprint
-        }
-        Operation::OrderConfirm { .. } => fingerprint.begin(4),
-        Operation::OrderCancel { .. } => fingerprint.begin(5),
-        _ => unreachable!("only mutations carry a key"),
+impl cartwright_protocol::shop::Fingerprint for Fingerprint {
+    fn begin(&mut self, kind: u8) {
+        Self::begin(self, kind);
     }
-    .finish()
+
+    fn integer(&mut self, value: u64) {
+        Self::integer(self, value);
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        Self::bytes(self, value);
+    }
 }
 
 /// Keys whose request is being worked on: a retry joins it and gets its answer, another request waits for the same
@@ -205,5 +185,64 @@ impl KeysInFlight {
         self.keys
             .remove(&(key.scope.clone(), key.key.clone()))
             .map_or_else(Vec::new, |in_flight| in_flight.joined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint_of(words: &str) -> u64 {
+        let words: Vec<_> = words.split(' ').collect();
+        let operation = Operation::of_words(&words).expect("a command");
+        let key = KeyUse::of(&operation, &mut Fingerprint::default());
+        key.expect("it has a key").fingerprint
+    }
+
+    /// Kept keys are on disk: a retry after an upgrade has to be known again.
+    #[test]
+    fn the_fingerprints_of_commands_never_change() {
+        for (words, expected) in [
+            (
+                "ITEM.PUT 22423 1295 GBP NAME Räder LIMIT 3 KEY k",
+                14_809_877_527_943_527_788,
+            ),
+            ("ITEM.PUT 22423 1295 GBP BACKORDER 7 KEY k", 9_078_904_651_695_144_174),
+            (
+                "STOCK.ADD 22423 -5 LOCATION leeds REASON lost KEY k",
+                6_746_492_605_904_534_565,
+            ),
+            ("STOCK.ADD 22423 5 KEY k", 12_398_712_323_731_462_750),
+            (
+                "CHECKOUT ann KEY k HOLD 60000 LINES 2 a 3 b 1",
+                1_455_986_324_459_568_609,
+            ),
+            ("CHECKOUT ann KEY k LINES 1 a 3", 15_843_666_410_436_595_989),
+            ("ORDER.CONFIRM 16385 KEY k", 8_336_770_163_655_280_242),
+            ("ORDER.CANCEL 16385 KEY k", 10_564_940_656_230_153_954),
+        ] {
+            assert_eq!(fingerprint_of(words), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_says_nothing_of_the_request_and_all_else_does() {
+        let cart = fingerprint_of("CHECKOUT ann KEY k LINES 1 a 3");
+        assert_eq!(cart, fingerprint_of("CHECKOUT ann KEY other LINES 1 a 3"));
+        assert_ne!(cart, fingerprint_of("CHECKOUT ann KEY k LINES 1 a 4"));
+        let to_main = fingerprint_of("STOCK.ADD a 5 LOCATION main KEY k");
+        assert_eq!(to_main, fingerprint_of("STOCK.ADD a 5 KEY k"));
+    }
+
+    #[test]
+    fn every_command_with_a_key_has_a_fingerprint_of_its_own() {
+        let mut kinds = Vec::new();
+        for spec in Operation::SPECS {
+            let has_key = spec.fields.iter().any(|field| field.name == "key");
+            assert_eq!(has_key, spec.fingerprint > 0, "{}", spec.name);
+            kinds.extend((spec.fingerprint > 0).then_some(spec.fingerprint));
+        }
+        kinds.sort_unstable();
+        assert!(kinds.is_sorted_by(|one, next| one < next), "{kinds:?}");
     }
 }

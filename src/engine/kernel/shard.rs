@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{Error, ErrorCode, Operation, OrderId, Reply, Sku};
+use cartwright_protocol::{
+    Error, ErrorCode, ItemGet, Operation, OrderCancel, OrderConfirm, OrderGet, OrderId, OrderList, Reply, Sku,
+};
 use compact_str::format_compact;
 use hashbrown::HashMap;
 
@@ -341,14 +343,14 @@ impl Step<'_> {
 
     fn on_request(&mut self, request: Request) {
         match request.operation {
-            Operation::ItemGet { ref sku } => self.item_get(request.reply_to, sku),
-            Operation::StockGet { .. } => self.stock_get(request),
-            Operation::OrderGet { id } => self.order_get(request.reply_to, id),
-            Operation::OrderList {
+            Operation::ItemGet(ItemGet { ref sku }) => self.item_get(request.reply_to, sku),
+            Operation::StockGet(_) => self.stock_get(request),
+            Operation::OrderGet(OrderGet { id }) => self.order_get(request.reply_to, id),
+            Operation::OrderList(OrderList {
                 ref customer,
                 before,
                 count,
-            } => {
+            }) => {
                 self.order_list(request.reply_to, customer, before, count);
             }
             Operation::Audit => self.begin_audit(request.reply_to),
@@ -375,7 +377,7 @@ impl Step<'_> {
                 let key = key.expect("a checkout has a key");
                 self.checkout(reply_to, *checkout, key);
             }
-            Operation::OrderConfirm { id, .. } | Operation::OrderCancel { id, .. } => {
+            Operation::OrderConfirm(OrderConfirm { id, .. }) | Operation::OrderCancel(OrderCancel { id, .. }) => {
                 self.change_order_state(Request { reply_to, operation }, id, key);
             }
             _ => unreachable!("reads are answered before"),

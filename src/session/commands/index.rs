@@ -2,6 +2,8 @@
 //!
 //! Asked for every command of every client. It knows the rows only by their names.
 
+use cartwright_protocol::Operation;
+
 use super::{Command, Group, bits, connection, hashes, keys, pubsub, server, shop, strings, transactions};
 
 /// The rows as their files have them, in the order of the groups.
@@ -118,6 +120,12 @@ pub(in crate::session) fn find(name: &[u8]) -> Option<&'static Command> {
         at = (at + 1) % INDEX_LENGTH;
     }
     None
+}
+
+/// The row of the command that says the same in RESP.
+#[inline]
+pub(in crate::session) fn shop_row(operation: &Operation) -> &'static Command {
+    &SHOP[operation.number()]
 }
 
 /// All commands, by group.

@@ -3,13 +3,12 @@
 //! Dispatch, arity errors, routing by key, `COMMAND`, help and the README's list all read it; a new command is a new row
 //! in the file of its group. Names are lower-case, as Redis prints them; clients may write them in any case.
 //!
-//! - `flags`, `key_positions`: two cells of a row
+//! - `key_positions`: one cell of a row
 //! - `shop`, `connection`, `server`, `keys`, `strings`, `bits`, `hashes`, `transactions`, `pubsub`: the rows, by group
 //! - `index`: from a name to its row; `readme`: the README's list
 
 mod bits;
 mod connection;
-mod flags;
 mod hashes;
 mod index;
 mod key_positions;
@@ -23,16 +22,16 @@ mod strings;
 mod transactions;
 
 use cartwright_protocol::resp::Arguments;
+use cartwright_protocol::{Operation, Reply};
 
-pub(super) use flags::Flags;
-pub(super) use index::{all, count, find, number};
+pub(super) use cartwright_protocol::command::Flags;
+pub(super) use index::{all, count, find, number, shop_row};
 #[allow(unused_imports, reason = "each kind of position is here for rows to use")]
 use key_positions::{ALL_KEYS, KEY_OF_SUBCOMMAND, KEYS_AND_VALUES, KEYS_FROM_SECOND, KeyPositions, ONE_KEY, TWO_KEYS};
 
 use super::connection::Call;
 use super::introspection;
 use super::server_task::PendingTask;
-use super::shop::Parsed;
 use super::transaction::Verb;
 use crate::engine::KeyCommand;
 
@@ -65,7 +64,7 @@ pub(super) struct Command {
 #[derive(Clone, Copy)]
 pub(super) enum Handler {
     /// It goes to the shop.
-    Shop(fn(Arguments<'_>) -> Parsed),
+    Shop(fn(Arguments<'_>) -> Result<Operation, Reply>),
     /// It goes to the keyspace.
     Keys(&'static KeyCommand),
     /// It is answered from the connection's own state and the server's facts.

@@ -5,7 +5,7 @@ use cartwright_protocol::native::{
     ClientHello, HelloStatus, PROTOCOL_VERSION, SERVER_HELLO_BYTES, SHARD_ANY, ServerHello, decode_frame, decode_reply,
     encode_ping, encode_request,
 };
-use cartwright_protocol::{ErrorCode, Reply, Sku};
+use cartwright_protocol::{ErrorCode, ItemGet, Reply, Sku};
 use proptest::prelude::*;
 
 use super::{command, context_with, count, session, settle};
@@ -85,7 +85,7 @@ fn resp_request() -> impl Strategy<Value = Vec<u8>> {
 
 fn native_stream() -> impl Strategy<Value = Vec<u8>> {
     let request = prop_oneof![
-        8 => "[a-z0-9]{1,30}".prop_map(|sku| Some(Operation::ItemGet { sku: Sku::new(sku.as_bytes()).unwrap() })),
+        8 => "[a-z0-9]{1,30}".prop_map(|sku| Some(Operation::ItemGet(ItemGet { sku: Sku::new(sku.as_bytes()).unwrap() }))),
         2 => Just(Some(Operation::Audit)),
         1 => Just(None),
     ];

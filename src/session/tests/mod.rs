@@ -11,8 +11,8 @@ use std::io::Write as _;
 use std::rc::Rc;
 
 use cartwright_protocol::{
-    Amount, AuditReport, Currency, Error, ErrorCode, ItemView, LineView, Operation, OrderId, OrderState, OrderSummary,
-    OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
+    Amount, AuditReport, Currency, Error, ErrorCode, ItemGet, ItemView, LineView, Operation, OrderGet, OrderId,
+    OrderList, OrderState, OrderSummary, OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
 };
 
 use crate::engine::{Answer, Ask, KeyRequest};
@@ -59,8 +59,8 @@ fn answer_of_shop(operation: &Operation) -> Reply {
     let total = Amount::new(1250).unwrap();
     match operation {
         Operation::ItemPut(_) => Reply::Ok,
-        Operation::ItemGet { sku } if sku.as_str() == "none" => Reply::Null,
-        Operation::ItemGet { sku } => Reply::Item(Box::new(ItemView {
+        Operation::ItemGet(ItemGet { sku }) if sku.as_str() == "none" => Reply::Null,
+        Operation::ItemGet(ItemGet { sku }) => Reply::Item(Box::new(ItemView {
             sku: sku.clone(),
             price: Amount::new(250).unwrap(),
             currency: pounds(),
@@ -69,7 +69,7 @@ fn answer_of_shop(operation: &Operation) -> Reply {
             backorder: 0,
         })),
         Operation::StockAdd(add) => Reply::Integer(add.delta),
-        Operation::StockGet { .. } => Reply::Stock(StockView {
+        Operation::StockGet(_) => Reply::Stock(StockView {
             on_hand: 10,
             held: 2,
             committed: 9,
@@ -89,7 +89,7 @@ fn answer_of_shop(operation: &Operation) -> Reply {
             currency: pounds(),
             expires_at_ms: u64::from(checkout.hold_ms.unwrap_or(0)),
         }),
-        Operation::OrderGet { id } => Reply::Order(Box::new(OrderView {
+        Operation::OrderGet(OrderGet { id }) => Reply::Order(Box::new(OrderView {
             id: *id,
             customer: "ann".parse().unwrap(),
             state: OrderState::Placed,
@@ -107,7 +107,7 @@ fn answer_of_shop(operation: &Operation) -> Reply {
                 returned: 0,
             }],
         })),
-        Operation::OrderList { count, .. } => {
+        Operation::OrderList(OrderList { count, .. }) => {
             let summary = OrderSummary {
                 id: order_id(),
                 state: OrderState::Expired,
@@ -117,8 +117,8 @@ fn answer_of_shop(operation: &Operation) -> Reply {
             };
             Reply::Orders(vec![summary])
         }
-        Operation::OrderConfirm { .. } => Reply::State(OrderState::Placed),
-        Operation::OrderCancel { .. } => Reply::State(OrderState::Cancelled),
+        Operation::OrderConfirm(_) => Reply::State(OrderState::Placed),
+        Operation::OrderCancel(_) => Reply::State(OrderState::Cancelled),
         Operation::Audit => Reply::Audit(AuditReport {
             items: 1,
             state_hash: 0xab,

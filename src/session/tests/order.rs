@@ -3,7 +3,7 @@
 use cartwright_protocol::native::{
     ClientHello, PROTOCOL_VERSION, SERVER_HELLO_BYTES, SHARD_ANY, decode_frame, encode_request,
 };
-use cartwright_protocol::{Operation, Reply, Sku};
+use cartwright_protocol::{ItemGet, Operation, Reply, Sku};
 
 use super::{answer, exchange, session};
 use crate::session::{Request, Session};
@@ -94,9 +94,9 @@ fn native_requests_are_handed_out_at_once_and_answered_as_they_complete() {
     }
     .encode()
     .to_vec();
-    let get = Operation::ItemGet {
+    let get = Operation::ItemGet(ItemGet {
         sku: Sku::new(b"22423").unwrap(),
-    };
+    });
     for (id, operation) in [(10, &get), (11, &Operation::Audit), (10, &get)] {
         encode_request(&mut bytes, id, operation);
     }

@@ -6,7 +6,7 @@ use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
 use cartwright_protocol::client::{Client, ClientError};
-use cartwright_protocol::{Operation, Reply, Sku};
+use cartwright_protocol::{ItemGet, Operation, Reply, Sku};
 
 use super::{answer, answer_of_shop, session};
 
@@ -45,9 +45,9 @@ fn serve(stream: &mut TcpStream) -> usize {
 }
 
 fn get(sku: &str) -> Operation {
-    Operation::ItemGet {
+    Operation::ItemGet(ItemGet {
         sku: Sku::new(sku.as_bytes()).unwrap(),
-    }
+    })
 }
 
 #[test]

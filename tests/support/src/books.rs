@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cartwright_protocol::client::Client;
-use cartwright_protocol::{Checkout, Operation, OrderState, OrderView, Receipt, Reply};
+use cartwright_protocol::{Checkout, Operation, OrderGet, OrderState, OrderView, Receipt, Reply};
 
 use super::stock;
 
@@ -36,7 +36,7 @@ pub fn check_orders(client: &mut Client, orders: &[(Checkout, Receipt)]) {
     loop {
         while open.len() < READS_IN_FLIGHT {
             let Some(entry) = left.next() else { break };
-            open.insert(client.send(&Operation::OrderGet { id: entry.1.id }), entry);
+            open.insert(client.send(&Operation::OrderGet(OrderGet { id: entry.1.id })), entry);
         }
         if open.is_empty() {
             return;

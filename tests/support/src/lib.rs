@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{
-    Amount, AuditReport, CartLine, Checkout, Currency, Customer, ItemPut, Key, Operation, OrderId, OrderView, Quantity,
-    Receipt, Reply, Sku, StockAdd, StockView, Text,
+    Amount, AuditReport, CartLine, Checkout, Currency, Customer, ItemPut, Key, Operation, OrderGet, OrderId, OrderView,
+    Quantity, Receipt, Reply, Sku, StockAdd, StockGet, StockView, Text,
 };
 use cartwright_tools::server_process::{ServerOptions, ServerProcess, ServerProcessError};
 
@@ -148,10 +148,10 @@ pub fn buy(client: &mut Client, cart: &Checkout) -> Receipt {
 /// How much there is of an item.
 pub fn stock(client: &mut Client, code: &str) -> StockView {
     match client
-        .call(&Operation::StockGet {
+        .call(&Operation::StockGet(StockGet {
             sku: sku(code),
             location: None,
-        })
+        }))
         .unwrap()
     {
         Reply::Stock(level) => level,
@@ -161,7 +161,7 @@ pub fn stock(client: &mut Client, code: &str) -> StockView {
 
 /// An order; `None` where there is none of this id.
 pub fn order(client: &mut Client, id: OrderId) -> Option<OrderView> {
-    match client.call(&Operation::OrderGet { id }).unwrap() {
+    match client.call(&Operation::OrderGet(OrderGet { id })).unwrap() {
         Reply::Order(view) => Some(*view),
         Reply::Null => None,
         other => panic!("ORDER.GET {id} was answered with {other:?}"),

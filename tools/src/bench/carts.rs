@@ -2,8 +2,9 @@
 //!
 //! Used by every workload that checks out. The key is new in every run, so that nothing is answered as a retry.
 
-use cartwright_protocol::native::RequestOpcode;
+use cartwright_protocol::Checkout;
 use cartwright_protocol::native::frame::encode_frame;
+use cartwright_protocol::shop::Command as _;
 
 use super::answer::Wire;
 use super::cart_mix::{Cart, customer, sku};
@@ -112,7 +113,7 @@ impl Carts {
             put_hexadecimal(&mut key[RUN_DIGITS..], number);
         };
         match self.wire {
-            Wire::Native => encode_frame(output, RequestOpcode::Checkout as u8, request_id, patch),
+            Wire::Native => encode_frame(output, Checkout::SPEC.opcode, request_id, patch),
             Wire::Resp => patch(output),
         }
     }

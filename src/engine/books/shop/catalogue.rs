@@ -1,6 +1,6 @@
 //! The parts of a step about items: the catalogue and stock movements.
 
-use cartwright_protocol::{Error, ErrorCode, ItemPut, Location, Operation, Quantity, Reply, Sku, StockAdd};
+use cartwright_protocol::{Error, ErrorCode, ItemPut, Location, Operation, Quantity, Reply, Sku, StockAdd, StockGet};
 use compact_str::format_compact;
 
 use crate::engine::books::shop::inventory::{LOCATIONS_MAX, ON_HAND_MAX, Shortage};
@@ -25,7 +25,7 @@ impl Step<'_> {
 
     /// `STOCK.GET`: waits for the transactions that pend on the item now.
     pub fn stock_get(&mut self, request: Request) {
-        let Operation::StockGet { sku, .. } = &request.operation else {
+        let Operation::StockGet(StockGet { sku, .. }) = &request.operation else {
             unreachable!("called for STOCK.GET")
         };
         let item = self.shard.state.item(sku);
@@ -43,7 +43,7 @@ impl Step<'_> {
 
     /// `STOCK.GET` of what is decided now.
     pub fn stock_get_decided(&mut self, request: &Request) {
-        let Operation::StockGet { sku, location } = &request.operation else {
+        let Operation::StockGet(StockGet { sku, location }) = &request.operation else {
             unreachable!("called for STOCK.GET")
         };
         let slot = self.shard.state.slot(sku.slot());

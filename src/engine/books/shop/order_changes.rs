@@ -53,7 +53,7 @@ impl Step<'_> {
             return queue.push_back(request);
         }
         let to = match request.operation {
-            Operation::OrderConfirm { .. } => OrderState::Placed,
+            Operation::OrderConfirm(_) => OrderState::Placed,
             _ => OrderState::Cancelled,
         };
         let reveals = self.shard.state.slot(id.slot()).changed_at;

@@ -4,7 +4,9 @@
 
 use std::sync::atomic::AtomicBool;
 
-use cartwright_protocol::{Amount, Currency, ItemPut, Operation, QUANTITY_MAX, Reply, Sku, StockAdd, Text};
+use cartwright_protocol::{
+    Amount, Currency, ItemGet, ItemPut, Operation, QUANTITY_MAX, Reply, Sku, StockAdd, StockGet, Text,
+};
 
 use super::WorkloadError;
 use crate::bench::cart_mix::sku;
@@ -96,7 +98,7 @@ fn prepare_own(target: &Target, count: usize) -> Result<(), WorkloadError> {
     ask_all(
         &mut pipeline,
         0..count,
-        |&item| Operation::ItemGet { sku: item_sku(item) },
+        |&item| Operation::ItemGet(ItemGet { sku: item_sku(item) }),
         |item, reply| {
             match reply {
                 Reply::Null => missing.push(item),
@@ -118,9 +120,11 @@ fn prepare_own(target: &Target, count: usize) -> Result<(), WorkloadError> {
     ask_all(
         &mut pipeline,
         0..count,
-        |&item| Operation::StockGet {
-            sku: item_sku(item),
-            location: None,
+        |&item| {
+            Operation::StockGet(StockGet {
+                sku: item_sku(item),
+                location: None,
+            })
         },
         |item, reply| match reply {
             Reply::Stock(stock) => {
@@ -150,9 +154,11 @@ pub fn held_units(target: &Target, count: usize) -> Result<i64, WorkloadError> {
     ask_all(
         &mut pipeline,
         0..count,
-        |&item| Operation::StockGet {
-            sku: item_sku(item),
-            location: None,
+        |&item| {
+            Operation::StockGet(StockGet {
+                sku: item_sku(item),
+                location: None,
+            })
         },
         |_, reply| match reply {
             Reply::Stock(stock) => {
@@ -192,10 +198,10 @@ fn prepare_redis(target: &Target, count: usize) -> Result<(), WorkloadError> {
 pub fn available(target: &Target, sku: &Sku) -> Result<i64, WorkloadError> {
     let doing = "reading stock";
     if target.kind == Kind::Cartwright {
-        let reply = target.address.connect()?.call(&Operation::StockGet {
+        let reply = target.address.connect()?.call(&Operation::StockGet(StockGet {
             sku: sku.clone(),
             location: None,
-        })?;
+        }))?;
         return match reply {
             Reply::Stock(stock) => Ok(stock.available),
             other => Err(unexpected(doing, &other)),

@@ -3,7 +3,7 @@
 //! Called by the workloads that mix them with checkouts.
 
 use cartwright_protocol::native::encode_request;
-use cartwright_protocol::{Operation, OrderId, Sku};
+use cartwright_protocol::{ItemGet, Operation, OrderCancel, OrderConfirm, OrderId, Sku, StockGet};
 
 use crate::bench::answer::Wire;
 
@@ -70,19 +70,19 @@ pub fn put_ask(output: &mut Vec<u8>, wire: Wire, request_id: u64, ask: Ask<'_>) 
 fn operation(ask: Ask<'_>) -> Operation {
     let order = |id| OrderId::from_integer(id).expect("a receipt's id is an order's");
     match ask {
-        Ask::Item(sku) => Operation::ItemGet { sku: sku.clone() },
-        Ask::Stock(sku) => Operation::StockGet {
+        Ask::Item(sku) => Operation::ItemGet(ItemGet { sku: sku.clone() }),
+        Ask::Stock(sku) => Operation::StockGet(StockGet {
             sku: sku.clone(),
             location: None,
-        },
-        Ask::Confirm(id) => Operation::OrderConfirm {
+        }),
+        Ask::Confirm(id) => Operation::OrderConfirm(OrderConfirm {
             id: order(id),
             key: None,
-        },
-        Ask::Cancel(id) => Operation::OrderCancel {
+        }),
+        Ask::Cancel(id) => Operation::OrderCancel(OrderCancel {
             id: order(id),
             key: None,
-        },
+        }),
     }
 }
 

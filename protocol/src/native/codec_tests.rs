@@ -2,112 +2,36 @@
 
 use std::fmt::Write as _;
 
-use cartwright_protocol::native::{
-    BodyError, ClientHello, Frame, HelloStatus, PROTOCOL_VERSION, ReplyOpcode, RequestOpcode, SHARD_ANY, ServerHello,
+use crate::native::{
+    BodyError, ClientHello, Frame, HelloStatus, PING_OPCODE, PROTOCOL_VERSION, ReplyOpcode, SHARD_ANY, ServerHello,
     decode_frame, decode_reply, decode_request, encode_ping, encode_reply, encode_request,
 };
-use cartwright_protocol::*;
+use crate::shop::field::Field;
+use crate::*;
 use proptest::prelude::*;
 
-fn name() -> impl Strategy<Value = String> {
-    prop_oneof!["[!-~]{1,40}", "[a-z ]{1,9}", Just("Räder, rot ✓".to_owned())]
+fn order_id() -> impl Strategy<Value = OrderId> {
+    <OrderId as Field>::strategy()
 }
 
-fn named<T: std::str::FromStr<Err = NameError> + std::fmt::Debug>() -> impl Strategy<Value = T> {
-    name().prop_map(|name| name.parse().expect("a name"))
+fn named<T: Field<Value = T> + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    T::strategy()
 }
 
 fn text() -> impl Strategy<Value = Text> {
-    "[ -~é]{0,500}".prop_map(|text| Text::new(text.as_bytes()).expect("a text"))
+    <Text as Field>::strategy()
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
-    (0..=AMOUNT_MAX).prop_map(|amount| Amount::new(amount).expect("within bounds"))
+    <Amount as Field>::strategy()
 }
 
 fn currency() -> impl Strategy<Value = Currency> {
-    "[A-Z]{3}".prop_map(|code| Currency::new(code.as_bytes()).expect("three capitals"))
-}
-
-fn quantity() -> impl Strategy<Value = Quantity> {
-    (1..=QUANTITY_MAX).prop_map(|units| Quantity::new(u64::from(units)).expect("within bounds"))
-}
-
-fn order_id() -> impl Strategy<Value = OrderId> {
-    (1u64 << 14..1 << 63).prop_map(|id| OrderId::from_integer(id).expect("within bounds"))
+    <Currency as Field>::strategy()
 }
 
 fn state() -> impl Strategy<Value = OrderState> {
     proptest::sample::select(OrderState::ALL.to_vec())
-}
-
-fn delta() -> impl Strategy<Value = i64> {
-    (-i64::from(QUANTITY_MAX)..=i64::from(QUANTITY_MAX)).prop_filter("0 changes nothing", |&delta| delta != 0)
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    let key = || proptest::option::of(named::<Key>());
-    let line = (named(), quantity()).prop_map(|(sku, quantity)| CartLine { sku, quantity });
-    prop_oneof![
-        (
-            named(),
-            amount(),
-            currency(),
-            text(),
-            proptest::option::of(quantity()),
-            proptest::option::of(quantity()),
-            key()
-        )
-            .prop_map(|(sku, price, currency, name, limit, backorder, key)| {
-                Operation::ItemPut(Box::new(ItemPut {
-                    sku,
-                    price,
-                    currency,
-                    name,
-                    limit,
-                    backorder,
-                    key,
-                }))
-            }),
-        named().prop_map(|sku| Operation::ItemGet { sku }),
-        (named(), delta(), proptest::option::of(named()), text(), key()).prop_map(
-            |(sku, delta, location, reason, key)| {
-                Operation::StockAdd(Box::new(StockAdd {
-                    sku,
-                    delta,
-                    location,
-                    reason,
-                    key,
-                }))
-            }
-        ),
-        (named(), proptest::option::of(named())).prop_map(|(sku, location)| Operation::StockGet { sku, location }),
-        (
-            named(),
-            named(),
-            proptest::option::of(1..=HOLD_MS_MAX),
-            proptest::collection::vec(line, 1..30)
-        )
-            .prop_map(|(customer, key, hold_ms, lines)| {
-                Operation::Checkout(Box::new(Checkout {
-                    customer,
-                    key,
-                    hold_ms,
-                    lines,
-                }))
-            }),
-        order_id().prop_map(|id| Operation::OrderGet { id }),
-        (named(), proptest::option::of(order_id()), 1..=ORDER_LIST_COUNT_MAX).prop_map(|(customer, before, count)| {
-            Operation::OrderList {
-                customer,
-                before,
-                count,
-            }
-        }),
-        (order_id(), key()).prop_map(|(id, key)| Operation::OrderConfirm { id, key }),
-        (order_id(), key()).prop_map(|(id, key)| Operation::OrderCancel { id, key }),
-        Just(Operation::Audit),
-    ]
 }
 
 fn order_view() -> impl Strategy<Value = OrderView> {
@@ -210,8 +134,9 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 fn opcode() -> impl Strategy<Value = u8> {
-    let requests = RequestOpcode::ALL.iter().map(|&opcode| opcode as u8);
+    let requests = Operation::SPECS.iter().map(|spec| spec.opcode);
     let known: Vec<u8> = requests
+        .chain([PING_OPCODE])
         .chain(ReplyOpcode::ALL.iter().map(|&opcode| opcode as u8))
         .collect();
     prop_oneof![9 => proptest::sample::select(known), 1 => any::<u8>()]
@@ -225,7 +150,7 @@ fn whole(bytes: &[u8]) -> Frame<'_> {
 
 proptest! {
     #[test]
-    fn every_operation_arrives_as_it_was_sent(operation in operation(), id in any::<u64>()) {
+    fn every_operation_arrives_as_it_was_sent(operation in Operation::strategy(), id in any::<u64>()) {
         let mut bytes = Vec::new();
         encode_request(&mut bytes, id, &operation);
         let frame = whole(&bytes);
@@ -243,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn a_body_cut_short_or_grown_is_refused(operation in operation(), reply in reply(), cut in any::<prop::sample::Index>()) {
+    fn a_body_cut_short_or_grown_is_refused(operation in Operation::strategy(), reply in reply(), cut in any::<prop::sample::Index>()) {
         let (mut request, mut answer) = (Vec::new(), Vec::new());
         encode_request(&mut request, 1, &operation);
         encode_reply(&mut answer, 1, &reply);
@@ -351,12 +276,12 @@ struct Vector {
     bytes: Vec<u8>,
 }
 
-fn request(vectors: &mut Vec<Vector>, id: u64, meaning: &str, operation: &Operation) {
+fn request(vectors: &mut Vec<Vector>, id: u64, operation: &Operation) {
     let mut bytes = Vec::new();
     encode_request(&mut bytes, id, operation);
     assert_eq!(decode_request(&whole(&bytes)).as_ref(), Ok(operation));
     vectors.push(Vector {
-        meaning: format!("request {id} {meaning}"),
+        meaning: format!("request {id} {}", operation.describe()),
         bytes,
     });
 }
@@ -403,8 +328,14 @@ fn vectors() -> Vec<Vector> {
         bytes: ping,
     });
 
+    for (number, spec) in Operation::SPECS.iter().enumerate() {
+        let example = Operation::of_words(spec.example).expect("an example is one");
+        // The last one shows that ids may be of any size.
+        let is_last = number + 1 == Operation::SPECS.len();
+        request(&mut all, if is_last { u64::MAX } else { number as u64 + 2 }, &example);
+    }
+
     let sku = || "22423".parse::<Sku>().unwrap();
-    let key = || Some("k1".parse::<Key>().unwrap());
     let (gbp, price, total) = (
         Currency::new(b"GBP").unwrap(),
         Amount::new(1295).unwrap(),
@@ -412,80 +343,6 @@ fn vectors() -> Vec<Vector> {
     );
     let id = OrderId::from_integer(16_385).unwrap();
     let text = |text: &str| Text::new(text.as_bytes()).unwrap();
-    let three = Quantity::new(3).unwrap();
-
-    let put = ItemPut {
-        sku: sku(),
-        price,
-        currency: gbp,
-        name: text("Räder"),
-        limit: Some(three),
-        backorder: None,
-        key: key(),
-    };
-    let meaning = "ITEM.PUT sku=22423 price=1295 currency=GBP name=Räder limit=3 backorder=none key=k1";
-    request(&mut all, 2, meaning, &Operation::ItemPut(Box::new(put)));
-    request(&mut all, 3, "ITEM.GET sku=22423", &Operation::ItemGet { sku: sku() });
-    let add = StockAdd {
-        sku: sku(),
-        delta: -5,
-        location: Some("leeds".parse().unwrap()),
-        reason: text("lost"),
-        key: None,
-    };
-    request(
-        &mut all,
-        4,
-        "STOCK.ADD sku=22423 delta=-5 location=leeds reason=lost key=none",
-        &Operation::StockAdd(Box::new(add)),
-    );
-    request(
-        &mut all,
-        5,
-        "STOCK.GET sku=22423 location=none",
-        &Operation::StockGet {
-            sku: sku(),
-            location: None,
-        },
-    );
-    let spaced = CartLine {
-        sku: "BANK CHARGES".parse().unwrap(),
-        quantity: Quantity::new(1_000_000_000).unwrap(),
-    };
-    let cart = Checkout {
-        customer: "ann".parse().unwrap(),
-        key: "k1".parse().unwrap(),
-        hold_ms: Some(60_000),
-        lines: vec![
-            CartLine {
-                sku: sku(),
-                quantity: three,
-            },
-            spaced,
-        ],
-    };
-    let meaning = "CHECKOUT customer=ann key=k1 hold_ms=60000 lines=22423:3,BANK CHARGES:1000000000";
-    request(&mut all, 6, meaning, &Operation::Checkout(Box::new(cart)));
-    request(&mut all, 7, "ORDER.GET id=16385", &Operation::OrderGet { id });
-    let list = Operation::OrderList {
-        customer: "ann".parse().unwrap(),
-        before: Some(id),
-        count: 3,
-    };
-    request(&mut all, 8, "ORDER.LIST customer=ann before=16385 count=3", &list);
-    request(
-        &mut all,
-        9,
-        "ORDER.CONFIRM id=16385 key=k1",
-        &Operation::OrderConfirm { id, key: key() },
-    );
-    request(
-        &mut all,
-        10,
-        "ORDER.CANCEL id=16385 key=none",
-        &Operation::OrderCancel { id, key: None },
-    );
-    request(&mut all, u64::MAX, "AUDIT", &Operation::Audit);
 
     answered(&mut all, 1, "OK", &Reply::Ok);
     answered(&mut all, 2, "NULL", &Reply::Null);

@@ -1,0 +1,43 @@
+//! Commands on the catalogue.
+
+use crate::command::Flags;
+use crate::{Amount, Currency, ItemView, Key, Quantity, Sku, Text};
+
+command! {
+    /// Makes or replaces a catalogue entry; stock is untouched.
+    ItemPut = 0x10 "ITEM.PUT" {
+        /// The item's code.
+        sku: Sku,
+        /// Price of one unit.
+        price: Amount,
+        /// The price's currency.
+        currency: Currency,
+        /// What people call it; empty where not given.
+        name: Text = [NAME text],
+        /// Most units one customer may have in open orders.
+        limit: Option<Quantity> = [LIMIT n],
+        /// How far below zero `available` may go.
+        backorder: Option<Quantity> = [BACKORDER n],
+        /// The request key.
+        key: Option<Key> = [KEY key],
+    }
+    answer: ();
+    home: Sku(sku);
+    class: WriteStock;
+    flags: Flags::WRITE.and(Flags::FAST);
+    fingerprint: 1;
+    example: "ITEM.PUT" "22423" "1295" "GBP" "NAME" "Räder" "LIMIT" "3" "KEY" "k1";
+}
+
+command! {
+    /// Gives a catalogue entry, or null.
+    ItemGet = 0x11 "ITEM.GET" {
+        /// The item's code.
+        sku: Sku,
+    }
+    answer: Option<ItemView>;
+    home: Sku(sku);
+    class: ReadStock;
+    flags: Flags::READONLY.and(Flags::FAST);
+    example: "ITEM.GET" "22423";
+}
