@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "simulator-failures.txt")]
     failures: PathBuf,
     /// Breaks a rule on purpose: the simulator must notice. `list` names them
-    #[cfg(feature = "mutations")]
+    #[cfg(any(feature = "mutations", debug_assertions))]
     #[arg(long = "break", value_name = "RULE")]
     broken: Option<String>,
 }
@@ -42,7 +42,7 @@ fn commit() -> String {
     )
 }
 
-#[cfg(feature = "mutations")]
+#[cfg(any(feature = "mutations", debug_assertions))]
 fn mutation(name: &str) -> anyhow::Result<cartwright::engine::mutation::Mutation> {
     let all = cartwright::engine::mutation::Mutation::ALL;
     let found = all.iter().find(|(other, _)| *other == name);
@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let commit = commit();
     // A panic is a finding like any other; it is told once, with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    #[cfg(feature = "mutations")]
+    #[cfg(any(feature = "mutations", debug_assertions))]
     if let Some(name) = arguments.broken.as_deref() {
         cartwright::engine::mutation::switch_on(Some(mutation(name)?));
     }
@@ -86,13 +86,13 @@ fn main() -> anyhow::Result<ExitCode> {
         is_told: true,
     };
     let began = Instant::now();
-    #[cfg(feature = "mutations")]
+    #[cfg(any(feature = "mutations", debug_assertions))]
     let broken = match arguments.broken.as_deref() {
         Some(name) => Some(mutation(name)?),
         None => None,
     };
     let report = campaign.run(|| {
-        #[cfg(feature = "mutations")]
+        #[cfg(any(feature = "mutations", debug_assertions))]
         cartwright::engine::mutation::switch_on(broken);
     });
     println!("commit {commit}: {}", report.line(began.elapsed()));

@@ -1,7 +1,8 @@
 //! Faults on purpose: each breaks one rule in one place, to prove that the simulator notices.
 //!
-//! Only with the cargo feature `mutations` can one be switched on; without it [`is_on`] is a constant, and nothing of
-//! this is left in a server. One a thread, so that simulations in parallel do not disturb each other.
+//! Builds for development and tests can switch one on, and optimised ones with the cargo feature `mutations`. In a
+//! released server [`is_on`] is a constant, and nothing of this is left. One a thread, so that simulations in parallel do
+//! not disturb each other.
 
 /// A rule that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Mutation {
     ];
 }
 
-#[cfg(feature = "mutations")]
+#[cfg(any(feature = "mutations", debug_assertions))]
 mod switch {
     use std::cell::Cell;
 
@@ -104,11 +105,11 @@ mod switch {
     }
 }
 
-#[cfg(feature = "mutations")]
+#[cfg(any(feature = "mutations", debug_assertions))]
 pub use switch::{is_on, switch_on};
 
 /// Whether this rule is broken: never.
-#[cfg(not(feature = "mutations"))]
+#[cfg(not(any(feature = "mutations", debug_assertions)))]
 #[inline]
 pub const fn is_on(_: Mutation) -> bool {
     false
