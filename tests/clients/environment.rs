@@ -1,6 +1,6 @@
-//! The environments of Python and Node: made once under `target/clients`, again when the pinned versions change.
+//! The environments of Python and Node, under `target/clients`: made by the script `prepare` where they are missing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,9 +8,6 @@ use crate::SKIP_VARIABLE;
 
 /// Where the scripts and the pinned versions are.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
-
-/// The file in an environment that says what it was made from; written last.
-const STAMP: &str = "made-from";
 
 /// A program that runs scripts, with the libraries that they use.
 pub struct Environment {
@@ -23,29 +20,8 @@ pub struct Environment {
 impl Environment {
     /// Python, with redis-py.
     pub fn python() -> Self {
-        let directory = made("python", &["requirements.txt"], |directory| {
-            // Without a pip of its own: that would need a package which some systems keep apart.
-            run(
-                command("python3", "python3")
-                    .args(["-m", "venv", "--without-pip"])
-                    .arg(directory),
-                "python3",
-            );
-            run(
-                command("python3", "python3")
-                    .args(["-m", "pip", "--python"])
-                    .arg(directory.join("bin/python"))
-                    .args([
-                        "install",
-                        "--quiet",
-                        "--disable-pip-version-check",
-                        "--require-hashes",
-                        "-r",
-                    ])
-                    .arg(directory.join("requirements.txt")),
-                "python3-pip",
-            );
-        });
+        let _ = command("python3", "python3");
+        let directory = prepared("python", "python3-pip");
         Self {
             program: directory.join("bin/python"),
             directory,
@@ -54,17 +30,10 @@ impl Environment {
 
     /// Node, with ioredis and node-redis.
     pub fn node() -> Self {
-        let directory = made("node", &["package.json", "package-lock.json"], |directory| {
-            run(
-                command("npm", "npm")
-                    .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-                    .current_dir(directory),
-                "npm",
-            );
-        });
+        let _ = command("npm", "npm");
         Self {
             program: command("node", "nodejs").get_program().into(),
-            directory,
+            directory: prepared("node", "npm"),
         }
     }
 
@@ -88,44 +57,25 @@ pub fn command(program: &str, package: &str) -> Command {
     Command::new(program)
 }
 
-/// Runs a command that must succeed.
-fn run(command: &mut Command, package: &str) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} ended with {} (Debian: apt install {package}; or set {SKIP_VARIABLE}=1). It said:\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// The environment's directory, which `make` makes where it is not made from these files yet.
-fn made(name: &str, pins: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
+/// The directory of an environment, which is made where it is not made from the pinned versions yet.
+fn prepared(name: &str, package: &str) -> PathBuf {
     let all = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
         .expect("it is in target/")
         .join("clients");
-    fs::create_dir_all(&all).expect("target/ can be written");
-    let directory = all.join(name);
-    // Held until the end, against other tests and other test runs.
-    let lock = File::create(all.join(format!("{name}.lock"))).expect("target/ can be written");
-    lock.lock().expect("a file can be locked");
-    let wanted: String = pins.iter().map(|pin| read(&Path::new(SOURCES).join(pin))).collect();
-    let stamp = directory.join(STAMP);
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return directory;
-    }
-    if directory.exists() {
-        fs::remove_dir_all(&directory).expect("target/ can be written");
-    }
-    fs::create_dir(&directory).expect("target/ can be written");
-    for pin in pins {
-        copy(pin, &directory);
-    }
-    make(&directory);
-    fs::write(stamp, wanted).expect("target/ can be written");
-    directory
+    let output = Command::new(Path::new(SOURCES).join("prepare"))
+        .arg(&all)
+        .arg(name)
+        .output()
+        .expect("bash runs the script");
+    assert!(
+        output.status.success(),
+        "the environment {name} cannot be made: {} (Debian: apt install {package}; or set {SKIP_VARIABLE}=1):\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    all.join(name)
 }
 
 fn read(path: &Path) -> String {
