@@ -3,7 +3,7 @@
 //! Many small, odd shapes find more than one realistic one: most seeds turn most faults off and some of them up.
 
 use cartwright::config::SyncMode;
-use cartwright::engine::EngineLimits;
+use cartwright::engine::{EngineLimits, EntriesLimits, Limits, ShopLimits};
 
 use crate::random::Random;
 
@@ -158,11 +158,17 @@ impl Parameters {
         let tiny_limits = random.below(5) == 0;
         let mut bound = |usual: u64| if tiny_limits { random.between(1, 20) } else { usual };
         let limits = EngineLimits {
-            entries_max: u64::MAX,
-            string_bytes_max: 64 << 20,
-            items_max: bound(1000) + 4,
-            orders_max: bound(100_000) * 4,
-            keys_max: bound(100_000) * 4,
+            books: Limits {
+                shop: ShopLimits {
+                    items_max: bound(1000) + 4,
+                    orders_max: bound(100_000) * 4,
+                },
+                entries: EntriesLimits {
+                    entries_max: u64::MAX,
+                    string_bytes_max: 64 << 20,
+                },
+            },
+            request_keys_max: bound(100_000) * 4,
             transactions_max: bound(segment_bytes / TRANSACTION_BYTES) as usize,
             waiting_max: bound(1000) as usize,
         };

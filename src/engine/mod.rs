@@ -6,9 +6,12 @@
 mod books;
 mod kernel;
 
+pub use books::Limits;
 pub use books::entries;
+pub use books::entries::limits::Limits as EntriesLimits;
 pub use books::entries::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
 pub use books::shop::inventory::{Allocation, Allocations, StockChange, StockLine};
+pub use books::shop::limits::Limits as ShopLimits;
 pub use books::shop::orders::OrderChange;
 pub use books::shop::packed_order::{PackedLine, PackedOrder};
 pub use kernel::checkpoint::{CheckpointCursor, Restore};

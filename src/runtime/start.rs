@@ -341,10 +341,10 @@ fn describe(counts: Counts, totals: RecoveryTotals, resolved: Resolved) -> Strin
     };
     format!(
         "recovered {} items, {} orders ({} held) and {} keys from {checkpoints}{} records in {} MiB of log{torn}{in_flight}",
-        counts.items,
-        counts.orders,
-        counts.held,
-        counts.entries,
+        counts.books.shop.items,
+        counts.books.shop.orders,
+        counts.books.shop.held,
+        counts.books.entries.entries,
         totals.records,
         totals.bytes >> 20,
     )

@@ -62,6 +62,7 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<Verdict, Ve
     }
     let resolved = resolve(&mut shards);
     let counts = total_counts(&shards);
+    let shop = counts.books.shop;
     let report = audit(&shards);
     writeln!(
         out,
@@ -76,7 +77,7 @@ pub fn verify(config: &VerifyConfig, out: &mut impl Write) -> Result<Verdict, Ve
     writeln!(
         out,
         "holds: {} items, {} orders ({} held), {} order lines, {} idempotency keys; {} keys of the keyspace",
-        counts.items, counts.orders, counts.held, counts.lines, counts.keys, counts.entries
+        shop.items, shop.orders, shop.held, shop.lines, counts.request_keys, counts.books.entries.entries
     )?;
     writeln!(
         out,

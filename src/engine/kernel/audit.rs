@@ -13,13 +13,16 @@ use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Slot};
 use crate::engine::books::entries::entry_hash;
 use crate::engine::books::shop::inventory::{Allocations, Item};
 use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::books::shop::state::Counts;
+use crate::engine::kernel::book::HoldsKey;
 use crate::engine::kernel::hashing::Fingerprint;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp};
 use crate::engine::kernel::message::{ReplyTo, Request, ShardMessage};
+use crate::engine::kernel::request_key_table::KeptKey;
 use crate::engine::kernel::request_keys::{KeptReply, KeyRecord, Scope};
 use crate::engine::kernel::shard::Step;
-use crate::engine::kernel::slots::{KeptKey, SlotState};
-use crate::engine::kernel::state::{Counts, State};
+use crate::engine::kernel::slots::SlotState;
+use crate::engine::kernel::state::State;
 
 /// A step of an audit, between the coordinator and every shard.
 #[derive(Debug)]
@@ -283,7 +286,7 @@ impl Scan {
     fn new(state: &State) -> Self {
         let Counts {
             items, orders, lines, ..
-        } = state.counts;
+        } = state.counts.books.shop;
         let report = AuditReport {
             items,
             orders,
@@ -304,15 +307,15 @@ impl Scan {
         let mut things = 0;
         for (number, slot) in state.slots().skip(self.next_slot) {
             self.next_slot += 1;
-            for item in slot.items() {
+            for item in slot.books.shop.items() {
                 things += 1;
                 self.count_item(item);
             }
-            for order in slot.orders() {
+            for order in slot.books.shop.orders() {
                 things += u64::from(order.line_count());
                 self.count_order(order);
             }
-            things += slot.entries.len() as u64;
+            things += slot.books.entries.table.len() as u64;
             let hash = slot_hash(&mut self.fingerprint, number, slot);
             self.report.state_hash = self.report.state_hash.wrapping_add(hash);
             if things >= THINGS_PER_PIECE {
@@ -387,31 +390,38 @@ pub fn state_hash(state: &State) -> u64 {
 
 fn slot_hash(fingerprint: &mut Fingerprint, number: Slot, slot: &SlotState) -> u64 {
     let items = slot
+        .books
+        .shop
         .items()
         .map(|item| item_hash(fingerprint, item))
         .fold(0, u64::wrapping_add);
     let orders = slot
+        .books
+        .shop
         .orders()
         .map(|order| order_hash(fingerprint, order))
         .fold(0, u64::wrapping_add);
     let keys = slot
-        .keys()
+        .request_keys
+        .iter(&slot.books)
         .map(|key| kept_key_hash(fingerprint, key))
         .fold(0, u64::wrapping_add);
     let entries = slot
+        .books
         .entries
+        .table
         .iter()
         .map(|entry| entry_hash(fingerprint, entry))
         .fold(0, u64::wrapping_add);
     let sum = items.wrapping_add(orders).wrapping_add(keys).wrapping_add(entries);
-    if slot.order_sequence == 0 {
+    if slot.books.shop.order_sequence == 0 {
         return sum;
     }
     sum.wrapping_add(
         fingerprint
             .begin(4)
             .integer(number.index() as u64)
-            .integer(slot.order_sequence)
+            .integer(slot.books.shop.order_sequence)
             .finish(),
     )
 }
@@ -464,12 +474,7 @@ fn order_hash(fingerprint: &mut Fingerprint, order: &PackedOrder) -> u64 {
 
 fn kept_key_hash(fingerprint: &mut Fingerprint, kept: KeptKey<'_>) -> u64 {
     match kept {
-        KeptKey::Order(order) => fingerprint
-            .begin(5)
-            .integer(order.id().to_integer())
-            .bytes(order.key_bytes())
-            .integer(order.fingerprint())
-            .finish(),
+        KeptKey::Held(holder) => holder.hash_key(fingerprint),
         KeptKey::Record(record) => key_hash(fingerprint, record),
     }
 }

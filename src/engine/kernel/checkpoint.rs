@@ -21,7 +21,7 @@ use crate::engine::kernel::limits::EngineLimits;
 use crate::engine::kernel::record::RecordError;
 use crate::engine::kernel::request_keys::KeyRecord;
 use crate::engine::kernel::shard::Shard;
-use crate::engine::kernel::slots::{KeptKey, SlotState};
+use crate::engine::kernel::slots::SlotState;
 use crate::engine::kernel::state::{KeysPending, Pending, State};
 
 /// How many orders one part holds at most: what bounds the pause of a slot in which one customer has very many.
@@ -197,7 +197,7 @@ impl CheckpointCursor {
                 }
                 Stage::Slot(index) => {
                     let state = shard.state.slot(slot_at(index));
-                    if state.order_sequence == 0 {
+                    if state.books.shop.order_sequence == 0 {
                         self.stage = Stage::Slot(index + 1);
                     } else {
                         self.stage = Stage::Orders { slot: index, after: 0 };
@@ -205,13 +205,14 @@ impl CheckpointCursor {
                     if state.is_empty() {
                         continue;
                     }
-                    if !state.entries.is_empty() {
-                        self.entries = Some((index as u16, EntriesCursor::begin(&state.entries)));
+                    let entries = &state.books.entries.table;
+                    if !entries.is_empty() {
+                        self.entries = Some((index as u16, EntriesCursor::begin(entries)));
                     }
                     slot_part(index, position, state, self.packed_memory())
                 }
                 Stage::Orders { slot, after } => {
-                    let state = shard.state.slot(slot_at(slot));
+                    let state = &shard.state.slot(slot_at(slot)).books.shop;
                     let last = (after + ORDERS_PER_PART).min(state.order_sequence);
                     self.stage = if last < state.order_sequence {
                         Stage::Orders { slot, after: last }
@@ -282,20 +283,14 @@ fn slot_at(index: usize) -> Slot {
 }
 
 fn slot_part(index: usize, position: LogPosition, state: &SlotState, mut items: Vec<u8>) -> Part {
-    state.items().for_each(|item| put_item(&mut items, item));
+    state.books.shop.items().for_each(|item| put_item(&mut items, item));
     Part::Slot {
         slot: index as u16,
         position,
-        order_sequence: state.order_sequence,
-        keys_from: state.keys_from(),
+        order_sequence: state.books.shop.order_sequence,
+        keys_from: state.request_keys.from(),
         items,
-        keys: state
-            .keys()
-            .filter_map(|kept| match kept {
-                KeptKey::Order(_) => None,
-                KeptKey::Record(record) => Some(record.clone()),
-            })
-            .collect(),
+        keys: state.request_keys.records().cloned().collect(),
     }
 }
 
@@ -358,8 +353,9 @@ impl Restore {
                     fault = item.is_none();
                     item
                 });
-                self.state
-                    .restore_slot(slot_at(slot.into()), (order_sequence, keys_from), items, keys);
+                let slot_number = slot_at(slot.into());
+                self.state.restore_items(slot_number, order_sequence, items);
+                self.state.restore_request_keys(slot_number, keys_from, keys);
                 if fault {
                     return Err(refused(format!("slot {slot} has an item that is none")));
                 }

@@ -25,6 +25,11 @@ pub fn table_hash(value: &(impl Hash + ?Sized)) -> u64 {
     SEEDED.hash_one(value)
 }
 
+/// A table's hash from the half that entries keep: it takes places from the low bits and tags from the high ones.
+pub const fn spread(hash: u32) -> u64 {
+    (hash as u64) << 32 | hash as u64
+}
+
 /// A growing canonical encoding whose `XXH3` hash identifies a value for ever, on every machine.
 #[derive(Debug, Default)]
 pub struct Fingerprint {

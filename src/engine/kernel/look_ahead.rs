@@ -11,9 +11,12 @@ use smallvec::SmallVec;
 use crate::engine::books::entries::table_hash_of;
 use crate::engine::books::shop::item_table::item_hash;
 use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::books::shop::slot::customer_hash;
 use crate::engine::kernel::message::{Ask, ShardMessage};
+use crate::engine::kernel::prefetch::prefetch_whole;
+use crate::engine::kernel::request_keys::customer_key_hash;
 use crate::engine::kernel::shard::Shard;
-use crate::engine::kernel::slots::{CustomerHashes, SlotState};
+use crate::engine::kernel::slots::SlotState;
 use crate::engine::kernel::state::{Pending, State};
 
 /// Requests that look ahead together: their places fit the nearest caches.
@@ -21,28 +24,6 @@ pub const LOOK_AHEAD_MAX: usize = 8;
 
 /// Places that are followed together without memory of their own.
 const PLACES: usize = 64;
-
-/// Has the cache line at this address fetched. A hint: any address will do.
-#[inline]
-pub fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that the program could see, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// Has all cache lines of a value fetched.
-#[inline]
-pub fn prefetch_whole<T>(value: &T) {
-    let at = std::ptr::from_ref(value).cast::<u8>();
-    for offset in (0..size_of::<T>()).step_by(64) {
-        prefetch(at.wrapping_add(offset));
-    }
-    prefetch(at.wrapping_add(size_of::<T>().saturating_sub(1)));
-}
 
 /// What the engine will be given in a moment.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +38,11 @@ pub enum Upcoming<'a> {
 enum Place {
     Item(u32),
     /// With the number of their newest order, once it is known.
-    Customer(CustomerHashes, Option<u32>),
+    Customer {
+        customer: u32,
+        key: u32,
+        newest: Option<u32>,
+    },
     Entry(u64),
 }
 
@@ -100,31 +85,39 @@ impl<'a> Chains<'a> {
     }
 
     fn add_customer(&mut self, slot: Slot, customer: &[u8], key: &[u8]) {
-        self.add(slot, Place::Customer(CustomerHashes::of(customer, key), None));
+        let place = Place::Customer {
+            customer: customer_hash(customer),
+            key: customer_key_hash(customer, key),
+            newest: None,
+        };
+        self.add(slot, place);
     }
 
     /// Slots are on their way: the tables', then the entries' turn.
     fn follow(mut self) {
         for (slot, place) in &mut self.places {
             match place {
-                Place::Item(hash) => slot.item_table().prefetch_place(*hash),
-                Place::Customer(hashes, newest) => *newest = slot.prefetch_customer(*hashes),
-                Place::Entry(hash) => slot.entries.prefetch(*hash),
+                Place::Item(hash) => slot.books.shop.item_table().prefetch_place(*hash),
+                Place::Customer { customer, key, newest } => {
+                    slot.request_keys.prefetch(*key);
+                    *newest = slot.books.shop.prefetch_customer(*customer);
+                }
+                Place::Entry(hash) => slot.books.entries.table.prefetch(*hash),
             }
         }
         for (slot, place) in &self.places {
             match place {
                 Place::Item(hash) => {
-                    if let Some(item) = slot.item_table().first(*hash) {
+                    if let Some(item) = slot.books.shop.item_table().first(*hash) {
                         prefetch_whole(item);
                     }
                 }
-                Place::Customer(_, newest) => {
+                Place::Customer { newest, .. } => {
                     if let Some(newest) = newest {
-                        slot.prefetch_order(*newest);
+                        slot.books.shop.prefetch_order(*newest);
                     }
                 }
-                Place::Entry(hash) => slot.entries.prefetch_value(*hash),
+                Place::Entry(hash) => slot.books.entries.table.prefetch_value(*hash),
             }
         }
     }

@@ -4,6 +4,7 @@
 //! Called through [`shard::Shard::step`] alone. It decides nothing that only one book needs.
 
 pub mod audit;
+pub mod book;
 pub mod checkpoint;
 #[cfg(test)]
 pub(in crate::engine) mod cluster_tests;
@@ -14,8 +15,10 @@ pub mod look_ahead;
 pub mod message;
 #[doc(hidden)]
 pub mod mutation;
+pub mod prefetch;
 pub mod record;
 pub mod recovery;
+pub mod request_key_table;
 pub mod request_keys;
 pub mod shard;
 pub mod slots;

@@ -8,7 +8,7 @@ use cartwright_protocol::{Customer, Error, Key, Operation, OrderId, OrderState, 
 
 use hashbrown::HashMap;
 
-use crate::engine::kernel::hashing::{Fingerprint, TableHasher};
+use crate::engine::kernel::hashing::{Fingerprint, TableHasher, table_hash};
 use crate::engine::kernel::ids::Timestamp;
 use crate::engine::kernel::message::ReplyTo;
 
@@ -35,6 +35,20 @@ impl Scope {
             Self::Order(id) => id.slot(),
         }
     }
+
+    /// Half of a seeded hash under which a key in this scope is found in its slot.
+    pub fn key_hash(&self, key: &Key) -> u32 {
+        match self {
+            Self::Customer(customer) => customer_key_hash(customer.as_bytes(), key.as_bytes()),
+            Self::Sku(sku) => table_hash(&(1u8, sku.as_bytes(), key.as_bytes())) as u32,
+            Self::Order(id) => table_hash(&(2u8, id, key.as_bytes())) as u32,
+        }
+    }
+}
+
+/// The same for a key of a customer.
+pub fn customer_key_hash(customer: &[u8], key: &[u8]) -> u32 {
+    table_hash(&(customer, key)) as u32
 }
 
 /// A key in its scope, and which request it came with.

@@ -198,10 +198,12 @@ impl Shard {
     pub fn next_timer(&self) -> Option<Timestamp> {
         let expiry = self
             .state
+            .books
+            .shop
             .expirations
             .first()
             .map(|&(at, _)| at.max(self.expiry_retry_at));
-        let sweep = (self.state.counts.keys > 0).then_some(self.next_key_sweep);
+        let sweep = (self.state.counts.request_keys > 0).then_some(self.next_key_sweep);
         let count = self.auditing.is_counting().then_some(self.now);
         let earliest = [expiry, sweep, count, self.next_entry_expiry()]
             .into_iter()
@@ -218,7 +220,7 @@ impl Shard {
 
     /// How many keys expire some day.
     pub fn expiring_keys(&self) -> usize {
-        self.state.entry_expirations.len()
+        self.state.books.entries.expirations.len()
     }
 
     /// Transactions that this shard coordinates or takes part in.
@@ -303,7 +305,7 @@ impl Shard {
 
     /// Sets the longest string that a command may make from now on.
     pub const fn set_string_bytes_max(&mut self, bytes: usize) {
-        self.limits.string_bytes_max = bytes;
+        self.limits.books.entries.string_bytes_max = bytes;
     }
 
     fn note_appended(&mut self, payload_bytes: usize, position: LogPosition) -> LogPosition {
@@ -387,7 +389,7 @@ impl Step<'_> {
     fn answered_by_key(&mut self, reply_to: ReplyTo, key: &KeyUse) -> bool {
         let slot = self.shard.state.slot(key.scope.slot());
         let after = slot.changed_at;
-        if let Some(kept) = slot.key(&key.scope, &key.key) {
+        if let Some(kept) = slot.request_keys.get(&key.scope, &key.key, &slot.books) {
             let same = kept.fingerprint() == key.fingerprint;
             let reply = if same {
                 kept.reply()
@@ -591,6 +593,8 @@ impl Step<'_> {
             let due: Vec<_> = self
                 .shard
                 .state
+                .books
+                .shop
                 .expirations
                 .iter()
                 .take_while(|&&(at, _)| at <= now)
@@ -606,7 +610,7 @@ impl Step<'_> {
             }
         }
         self.expire_keys();
-        if self.shard.next_key_sweep <= now && self.shard.state.counts.keys > 0 {
+        if self.shard.next_key_sweep <= now && self.shard.state.counts.request_keys > 0 {
             self.shard.next_key_sweep = now.plus_ms(KEY_SWEEP_INTERVAL_MS);
             self.sweep_keys();
         }
@@ -619,7 +623,8 @@ impl Step<'_> {
         self.shard.key_sweep_slot += 1;
         let slot = cartwright_protocol::Slot::new(index as u16).expect("a shard's slots are slots");
         let before = Timestamp(self.shard.now.unix_ms().saturating_sub(KEY_RETENTION_MS));
-        if self.shard.state.slot(slot).keys().any(|key| key.at() < before) {
+        let state = self.shard.state.slot(slot);
+        if state.request_keys.iter(&state.books).any(|key| key.at() < before) {
             // Without room in the log they are forgotten on a later round.
             let _ = self.append_if_room(Record::KeysForgotten {
                 slot: index as u16,

@@ -3,18 +3,14 @@
 //! [`State::apply`] takes records in log order, from live traffic and from recovery alike, and makes every choice that
 //! is not in the record the same way each time (rule R5). What is in flight and not in the log is no part of this.
 
-mod items;
 mod pending;
-
-use std::collections::BTreeSet;
 
 use cartwright_protocol::{OrderId, Slot};
 use hashbrown::HashMap;
 
-use crate::engine::books::entries::Expiry;
+use crate::engine::books;
 use crate::engine::books::shop::inventory::{Item, StockLine};
 use crate::engine::books::shop::orders::OrderChange;
-use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::checkpoint::ImagePositions;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
@@ -28,28 +24,16 @@ pub use pending::{Decision, KeysPending, Pending};
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Catalogue entries.
-    pub items: u64,
-    /// Orders, in any state.
-    pub orders: u64,
-    /// Order lines.
-    pub lines: u64,
-    /// Idempotency keys kept.
-    pub keys: u64,
-    /// Orders held.
-    pub held: u64,
-    /// Keys of the keyspace.
-    pub entries: u64,
+    /// Request keys kept.
+    pub request_keys: u64,
+    /// Of each book.
+    pub books: books::Counts,
 }
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        self.items += other.items;
-        self.orders += other.orders;
-        self.lines += other.lines;
-        self.keys += other.keys;
-        self.held += other.held;
-        self.entries += other.entries;
+        self.request_keys += other.request_keys;
+        self.books += other.books;
     }
 }
 
@@ -62,12 +46,8 @@ pub struct State {
     slots: Vec<SlotState>,
     /// Transactions without an outcome in the log.
     pub pending: HashMap<TransactionId, Pending, TableHasher>,
-    /// Held orders by when they expire.
-    pub expirations: BTreeSet<(Timestamp, OrderId)>,
-    /// Keys that expire, by when.
-    pub entry_expirations: BTreeSet<Expiry>,
-    /// The last record that changed any key.
-    pub entries_changed_at: LogPosition,
+    /// What each book keeps beside the slots.
+    pub books: books::Indexes,
     /// How much there is of everything.
     pub counts: Counts,
     /// The latest time in any record.
@@ -88,9 +68,7 @@ impl State {
             first_slot: range.start,
             slots: range.map(|_| SlotState::default()).collect(),
             pending: HashMap::default(),
-            expirations: BTreeSet::new(),
-            entry_expirations: BTreeSet::new(),
-            entries_changed_at: LogPosition::ZERO,
+            books: books::Indexes::default(),
             counts: Counts::default(),
             latest: Timestamp::default(),
             replaying: true,
@@ -99,31 +77,23 @@ impl State {
     }
 
     /// The state made of these slots, which are `shard`'s own, in order. Nothing pends.
-    pub fn from_slots(shard: ShardId, map: ShardMap, slots: Vec<SlotState>) -> Self {
+    pub fn from_slots(shard: ShardId, map: ShardMap, mut slots: Vec<SlotState>) -> Self {
         let mut state = Self {
             slots: Vec::new(),
             ..Self::new(shard, map)
         };
-        for slot in &slots {
-            state.counts.items += slot.item_count() as u64;
-            state.counts.keys += slot.key_count() as u64;
-            state.latest = slot.keys().map(|key| key.at()).fold(state.latest, Timestamp::max);
-            for order in slot.orders() {
-                state.counts.orders += 1;
-                state.counts.lines += u64::from(order.line_count());
-                state.latest = state.latest.max(order.updated_at());
-                if let Some(expires_at) = order.expires_at() {
-                    state.counts.held += 1;
-                    state.expirations.insert((expires_at, order.id()));
-                }
-            }
+        for slot in &mut slots {
+            // A position in an older log means nothing in the new one.
+            slot.changed_at = LogPosition::ZERO;
+            state.counts.request_keys += slot.request_keys.len() as u64;
+            let used = slot.request_keys.iter(&slot.books).map(|key| key.at());
+            state.latest = used.fold(state.latest, Timestamp::max);
         }
         state.slots = slots;
-        // A position in an older log means nothing in the new one.
-        for slot in &mut state.slots {
-            slot.changed_at = LogPosition::ZERO;
+        let own = state.slots().map(|(slot, _)| slot).collect::<Vec<_>>();
+        for slot in own {
+            books::adopt(&mut state, slot);
         }
-        state.adopt_entries();
         state
     }
 
@@ -132,54 +102,15 @@ impl State {
         (self.shard, self.map)
     }
 
-    /// Puts back what a checkpoint holds of a slot.
-    pub fn restore_slot(
-        &mut self,
-        slot: Slot,
-        (order_sequence, keys_from): (u64, Timestamp),
-        items: impl Iterator<Item = Item>,
-        keys: Vec<KeyRecord>,
-    ) {
-        let mut counts = Counts::default();
-        let mut latest = self.latest;
+    /// Puts back the request keys that a checkpoint holds of a slot, but for those that things hold.
+    pub fn restore_request_keys(&mut self, slot: Slot, keys_from: Timestamp, keys: Vec<KeyRecord>) {
+        self.counts.request_keys += keys.len() as u64;
+        self.latest = keys.iter().map(|key| key.at).fold(self.latest, Timestamp::max);
         let state = self.slot_mut(slot);
-        state.order_sequence = order_sequence;
-        state.forget_keys(keys_from);
-        for item in items {
-            counts.items += 1;
-            state.insert_item(item);
-        }
+        state.request_keys.forget(keys_from, &state.books);
         for key in keys {
-            counts.keys += 1;
-            latest = latest.max(key.at);
-            state.insert_key(key);
+            state.request_keys.insert(key);
         }
-        self.latest = latest;
-        self.counts += counts;
-    }
-
-    /// Puts back some of a slot's orders, with their keys.
-    pub fn restore_orders(&mut self, slot: Slot, orders: Vec<PackedOrder>) {
-        for order in orders {
-            // The slot's own part may be older than this one.
-            let state = self.slot_mut(slot);
-            state.order_sequence = state.order_sequence.max(order.id().sequence());
-            self.latest = self.latest.max(order.updated_at());
-            self.insert_order(order, true);
-        }
-    }
-
-    /// Adds an order that is decided, and counts it.
-    fn insert_order(&mut self, order: PackedOrder, with_key: bool) {
-        let id = order.id();
-        self.counts.orders += 1;
-        self.counts.lines += u64::from(order.line_count());
-        if let Some(expires_at) = order.expires_at() {
-            self.expirations.insert((expires_at, id));
-            self.counts.held += 1;
-        }
-        let is_kept = self.slot_mut(id.slot()).insert_order(order, with_key);
-        self.counts.keys += u64::from(is_kept);
     }
 
     /// Records are replayed over what was restored so far as the positions tell.
@@ -214,11 +145,6 @@ impl State {
     /// Whether this shard owns the slot.
     pub fn owns_slot(&self, slot: Slot) -> bool {
         slot.index().wrapping_sub(self.first_slot) < self.slots.len()
-    }
-
-    /// The order, which this shard owns.
-    pub fn order(&self, id: OrderId) -> Option<&PackedOrder> {
-        self.slot(id.slot()).order(id)
     }
 
     /// Applies the record at `position`. Returns what a change that is over did to items here.
@@ -330,8 +256,8 @@ impl State {
                 let (stock, lines) = (change.stock(), change.stock_lines(|sku| self.owns(sku)));
                 if let OrderChange::Made(order) = &change {
                     let id = order.id();
-                    let slot = self.slot_mut(id.slot());
-                    slot.order_sequence = slot.order_sequence.max(id.sequence());
+                    let shop = &mut self.slot_mut(id.slot()).books.shop;
+                    shop.order_sequence = shop.order_sequence.max(id.sequence());
                 }
                 let decision = Some(Decision { prepared, change, key });
                 self.insert_pending(
@@ -351,7 +277,9 @@ impl State {
             Record::KeysForgotten { slot, before } => {
                 let slot = Slot::new(slot).expect("a record's slot is a slot");
                 if self.is_new_to(slot, position) {
-                    self.counts.keys -= self.slot_mut(slot).forget_keys(before) as u64;
+                    let state = self.slot_mut(slot);
+                    let forgotten = state.request_keys.forget(before, &state.books);
+                    self.counts.request_keys -= forgotten as u64;
                 }
             }
         }
@@ -359,7 +287,7 @@ impl State {
     }
 
     /// Whether `slot` has yet to see the record at `position`, and if so, notes that it changes there.
-    fn takes_up(&mut self, slot: Slot, position: LogPosition) -> bool {
+    pub(in crate::engine) fn takes_up(&mut self, slot: Slot, position: LogPosition) -> bool {
         let new = self.is_new_to(slot, position);
         if new {
             self.slot_mut(slot).changed_at = position;
@@ -430,6 +358,13 @@ impl State {
         pending.lines
     }
 
+    /// Whether the order has yet to see the record at `position`.
+    pub(in crate::engine) fn order_is_new_to(&self, id: OrderId, position: LogPosition) -> bool {
+        self.replayed_images
+            .as_ref()
+            .is_none_or(|images| images.order(id) < position)
+    }
+
     /// Whether `slot` has yet to see the record at `position`.
     pub(in crate::engine) fn is_new_to(&self, slot: Slot, position: LogPosition) -> bool {
         self.replayed_images
@@ -437,45 +372,13 @@ impl State {
             .is_none_or(|images| images.slot(slot) < position)
     }
 
-    fn change_order(&mut self, position: LogPosition, change: OrderChange, with_key: bool) {
-        self.latest = self.latest.max(change.at());
-        let id = change.id();
-        if self
-            .replayed_images
-            .as_ref()
-            .is_some_and(|images| images.order(id) >= position)
-        {
-            return;
-        }
-        let slot = self.slot_mut(id.slot());
-        slot.changed_at = position;
-        match change {
-            OrderChange::Made(order) => {
-                slot.order_sequence = slot.order_sequence.max(id.sequence());
-                self.insert_order(order, with_key);
-            }
-            OrderChange::Moved { from, to, at, .. } => {
-                let order = slot.order_mut(id);
-                let order =
-                    order.unwrap_or_else(|| panic!("a record names order {id}, which no record before it made"));
-                assert_eq!(order.state(), from, "order {id} is in the state that the record leaves");
-                let expires_at = order.expires_at();
-                order.move_to(to, at);
-                if let Some(expires_at) = expires_at {
-                    self.expirations.remove(&(expires_at, id));
-                    self.counts.held -= 1;
-                }
-            }
-        }
-    }
-
     fn keep(&mut self, position: LogPosition, key: Option<KeyRecord>) {
         let Some(key) = key else { return };
         self.latest = self.latest.max(key.at);
         let slot = key.scope.slot();
         if self.takes_up(slot, position) {
-            self.counts.keys += 1;
-            self.slot_mut(slot).insert_key(key);
+            self.counts.request_keys += 1;
+            self.slot_mut(slot).request_keys.insert(key);
         }
     }
 }

@@ -166,9 +166,9 @@ impl<W: World> Turn<'_, W> {
         let subscriptions = self.core.context.subscriptions.borrow();
         report.channels = subscriptions.channels(false, None);
         report.patterns = subscriptions.patterns();
-        let counts = self.core.partition.shard().counts();
-        (report.items, report.orders, report.orders_held) = (counts.items, counts.orders, counts.held);
-        report.keys = counts.entries;
+        let counts = self.core.partition.shard().counts().books;
+        (report.items, report.orders, report.orders_held) = (counts.shop.items, counts.shop.orders, counts.shop.held);
+        report.keys = counts.entries.entries;
         report.expiring_keys = self.core.partition.shard().expiring_keys() as u64;
         report.transactions_in_flight = self.core.partition.shard().transactions_in_flight() as u64;
         report.safe_positions = vec![(self.core.id.0, self.core.partition.safe().0)];

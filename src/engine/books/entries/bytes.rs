@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::kernel::look_ahead::prefetch;
+use crate::engine::kernel::prefetch::prefetch;
 
 /// Longest value that needs no memory of its own.
 pub const INLINE_BYTES_MAX: usize = 22;

@@ -53,9 +53,9 @@ impl Collected {
         let mut reveals = LogPosition::ZERO;
         for (key, slot) in request.keys().filter(|&(_, slot)| map.shard_of(slot) == shard) {
             let name = Name::in_slot(key, slot);
-            let slot = state.slot(slot);
-            let entry = slot.entries.find(name.hash, key);
-            reveals = reveals.max(entry.map_or(slot.entries_deleted_at, |entry| entry.version));
+            let slot = &state.slot(slot).books.entries;
+            let entry = slot.table.find(name.hash, key);
+            reveals = reveals.max(entry.map_or(slot.removed_at, |entry| entry.version));
             let asked = self
                 .asked
                 .insert(ValueBytes::new(key), slot.removals.version(name.hash));
@@ -68,9 +68,9 @@ impl Collected {
             }
         }
         if request.is_everywhere() {
-            self.counted += state.counts.entries;
+            self.counted += state.counts.books.entries.entries;
             // What is not there is known as well.
-            reveals = reveals.max(state.entries_changed_at);
+            reveals = reveals.max(state.books.entries.changed_at);
         }
         for (index, invocation) in request.invocations.iter().enumerate() {
             let arguments = invocation.arguments.get();
@@ -116,13 +116,13 @@ impl Collected {
             }
         } else if scope == Scope::Names {
             let pattern = Pattern::new(arguments.get(1).unwrap_or_default());
-            let entries = state.slots().flat_map(|(_, slot)| slot.entries.iter());
+            let entries = state.slots().flat_map(|(_, slot)| slot.books.entries.table.iter());
             let wanted = entries.filter(|entry| pattern.matches_key(&entry.key) && entry.is_alive(now));
             survey.names.extend(wanted.map(|entry| entry.key.clone()));
         } else if let Some(name) = any_of(state, draw, now) {
-            survey.drawn_from += state.counts.entries;
+            survey.drawn_from += state.counts.books.entries.entries;
             // Each shard's comes through with the probability of its share.
-            if draw.rotate_left(32) % survey.drawn_from < state.counts.entries {
+            if draw.rotate_left(32) % survey.drawn_from < state.counts.books.entries.entries {
                 survey.any = Some(name);
             }
         }

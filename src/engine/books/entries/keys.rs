@@ -38,9 +38,9 @@ impl Store<'_> {
     fn look_up(&self, name: Name<'_>) -> (Option<&Entry>, LogPosition) {
         match self {
             Self::Here(state) => {
-                let slot = state.slot(name.slot);
-                let entry = slot.entries.find(name.hash, name.bytes);
-                (entry, entry.map_or(slot.entries_deleted_at, |entry| entry.version))
+                let slot = &state.slot(name.slot).books.entries;
+                let entry = slot.table.find(name.hash, name.bytes);
+                (entry, entry.map_or(slot.removed_at, |entry| entry.version))
             }
             // Each shard has said what its part reveals.
             Self::Collected(collected) => (collected.table.find(name.hash, name.bytes), LogPosition::ZERO),
@@ -143,7 +143,12 @@ impl<'a> Keys<'a> {
     /// Whether any key here can have expired and still be in a table.
     fn may_be_overdue(&self) -> bool {
         match &self.store {
-            Store::Here(state) => state.entry_expirations.first().is_some_and(|&(at, ..)| at <= self.now),
+            Store::Here(state) => state
+                .books
+                .entries
+                .expirations
+                .first()
+                .is_some_and(|&(at, ..)| at <= self.now),
             Store::Collected(_) => true,
         }
     }
@@ -159,11 +164,11 @@ impl<'a> Keys<'a> {
     pub fn version(&mut self, name: Name<'_>) -> LogPosition {
         match &self.store {
             Store::Here(state) => {
-                let slot = state.slot(name.slot);
-                let entry = slot.entries.find(name.hash, name.bytes);
+                let slot = &state.slot(name.slot).books.entries;
+                let entry = slot.table.find(name.hash, name.bytes);
                 let (version, shows) = match entry.filter(|entry| entry.is_alive(self.now)) {
                     Some(entry) => (entry.version, entry.version),
-                    None => (slot.removals.version(name.hash), slot.entries_deleted_at),
+                    None => (slot.removals.version(name.hash), slot.removed_at),
                 };
                 self.reveals = self.reveals.max(shows);
                 version
@@ -258,8 +263,8 @@ impl<'a> Keys<'a> {
     pub fn count(&mut self) -> u64 {
         match &self.store {
             Store::Here(state) => {
-                self.reveals = self.reveals.max(state.entries_changed_at);
-                state.counts.entries
+                self.reveals = self.reveals.max(state.books.entries.changed_at);
+                state.counts.books.entries.entries
             }
             Store::Collected(collected) => collected.count(),
         }
@@ -269,8 +274,8 @@ impl<'a> Keys<'a> {
     pub fn matching(&mut self, mut is_wanted: impl FnMut(&[u8]) -> bool) -> Vec<ValueBytes> {
         match &self.store {
             Store::Here(state) => {
-                self.reveals = self.reveals.max(state.entries_changed_at);
-                let entries = state.slots().flat_map(|(_, slot)| slot.entries.iter());
+                self.reveals = self.reveals.max(state.books.entries.changed_at);
+                let entries = state.slots().flat_map(|(_, slot)| slot.books.entries.table.iter());
                 entries
                     .filter(|entry| is_wanted(&entry.key) && entry.is_alive(self.now))
                     .map(|entry| entry.key.clone())
@@ -285,7 +290,7 @@ impl<'a> Keys<'a> {
         let draw = self.dice.bits();
         match &self.store {
             Store::Here(state) => {
-                self.reveals = self.reveals.max(state.entries_changed_at);
+                self.reveals = self.reveals.max(state.books.entries.changed_at);
                 any_of(state, draw, self.now)
             }
             Store::Collected(collected) => collected.any(self.index, draw, self.now),
@@ -296,7 +301,7 @@ impl<'a> Keys<'a> {
     pub fn flush(&mut self) {
         match &mut self.store {
             Store::Here(state) => {
-                if state.counts.entries > 0 {
+                if state.counts.books.entries.entries > 0 {
                     Effect::Flush.encode(&mut self.logs.logs[0].1);
                     state.flush_entries(self.position);
                 }
@@ -340,7 +345,7 @@ pub(super) fn any_of(state: &State, draw: u64, now: Timestamp) -> Option<ValueBy
     for step in 0..range.len() {
         let index = range.start + (start + step) % range.len();
         let slot = Slot::new(index as u16).expect("a shard's slots are slots");
-        let entries = &state.slot(slot).entries;
+        let entries = &state.slot(slot).books.entries.table;
         if entries.is_empty() {
             continue;
         }

@@ -16,7 +16,7 @@ use super::keys::{EffectLogs, Keys, Store};
 use super::locks::{Locks, Waiting};
 use super::name::Name;
 use super::request::{Invocation, KeyRequest};
-use super::state::Expiry;
+use super::slot::Expiry;
 use super::transaction::{Awaiting, InFlight, Participation};
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp, TransactionId};
@@ -95,7 +95,7 @@ impl Keyspace {
 impl Shard {
     /// When a key expires next, or is looked at again.
     pub(in crate::engine) fn next_entry_expiry(&self) -> Option<Timestamp> {
-        let first = self.state.entry_expirations.first();
+        let first = self.state.books.entries.expirations.first();
         first.map(|&(at, ..)| at.max(self.keyspace.expiry_retry_at))
     }
 
@@ -136,7 +136,7 @@ impl Shard {
         let keys = invocation.keys.indices().filter_map(|index| arguments.get(index));
         let images = keys.map(|key| {
             let name = Name::of(key);
-            let entry = self.state.slot(name.slot).entries.find(name.hash, key);
+            let entry = self.state.slot(name.slot).books.entries.table.find(name.hash, key);
             entry.map_or(0, |entry| image_bytes_max(&entry.value))
         });
         images.max().unwrap_or(0)
@@ -270,8 +270,8 @@ impl Step<'_> {
         if !request.writes() {
             return Ok(0);
         }
-        let limits = &self.shard.limits;
-        if self.shard.state.counts.entries >= limits.entries_max {
+        let limits = &self.shard.limits.books.entries;
+        if self.shard.state.counts.books.entries.entries >= limits.entries_max {
             // What makes keys fewer is taken all the same.
             let only_removes = |name: &str| matches!(name, "del" | "unlink" | "hdel" | "flushall" | "flushdb");
             if !request
@@ -321,7 +321,7 @@ impl Step<'_> {
             logs: EffectLogs::into_one(shard.id.0, buffer),
             reveals: LogPosition::ZERO,
             spare_bytes,
-            string_bytes_max: shard.limits.string_bytes_max,
+            string_bytes_max: shard.limits.books.entries.string_bytes_max,
             writes: false,
             places: KeyPlaces::NONE,
             slots: &[],
@@ -378,14 +378,16 @@ impl Step<'_> {
         let locks = &shard.keyspace.locks;
         let entry_of = |&(at, slot, hash): &Expiry| {
             let slot = Slot::new(slot).expect("a shard's slots are slots");
-            let entries = &shard.state.slot(slot).entries;
+            let entries = &shard.state.slot(slot).books.entries.table;
             let entry = entries.find_by_hash(hash, |entry| entry.expires_at == at);
             (slot, hash, entry.expect("what expires is there"))
         };
         // Those that a transaction has are left to it, and keep no other waiting.
         let due = shard
             .state
-            .entry_expirations
+            .books
+            .entries
+            .expirations
             .iter()
             .take_while(|&&(at, ..)| at <= now)
             .take(LOOKED_AT_PER_TICK_MAX)

@@ -159,19 +159,18 @@ impl<'a> Scan<'a> {
             && looked < self.count
             && passed < EMPTY_SLOTS_MIN.max(self.count.saturating_mul(10))
         {
-            let slot = state.slot(Slot::new(index as u16).expect("a shard's slots are slots"));
-            scanned.reveals = scanned.reveals.max(slot.entries_deleted_at);
-            if !slot.entries.is_empty() {
+            let number = Slot::new(index as u16).expect("a shard's slots are slots");
+            let slot = &state.slot(number).books.entries;
+            scanned.reveals = scanned.reveals.max(slot.removed_at);
+            if !slot.table.is_empty() {
                 let wanted = self.count - looked;
-                from = slot
-                    .entries
-                    .walk(from.unwrap_or(0), CURSOR_SLOT_SHIFT, wanted, |entry| {
-                        looked += 1;
-                        scanned.reveals = scanned.reveals.max(entry.version);
-                        if self.wants_entry(entry, now) {
-                            scanned.names.push(entry.key.clone());
-                        }
-                    });
+                from = slot.table.walk(from.unwrap_or(0), CURSOR_SLOT_SHIFT, wanted, |entry| {
+                    looked += 1;
+                    scanned.reveals = scanned.reveals.max(entry.version);
+                    if self.wants_entry(entry, now) {
+                        scanned.names.push(entry.key.clone());
+                    }
+                });
                 if let Some(from) = from {
                     scanned.cursor = (index as u64) << CURSOR_SLOT_SHIFT | from;
                     return scanned;

@@ -16,18 +16,15 @@ use crate::engine::kernel::ids::{LogPosition, Timestamp};
 use crate::engine::kernel::mutation::{Mutation, is_on};
 use crate::engine::kernel::state::State;
 
-/// A key that expires: when, its slot, and its hash in this process's tables.
-pub type Expiry = (Timestamp, u16, u64);
-
 impl State {
     /// Applies a live effect of the record that is about to be appended at `position`.
     #[inline]
     pub fn apply_effect(&mut self, position: LogPosition, slot: Slot, hash: u64, effect: &Effect<'_>) {
-        self.entries_changed_at = position;
-        let state = self.slot_mut(slot);
-        let shift = effect.apply(&mut state.entries, hash, position);
+        self.books.entries.changed_at = position;
+        let state = &mut self.slot_mut(slot).books.entries;
+        let shift = effect.apply(&mut state.table, hash, position);
         if shift.after.is_none() {
-            state.entries_deleted_at = position;
+            state.removed_at = position;
             state.removals.note(hash, position);
         }
         self.count_shift(slot, hash, shift);
@@ -35,37 +32,37 @@ impl State {
 
     #[inline]
     fn count_shift(&mut self, slot: Slot, hash: u64, Shift { before, after }: Shift) {
-        self.counts.entries += u64::from(after.is_some());
-        self.counts.entries -= u64::from(before.is_some());
+        self.counts.books.entries.entries += u64::from(after.is_some());
+        self.counts.books.entries.entries -= u64::from(before.is_some());
         if before.unwrap_or_default() == after.unwrap_or_default() {
             return;
         }
         let expiry = |at: Timestamp| (at, slot.index() as u16, hash);
         if let Some(at) = before.filter(|&at| at != Timestamp::default()) {
-            self.entry_expirations.remove(&expiry(at));
+            self.books.entries.expirations.remove(&expiry(at));
         }
         if let Some(at) = after.filter(|&at| at != Timestamp::default()) {
-            self.entry_expirations.insert(expiry(at));
+            self.books.entries.expirations.insert(expiry(at));
         }
     }
 
     /// Drops every key of this shard whose slot has yet to see the record at `position`.
     pub fn flush_entries(&mut self, position: LogPosition) {
-        self.entries_changed_at = position;
+        self.books.entries.changed_at = position;
         let range = self.owner().1.slots_of(self.owner().0);
         for index in range {
             let slot = Slot::new(index as u16).expect("a shard's slots are slots");
-            if self.slot(slot).entries.is_empty() || !self.is_new_to(slot, position) {
+            if self.slot(slot).books.entries.table.is_empty() || !self.is_new_to(slot, position) {
                 continue;
             }
-            let state = self.slot_mut(slot);
-            let dropped = std::mem::take(&mut state.entries);
-            state.entries_deleted_at = position;
+            let state = &mut self.slot_mut(slot).books.entries;
+            let dropped = std::mem::take(&mut state.table);
+            state.removed_at = position;
             state.removals.note_all(position);
-            self.counts.entries -= dropped.len() as u64;
+            self.counts.books.entries.entries -= dropped.len() as u64;
             for entry in dropped.iter().filter(|entry| entry.expiry().is_some()) {
                 let expiry = (entry.expires_at, index as u16, hash_of(&entry.key));
-                self.entry_expirations.remove(&expiry);
+                self.books.entries.expirations.remove(&expiry);
             }
         }
     }
@@ -93,21 +90,21 @@ impl State {
     pub fn restore_entry(&mut self, slot: Slot, mut entry: Entry) -> bool {
         entry.version = LogPosition::ZERO;
         let hash = hash_of(&entry.key);
-        if self.slot(slot).entries.find(hash, &entry.key).is_some() {
+        if self.slot(slot).books.entries.table.find(hash, &entry.key).is_some() {
             return false;
         }
         let shift = Shift {
             before: None,
             after: Some(entry.expires_at),
         };
-        self.slot_mut(slot).entries.insert_new(hash, entry);
+        self.slot_mut(slot).books.entries.table.insert_new(hash, entry);
         self.count_shift(slot, hash, shift);
         true
     }
 
     /// Puts more fields into a hash that was put back before; `false` where there is none.
     pub fn restore_fields(&mut self, slot: Slot, key: &[u8], fields: Strings<'_>) -> bool {
-        let entry = self.slot_mut(slot).entries.find_mut(hash_of(key), key);
+        let entry = self.slot_mut(slot).books.entries.table.find_mut(hash_of(key), key);
         let Some(Value::Hash(hash)) = entry.map(|entry| &mut entry.value) else {
             return false;
         };
@@ -120,7 +117,7 @@ impl State {
 
     /// Puts more behind a string that was put back before; `false` where there is none.
     pub fn restore_bytes(&mut self, slot: Slot, key: &[u8], bytes: &[u8]) -> bool {
-        let entry = self.slot_mut(slot).entries.find_mut(hash_of(key), key);
+        let entry = self.slot_mut(slot).books.entries.table.find_mut(hash_of(key), key);
         let Some(Value::String(string)) = entry.map(|entry| &mut entry.value) else {
             return false;
         };
@@ -128,17 +125,13 @@ impl State {
         true
     }
 
-    /// Counts the keys of slots that came as they are; positions of an older log mean nothing in the new one.
-    pub fn adopt_entries(&mut self) {
-        let (shard, map) = self.owner();
-        for index in map.slots_of(shard) {
-            let slot = Slot::new(index as u16).expect("a shard's slots are slots");
-            let state = self.slot_mut(slot);
-            state.entries_deleted_at = LogPosition::ZERO;
-            state.removals = Removals::default();
-            for entry in std::mem::take(&mut state.entries).into_entries() {
-                self.restore_entry(slot, entry);
-            }
+    /// Counts the keys of a slot that came as it is; positions of an older log mean nothing in the new one.
+    pub(in crate::engine) fn adopt_entries(&mut self, slot: Slot) {
+        let state = &mut self.slot_mut(slot).books.entries;
+        state.removed_at = LogPosition::ZERO;
+        state.removals = Removals::default();
+        for entry in std::mem::take(&mut state.table).into_entries() {
+            self.restore_entry(slot, entry);
         }
     }
 }

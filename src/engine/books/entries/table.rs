@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use crate::engine::kernel::hashing::table_hash;
-use crate::engine::kernel::look_ahead::prefetch_whole;
+use crate::engine::kernel::prefetch::prefetch_whole;
 
 /// Entries of one page: what an insertion moves at most, and a change of a copied table copies.
 pub const PAGE_ENTRIES_MAX: usize = 512;

@@ -269,7 +269,7 @@ impl Step<'_> {
             logs: EffectLogs::default(),
             reveals: LogPosition::ZERO,
             spare_bytes: spare_bytes.expect("looked at above"),
-            string_bytes_max: shard.limits.string_bytes_max,
+            string_bytes_max: shard.limits.books.entries.string_bytes_max,
             writes: false,
             places: KeyPlaces::NONE,
             slots: &[],

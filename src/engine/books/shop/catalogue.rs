@@ -17,6 +17,8 @@ impl Step<'_> {
     pub fn item_get(&mut self, reply_to: ReplyTo, sku: &Sku) {
         let slot = self.shard.state.slot(sku.slot());
         let reply = slot
+            .books
+            .shop
             .item(sku)
             .map_or(Reply::Null, |item| Reply::Item(Box::new(item.view())));
         let after = slot.changed_at;
@@ -47,7 +49,7 @@ impl Step<'_> {
             unreachable!("called for STOCK.GET")
         };
         let slot = self.shard.state.slot(sku.slot());
-        let reply = match slot.item(sku) {
+        let reply = match slot.books.shop.item(sku) {
             Some(item) => Reply::Stock(item.stock(location.as_ref())),
             None => Reply::Error(no_item(sku)),
         };
@@ -124,9 +126,10 @@ impl Step<'_> {
 
     fn check_item_put(&self, put: &ItemPut, backorder: u32) -> Result<(), (Error, LogPosition)> {
         let slot = self.shard.state.slot(put.sku.slot());
-        match slot.item(&put.sku) {
-            None if self.shard.state.counts.items >= self.shard.limits.items_max => Err((
-                self.shard.busy("items", self.shard.limits.items_max as usize),
+        match slot.books.shop.item(&put.sku) {
+            None if self.shard.state.counts.books.shop.items >= self.shard.limits.books.shop.items_max => Err((
+                self.shard
+                    .busy("items", self.shard.limits.books.shop.items_max as usize),
                 LogPosition::ZERO,
             )),
             Some(item) if item.backorder_used() > i64::from(backorder) => {
@@ -165,7 +168,7 @@ impl Step<'_> {
     ) -> Result<i64, Option<(Error, LogPosition)>> {
         let slot = self.shard.state.slot(add.sku.slot());
         let refused = |error| Err(Some((error, slot.changed_at)));
-        let Some(item) = slot.item(&add.sku) else {
+        let Some(item) = slot.books.shop.item(&add.sku) else {
             return refused(no_item(&add.sku));
         };
         let level = item.level(location);

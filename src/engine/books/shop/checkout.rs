@@ -10,13 +10,13 @@ use hashbrown::HashMap;
 use crate::engine::books::shop::inventory::{Allocations, StockChange};
 use crate::engine::books::shop::orders::OrderChange;
 use crate::engine::books::shop::packed_order::{OrderHeader, PackedOrder};
+use crate::engine::books::shop::slot::ORDER_SEQUENCE_MAX;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::message::ReplyTo;
 use crate::engine::kernel::record::Record;
 use crate::engine::kernel::request_keys::KeyUse;
 use crate::engine::kernel::shard::Step;
-use crate::engine::kernel::slots::ORDER_SEQUENCE_MAX;
 use crate::engine::kernel::state::Pending;
 use crate::engine::kernel::transaction::{InFlight, PieceLine, Purpose, Verdict};
 
@@ -85,11 +85,11 @@ impl Step<'_> {
             let text = format_compact!("the cart has {line_count} lines, the limit is {CART_LINES_MAX}");
             return Err(Error::new(ErrorCode::TooBig, text));
         }
-        if self.shard.state.counts.orders >= limits.orders_max {
-            return Err(self.shard.busy("orders", limits.orders_max as usize));
+        if self.shard.state.counts.books.shop.orders >= limits.books.shop.orders_max {
+            return Err(self.shard.busy("orders", limits.books.shop.orders_max as usize));
         }
-        if self.shard.state.counts.keys >= limits.keys_max {
-            return Err(self.shard.busy("keys", limits.keys_max as usize));
+        if self.shard.state.counts.request_keys >= limits.request_keys_max {
+            return Err(self.shard.busy("keys", limits.request_keys_max as usize));
         }
         if self.shard.in_flight.len() >= limits.transactions_max {
             return Err(self.shard.busy("transactions in flight", limits.transactions_max));
@@ -164,7 +164,7 @@ impl Step<'_> {
             let Some(limit) = line.limit else { continue };
             let state = &self.shard.state;
             let slot = state.slot(customer.slot());
-            let settled = slot.orders_of(customer, None);
+            let settled = slot.books.shop.orders_of(customer, None);
             let decided = state.pending.values().filter_map(Pending::order_made);
             let orders = settled.chain(decided.filter(|order| order.customer_bytes() == customer.as_bytes()));
             let open: u64 = orders.map(|order| u64::from(order.open_units(&line.sku))).sum();
@@ -199,7 +199,7 @@ impl Step<'_> {
             )
         })?;
         let slot = customer.slot();
-        let sequence = self.shard.state.slot(slot).order_sequence + 1;
+        let sequence = self.shard.state.slot(slot).books.shop.order_sequence + 1;
         if sequence > ORDER_SEQUENCE_MAX {
             return Err(self.shard.busy("orders in one slot", ORDER_SEQUENCE_MAX as usize));
         }

@@ -5,7 +5,7 @@
 
 use crate::engine::books::shop::inventory::Item;
 use crate::engine::kernel::hashing::table_hash;
-use crate::engine::kernel::look_ahead::prefetch;
+use crate::engine::kernel::prefetch::prefetch;
 
 /// Smallest table that is not empty.
 const PLACES_MIN: usize = 2;

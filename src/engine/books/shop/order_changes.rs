@@ -22,6 +22,8 @@ impl Step<'_> {
     pub fn order_get(&mut self, reply_to: ReplyTo, id: OrderId) {
         let slot = self.shard.state.slot(id.slot());
         let reply = slot
+            .books
+            .shop
             .order(id)
             .map_or(Reply::Null, |order| Reply::Order(Box::new(order.view())));
         let after = slot.changed_at;
@@ -32,6 +34,8 @@ impl Step<'_> {
     pub fn order_list(&mut self, reply_to: ReplyTo, customer: &Customer, before: Option<OrderId>, count: u32) {
         let slot = self.shard.state.slot(customer.slot());
         let orders = slot
+            .books
+            .shop
             .orders_of(customer, before)
             .take(count as usize)
             .map(PackedOrder::summary)

@@ -63,7 +63,7 @@ impl Step<'_> {
         let state = &self.shard.state;
         let mut wait = None;
         for line in lines {
-            let Some(item) = state.slot(line.slot).item(&line.sku) else {
+            let Some(item) = state.slot(line.slot).books.shop.item(&line.sku) else {
                 let error = Error::new(
                     ErrorCode::NoItem,
                     format_compact!("{} is not in the catalogue", line.sku),

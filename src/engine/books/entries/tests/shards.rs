@@ -264,7 +264,12 @@ fn expired_keys_are_removed_though_nobody_asks() {
     for _ in 0..10 {
         client.wait(10);
     }
-    let entries: u64 = client.cluster.shards.iter().map(|shard| shard.counts().entries).sum();
+    let entries: u64 = client
+        .cluster
+        .shards
+        .iter()
+        .map(|shard| shard.counts().books.entries.entries)
+        .sum();
     assert_eq!(entries, 1);
     client.check();
 }
@@ -283,7 +288,13 @@ fn keys_go_to_another_number_of_shards() {
         .map(crate::engine::Shard::state_hash)
         .fold(0, u64::wrapping_add);
     assert_eq!(moved, hash);
-    assert_eq!(shards.iter().map(|shard| shard.counts().entries).sum::<u64>(), 100);
+    assert_eq!(
+        shards
+            .iter()
+            .map(|shard| shard.counts().books.entries.entries)
+            .sum::<u64>(),
+        100
+    );
     assert!(
         shards
             .iter()
