@@ -5,7 +5,6 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -189,7 +188,7 @@ impl Files for SystemFiles {
     }
 
     fn random(&self) -> u64 {
-        RandomState::new().build_hasher().finish()
+        getrandom::u64().expect("the system gives random numbers to whoever asks")
     }
 
     fn in_parallel<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {

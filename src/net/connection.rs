@@ -103,23 +103,23 @@ impl<E: Endpoint, S> Connection<E, S> {
         self.endpoint
     }
 
-    /// Takes the endpoint's output to be sent, if there is some, and none is under way already. The bytes stay where
-    /// they are until [`Connection::sent`].
-    pub fn begin_send(&mut self) -> Option<&[u8]> {
+    /// Takes the endpoint's output to be sent on the socket, if there is some, and none is under way already. The bytes
+    /// stay where they are until [`Connection::sent`].
+    pub fn begin_send(&mut self) -> Option<(&S, &[u8])> {
         if self.life != Life::Open || self.send_under_way || self.endpoint.output().is_empty() {
             return None;
         }
         std::mem::swap(&mut self.sending, self.endpoint.output());
         self.send_under_way = true;
-        Some(&self.sending)
+        Some((&self.socket, &self.sending))
     }
 
     /// The send under way has ended, having sent `length` bytes. Gives what a short one left, to be sent next.
-    pub fn sent(&mut self, length: usize) -> Option<&[u8]> {
+    pub fn sent(&mut self, length: usize) -> Option<(&S, &[u8])> {
         assert!(self.send_under_way, "a send ends once");
         self.sent += length;
         if self.sent < self.sending.len() && self.life == Life::Open {
-            return Some(&self.sending[self.sent..]);
+            return Some((&self.socket, &self.sending[self.sent..]));
         }
         self.sent = 0;
         self.sending.clear();
@@ -222,9 +222,9 @@ mod tests {
         assert_eq!(connection.next_step(), Step::None);
         connection.endpoint.busy = false;
         connection.endpoint.output.extend_from_slice(b"reply");
-        assert_eq!(connection.begin_send(), Some(&b"reply"[..]));
+        assert_eq!(connection.begin_send().map(|(_, bytes)| bytes), Some(&b"reply"[..]));
         assert_eq!(connection.next_step(), Step::None);
-        assert_eq!(connection.sent(5), None);
+        assert!(connection.sent(5).is_none());
         assert_eq!(connection.next_step(), Step::Remove);
     }
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(connection.next_step(), Step::None);
         connection.receive = Receive::Idle;
         assert_eq!(connection.next_step(), Step::None);
-        assert_eq!(connection.sent(0), None);
+        assert!(connection.sent(0).is_none());
         assert_eq!(connection.next_step(), Step::Remove);
     }
 
@@ -252,8 +252,8 @@ mod tests {
         let mut connection = connection();
         connection.endpoint.output.extend_from_slice(b"abcdef");
         assert!(connection.begin_send().is_some());
-        assert_eq!(connection.sent(2), Some(&b"cdef"[..]));
+        assert_eq!(connection.sent(2).map(|(_, bytes)| bytes), Some(&b"cdef"[..]));
         assert!(connection.begin_send().is_none());
-        assert_eq!(connection.sent(4), None);
+        assert!(connection.sent(4).is_none());
     }
 }

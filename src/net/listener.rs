@@ -4,8 +4,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_nodelay};
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -17,8 +18,8 @@ const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile.
 const TAKEN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Silence after which a connection's peer is asked whether it still lives, in seconds; as Redis has it.
-const KEEPALIVE_SECONDS: i32 = 300;
+/// Silence after which a connection's peer is asked whether it still lives; as Redis has it.
+const KEEPALIVE: Duration = Duration::from_mins(5);
 
 /// Why an address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -62,21 +63,16 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
         io::ErrorKind::AddrNotAvailable => ListenError::Unknown { address },
         _ => ListenError::Other { address, error },
     })?;
-    // SAFETY: takes no pointers; the descriptor is the listener's.
-    if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
-        return Err(ListenError::Other {
-            address,
-            error: io::Error::last_os_error(),
-        });
-    }
-    for (level, name, value) in [
-        (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_SECONDS),
-    ] {
-        set_option(&listener, level, name, value).map_err(|error| ListenError::Other { address, error })?;
-    }
+    set_up(&listener).map_err(|error| ListenError::Other { address, error })?;
     Ok(listener)
+}
+
+fn set_up(listener: &TcpListener) -> io::Result<()> {
+    rustix::net::listen(listener, BACKLOG)?;
+    set_tcp_nodelay(listener, true)?;
+    set_socket_keepalive(listener, true)?;
+    set_tcp_keepidle(listener, KEEPALIVE)?;
+    Ok(())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -89,24 +85,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
             }
             result => return result,
         }
-    }
-}
-
-fn set_option(listener: &TcpListener, level: i32, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the pointer is to an int that lives through the call, and the length is its own.
-    let result = unsafe {
-        libc::setsockopt(
-            listener.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
     }
 }
 

@@ -2,25 +2,21 @@
 //!
 //! Raised once at start, as far as the system allows it without privileges.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Raises this process's limit on open files to the hard limit, and returns what it is then.
 pub fn raise_open_files_limit() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
     };
-    // SAFETY: the pointer is to a structure of the right kind that lives through the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return u64::MAX;
-    }
-    let raised = libc::rlimit {
-        rlim_cur: limit.rlim_max,
-        rlim_max: limit.rlim_max,
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
     };
-    // SAFETY: as above; the structure is only read.
-    if limit.rlim_cur < limit.rlim_max && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
-        return raised.rlim_cur;
-    }
-    limit.rlim_cur
+    // No limit at all is `None`.
+    current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! What a completion belongs to: the 64 bits that travel through the kernel with each operation.
 //!
-//! Made and read by [`super::ring`] alone. A connection's generation is part of it, so that a late completion for a
+//! Made and read by [`super::network`]'s ring. A connection's generation is part of it, so that a late completion for a
 //! closed connection is told from one for its successor in the same place.
+
+use cartwright_ring::Tag;
 
 /// A connection of one shard: its place, and which of the connections that were ever there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,13 +33,10 @@ pub enum Token {
     Sync(u32),
     /// The one timer.
     Timer,
-    /// A request about another request; its own outcome matters to nobody.
-    Control,
 }
 
-impl Token {
-    /// As an operation's user data.
-    pub fn to_bits(self) -> u64 {
+impl Tag for Token {
+    fn to_bits(self) -> u64 {
         let (kind, id) = match self {
             Self::Accept => (0, NOBODY),
             Self::Receive(id) => (1, id),
@@ -50,7 +49,6 @@ impl Token {
                 },
             ),
             Self::Timer => (4, NOBODY),
-            Self::Control => (5, NOBODY),
         };
         debug_assert!(
             id.generation < GENERATION_COUNT,
@@ -59,8 +57,7 @@ impl Token {
         kind << (INDEX_BITS + GENERATION_BITS) | u64::from(id.generation) << INDEX_BITS | u64::from(id.index)
     }
 
-    /// From a completion's user data, which [`Token::to_bits`] made.
-    pub fn from_bits(bits: u64) -> Self {
+    fn from_bits(bits: u64) -> Self {
         let index = bits as u32;
         let id = ConnectionId {
             index,
@@ -72,7 +69,6 @@ impl Token {
             2 => Self::Send(id),
             3 => Self::Sync(index),
             4 => Self::Timer,
-            5 => Self::Control,
             kind => unreachable!("the ring hands back only user data that it was given, and {kind} is no kind"),
         }
     }
@@ -99,7 +95,6 @@ mod tests {
             Token::Send(id),
             Token::Sync(u32::MAX),
             Token::Timer,
-            Token::Control,
         ];
         for token in tokens {
             assert_eq!(Token::from_bits(token.to_bits()), token);

@@ -1,33 +1,28 @@
 //! Which cores this process may use, so that each shard's thread can be pinned to one.
 
-/// The cores that the system lets this process run on, ascending; core 0 where that cannot be read.
-pub fn allowed_cores() -> Vec<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    match list.and_then(|list| parse_list(list.trim())) {
-        Some(cores) if !cores.is_empty() => cores,
-        _ => vec![0],
-    }
-}
+use rustix::thread::{CpuSet, sched_getaffinity};
 
-fn parse_list(list: &str) -> Option<Vec<usize>> {
-    let mut cores = Vec::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
-    }
-    Some(cores)
+/// The cores that the system lets this process run on, ascending; core 0 where it does not say.
+pub fn allowed_cores() -> Vec<usize> {
+    let allowed = sched_getaffinity(None).unwrap_or_default();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect();
+    if cores.is_empty() { vec![0] } else { cores }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::sched_setaffinity;
+
     use super::*;
 
     #[test]
-    fn lists_of_cores_are_read() {
-        assert_eq!(parse_list("0-3,8,10-11"), Some(vec![0, 1, 2, 3, 8, 10, 11]));
-        assert_eq!(parse_list("5"), Some(vec![5]));
-        assert_eq!(parse_list("none"), None);
-        assert!(!allowed_cores().is_empty());
+    fn only_the_cores_that_a_thread_may_use_are_named() {
+        let all = allowed_cores();
+        let last = *all.last().unwrap();
+        let mut one = CpuSet::new();
+        one.set(last);
+        // Of this thread alone.
+        sched_setaffinity(None, &one).unwrap();
+        assert_eq!(allowed_cores(), [last]);
     }
 }

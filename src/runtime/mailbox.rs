@@ -253,17 +253,13 @@ mod tests {
         assert!(parked > 0, "nobody ever parked, so nothing was tested");
     }
 
-    fn rung_within_seconds(doorbell: &Doorbell, seconds: i32) -> bool {
-        use std::io::Read;
-        use std::os::fd::{AsFd, AsRawFd};
-        let file = std::fs::File::from(doorbell.as_fd().try_clone_to_owned().unwrap());
-        let mut poll = libc::pollfd {
-            fd: file.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
+    fn rung_within_seconds(doorbell: &Doorbell, seconds: i64) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let timeout = Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
         };
-        // SAFETY: one entry, which lives through the call.
-        let ready = unsafe { libc::poll(&raw mut poll, 1, seconds * 1000) };
-        ready == 1 && (&file).read(&mut [0; 8]).is_ok()
+        let ready = poll(&mut [PollFd::new(doorbell, PollFlags::IN)], Some(&timeout));
+        ready == Ok(1) && rustix::io::read(doorbell, &mut [0; 8]).is_ok()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -309,7 +309,7 @@ impl World for RingWorld {
                 .segment(range.segment)
                 .expect("a segment of a plan stays until the plan is done");
             let (offset, length) = (range.bytes.start as u64, range.bytes.len() as u32);
-            self.network.sync(part as u32, segment.as_raw_fd(), offset, length);
+            self.network.sync(part as u32, segment.as_fd(), offset, length);
         }
     }
 

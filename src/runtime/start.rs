@@ -313,10 +313,8 @@ impl SessionFacts {
 
 /// 40 hexadecimal digits that tell this start from any other.
 fn run_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new();
-    let [first, second, third] = [0, 1, 2].map(|part| random.hash_one((std::process::id(), part)));
-    let digits = format!("{first:016x}{second:016x}{third:016x}");
+    let draw = || getrandom::u64().expect("the system gives random numbers to whoever asks");
+    let digits = format!("{:016x}{:016x}{:016x}", draw(), draw(), draw());
     digits[..40].to_owned()
 }
 

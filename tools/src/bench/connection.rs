@@ -5,15 +5,15 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use cartwright_protocol::native::{
     ClientHello, HelloError, HelloStatus, PROTOCOL_VERSION, SERVER_HELLO_BYTES, SHARD_ANY, ServerHello,
 };
+use cartwright_ring::RingError;
 
 use super::answer::{Answer, AnswerError, Wire, read_answer};
-use super::ring::RingError;
 use super::source::Tag;
 
 /// How long a connection may take to come about, and a server to say hello.
@@ -134,8 +134,8 @@ impl Connection {
     }
 
     /// The socket.
-    pub fn descriptor(&self) -> RawFd {
-        self.stream.as_raw_fd()
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// Whether another request may be in flight.

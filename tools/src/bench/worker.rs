@@ -1,11 +1,11 @@
-//! One thread of the load generator: its connections on one `io_uring`, its requests from one source.
+//! One thread of the load generator: its connections on one ring, its requests from one source.
 //!
 //! Started by the conductor. In the closed loop it keeps every connection full; in the open loop it sends each request
 //! once it is due and counts its latency from that moment, whether or not it could be sent then.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::answer::{Answer, Wire};
 use super::connection::{Connection, ConnectionError};
 use super::live::{Live, latency_histogram};
 use super::machine::pin;
-use super::ring::{Outcome, Ring};
+use super::sockets::{Outcome, Sockets};
 use super::source::Source;
 
 /// How long to wait for the last answers.
@@ -114,9 +114,9 @@ pub struct WorkerReport {
     pub ended: Result<(), ConnectionError>,
 }
 
-/// Open connections, and the ring that moves their bytes, where each goes by its place.
+/// Open connections, and what moves their bytes, where each goes by its place.
 pub struct Lines {
-    ring: Ring,
+    sockets: Sockets,
     connections: Vec<Connection>,
 }
 
@@ -125,9 +125,9 @@ pub fn connect(plan: &Plan) -> Result<Lines, ConnectionError> {
     let connections: Vec<Connection> = (0..plan.connection_count)
         .map(|_| Connection::open(plan.address, plan.wire, plan.depth))
         .collect::<Result<_, _>>()?;
-    let sockets: Vec<RawFd> = connections.iter().map(Connection::descriptor).collect();
-    let ring = Ring::new(&sockets)?;
-    Ok(Lines { ring, connections })
+    let descriptors: Vec<BorrowedFd<'_>> = connections.iter().map(Connection::socket).collect();
+    let sockets = Sockets::new(&descriptors)?;
+    Ok(Lines { sockets, connections })
 }
 
 /// Works until the window is over and everything is answered.
@@ -145,7 +145,7 @@ pub fn work(
     }
     let mut worker = Worker {
         plan,
-        ring: lines.ring,
+        sockets: lines.sockets,
         connections: lines.connections,
         live,
         epoch,
@@ -236,7 +236,7 @@ impl Scores {
 
 struct Worker<'a> {
     plan: &'a Plan,
-    ring: Ring,
+    sockets: Sockets,
     connections: Vec<Connection>,
     live: &'a Arc<Live>,
     epoch: Instant,
@@ -258,7 +258,7 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn run(&mut self) -> Result<(), ConnectionError> {
-        self.ring.enable()?;
+        self.sockets.enable()?;
         let mut outcomes = Vec::new();
         let mut shown_ns = 0;
         let mut drain_until_ns = u64::MAX;
@@ -266,7 +266,7 @@ impl Worker<'_> {
         self.send_everywhere();
         loop {
             let timeout = self.wait_time();
-            self.ring.wait(timeout, &mut outcomes)?;
+            self.sockets.wait(timeout, &mut outcomes)?;
             for (place, outcome) in outcomes.drain(..) {
                 self.hear(place, outcome)?;
             }
@@ -335,16 +335,16 @@ impl Worker<'_> {
                 let now_ns = self.epoch.elapsed().as_nanos() as u64;
                 self.now_ns = now_ns;
                 let scores = &mut self.scores;
-                connection.receive(self.ring.received(&received), |pending, answer| {
+                connection.receive(self.sockets.received(&received), |pending, answer| {
                     scores.hear(pending.tag, pending.since_ns, now_ns, answer);
                 })?;
-                self.ring.give_back(received);
+                self.sockets.give_back(received);
                 if self.plan.rate.is_none() {
                     self.refill(place);
                 }
             }
             // What has gathered meanwhile.
-            Outcome::Sent => self.ring.send(place, connection.output()),
+            Outcome::Sent => self.sockets.send(place, connection.output()),
             Outcome::Over => return Err(connection.closed()),
             Outcome::Failed { doing, source } => return Err(connection.lost(doing, source)),
         }
@@ -364,7 +364,7 @@ impl Worker<'_> {
                 break;
             }
         }
-        self.ring.send(place, connection.output());
+        self.sockets.send(place, connection.output());
     }
 
     fn send_everywhere(&mut self) {
@@ -407,7 +407,7 @@ impl Worker<'_> {
         }
         self.is_backlogged |= without_room == count;
         for (place, connection) in self.connections.iter_mut().enumerate() {
-            self.ring.send(place, connection.output());
+            self.sockets.send(place, connection.output());
         }
     }
 

@@ -1,37 +1,20 @@
-//! One worker's `io_uring`: bytes into and out of its connections' sockets, nothing known of what they say.
+//! One worker's sockets on one ring: bytes into and out of its connections, nothing known of what they say.
 //!
 //! Made by [`super::worker`] before the clock starts, driven on the worker's own thread from then on. A connection goes
 //! by its place among the sockets. Each has one receive under way all the time, and one send at most.
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
-
-use super::receive_buffers::{BUFFER_COUNT, BUFFER_GROUP, ReceiveBuffers, Received};
+use cartwright_ring::{Completion, Received, Ring, RingError, RingOptions, Socket, Tag};
 
 /// How long the kernel is waited for at the end, until it has let go of all memory.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a ring could not be made or driven.
-#[derive(Debug, thiserror::Error)]
-pub enum RingError {
-    /// The kernel refused to make one.
-    #[error(
-        "cannot set up io_uring, on which the load generator works: {0}; it needs Linux 6.1 or newer, \
-         kernel.io_uring_disabled=0, and a container whose seccomp profile allows it"
-    )]
-    Setup(io::Error),
-    /// No memory for buffers.
-    #[error("cannot map memory for receive buffers: {0}; free some, or give fewer --threads")]
-    Memory(io::Error),
-    /// A running ring failed.
-    #[error("io_uring_enter failed: {0}; the kernel is out of memory, or this is a defect to be reported")]
-    Enter(io::Error),
-}
+/// Buffers to receive into: 2 MiB.
+const BUFFER_COUNT: u16 = 128;
 
 /// What became of an operation.
 #[derive(Debug)]
@@ -51,8 +34,7 @@ pub enum Outcome {
     },
 }
 
-/// What an operation is: in the low bits of its user data, below the connection's place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 enum Kind {
     Receive,
@@ -60,24 +42,31 @@ enum Kind {
     SendPromptly,
     /// One that waits for room in the socket's buffer.
     SendRest,
-    Cancel,
+}
+
+/// What an operation is, and on which connection.
+#[derive(Clone, Copy, Debug)]
+struct Operation {
+    kind: Kind,
+    place: usize,
 }
 
 const KIND_BITS: u32 = 2;
 
-impl Kind {
-    const fn at(self, place: usize) -> u64 {
-        (place as u64) << KIND_BITS | self as u64
+impl Tag for Operation {
+    fn to_bits(self) -> u64 {
+        (self.place as u64) << KIND_BITS | self.kind as u64
     }
 
-    const fn of(user_data: u64) -> (Self, usize) {
-        let kind = match user_data & ((1 << KIND_BITS) - 1) {
-            0 => Self::Receive,
-            1 => Self::SendPromptly,
-            2 => Self::SendRest,
-            _ => Self::Cancel,
-        };
-        (kind, (user_data >> KIND_BITS) as usize)
+    fn from_bits(bits: u64) -> Self {
+        Self {
+            kind: match bits & ((1 << KIND_BITS) - 1) {
+                0 => Kind::Receive,
+                1 => Kind::SendPromptly,
+                _ => Kind::SendRest,
+            },
+            place: (bits >> KIND_BITS) as usize,
+        }
     }
 }
 
@@ -91,55 +80,47 @@ struct Sending {
 }
 
 /// See above.
-pub struct Ring {
-    uring: IoUring,
+pub struct Sockets {
+    ring: Ring<Operation>,
     // Freed only once the kernel has ended all operations, see `drop`.
-    buffers: ManuallyDrop<ReceiveBuffers>,
     sending: ManuallyDrop<Vec<Sending>>,
     /// Connections whose receive is to be begun.
     unarmed: Vec<usize>,
     /// Connections with a prompt send that may not have been submitted.
     prompt: Vec<usize>,
-    /// Operations that the kernel has not ended, but for prompt sends.
-    under_way: usize,
-    completions: Vec<cqueue::Entry>,
+    completions: Vec<Completion<Operation>>,
 }
 
-impl Ring {
-    /// Sets up a ring over connected, blocking sockets. Any thread may; it works from [`Ring::enable`] on.
-    pub fn new(sockets: &[RawFd]) -> Result<Self, RingError> {
+impl Sockets {
+    /// Sets up a ring over connected, blocking sockets. Any thread may; it works from [`Sockets::enable`] on.
+    pub fn new(sockets: &[BorrowedFd<'_>]) -> Result<Self, RingError> {
         // A receive and a send for each, and the last cancel: neither queue is ever full. The kernel would keep what
         // does not fit among the completions to itself, and a send that fell short would seem to be done.
-        let entries = (2 * sockets.len() + 1).next_power_of_two() as u32;
-        let uring = IoUring::builder()
-            .setup_r_disabled()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_cqsize((entries + u32::from(BUFFER_COUNT)).next_power_of_two())
-            .build(entries)
-            .map_err(RingError::Setup)?;
+        let submissions = (2 * sockets.len() + 1).next_power_of_two() as u32;
+        let ring = Ring::new(&RingOptions {
+            submissions,
+            completions: (submissions + u32::from(BUFFER_COUNT)).next_power_of_two(),
+            buffers: BUFFER_COUNT,
+            starts_disabled: true,
+        })?;
         // The ring holds the files from here on: a place names the same socket for as long as there are operations.
-        uring.submitter().register_files(sockets).map_err(RingError::Setup)?;
-        let buffers = ReceiveBuffers::register(&uring)?;
+        ring.register_sockets(sockets)?;
         Ok(Self {
-            uring,
-            buffers: ManuallyDrop::new(buffers),
+            ring,
             sending: ManuallyDrop::new(sockets.iter().map(|_| Sending::default()).collect()),
             unarmed: (0..sockets.len()).collect(),
             prompt: Vec::new(),
-            under_way: 0,
             completions: Vec::new(),
         })
     }
 
     /// Makes it the calling thread's, which alone may use it from now on.
     pub fn enable(&self) -> Result<(), RingError> {
-        self.uring.submitter().register_enable_rings().map_err(RingError::Setup)
+        self.ring.enable()
     }
 
     /// Sends all of `output`, which is empty afterwards; nothing where the last send has not ended. With the next
-    /// [`Ring::wait`].
+    /// [`Sockets::wait`].
     pub fn send(&mut self, place: usize, output: &mut Vec<u8>) {
         let sending = &mut self.sending[place];
         if sending.bytes.is_empty() && !output.is_empty() {
@@ -151,23 +132,29 @@ impl Ring {
 
     /// The bytes received.
     pub fn received(&self, received: &Received) -> &[u8] {
-        self.buffers.bytes(received)
+        self.ring.received(received)
     }
 
     /// Hands them back.
     pub fn give_back(&mut self, received: Received) {
-        self.buffers.give_back(received);
+        self.ring.give_back(received);
     }
 
     /// Submits everything, and waits until something happens that is not the end of what was just sent. Gives that as
     /// well, and may give nothing.
     pub fn wait(&mut self, timeout: Duration, outcomes: &mut Vec<(usize, Outcome)>) -> Result<(), RingError> {
         while let Some(place) = self.unarmed.pop() {
-            let entry = opcode::RecvMulti::new(Fixed(place as u32), BUFFER_GROUP).build();
-            self.push(&entry, Kind::Receive, place);
-            self.under_way += 1;
+            let operation = Operation {
+                kind: Kind::Receive,
+                place,
+            };
+            self.ring.receive(operation, Socket::Registered(place as u32));
         }
-        self.enter(timeout)?;
+        if timeout.is_zero() {
+            self.ring.enter(&mut self.completions, true)?;
+        } else {
+            self.ring.wait(&mut self.completions, timeout)?;
+        }
         self.reap(outcomes);
         Ok(())
     }
@@ -175,55 +162,26 @@ impl Ring {
     fn push_send(&mut self, place: usize, kind: Kind) {
         let sending = &self.sending[place];
         let rest = &sending.bytes[sending.sent..];
-        // With `MSG_WAITALL`, less than all is no success.
-        let (flags, silent) = match kind {
-            Kind::SendPromptly => (libc::MSG_DONTWAIT, squeue::Flags::SKIP_SUCCESS),
-            _ => (0, squeue::Flags::empty()),
-        };
-        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fixed(place as u32), rest.as_ptr(), length)
-            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL | flags)
-            .build()
-            .flags(silent);
-        self.push(&entry, kind, place);
-    }
-
-    fn push(&mut self, entry: &squeue::Entry, kind: Kind, place: usize) {
-        let entry = entry.clone().user_data(kind.at(place));
-        // SAFETY: the only pointers are those of sends, to bytes that are neither changed nor freed until the send has
-        // ended: `reap` and `end_send` give them free then, and `drop` waits for it.
-        unsafe { self.uring.submission().push(&entry) }.expect("the queue has room for all that can be under way");
-    }
-
-    fn enter(&mut self, timeout: Duration) -> Result<(), RingError> {
-        self.buffers.publish();
-        let entered = if timeout.is_zero() {
-            self.uring.submit()
-        } else {
-            let timeout = Timespec::from(timeout);
-            let arguments = SubmitArgs::new().timespec(&timeout);
-            self.uring.submitter().submit_with_args(1, &arguments)
-        };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Nothing happened in time; or what was not submitted now is with the next call.
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(RingError::Enter(error)),
-            },
+        let (operation, socket) = (Operation { kind, place }, Socket::Registered(place as u32));
+        // SAFETY: the bytes are neither changed nor freed until the send has ended: `reap` and `end_send` give them free
+        // then, and `drop` waits for it.
+        unsafe {
+            match kind {
+                Kind::SendPromptly => self.ring.send_promptly(operation, socket, rest),
+                _ => self.ring.send(operation, socket, rest),
+            }
         }
     }
 
     fn reap(&mut self, outcomes: &mut Vec<(usize, Outcome)>) {
         let mut completions = std::mem::take(&mut self.completions);
-        completions.extend(self.uring.completion());
-        for entry in &completions {
-            if let (Kind::SendPromptly, place) = Kind::of(entry.user_data()) {
-                self.sending[place].is_slow = true;
+        for Completion { tag, .. } in &completions {
+            if tag.kind == Kind::SendPromptly {
+                self.sending[tag.place].is_slow = true;
             }
         }
         // What was submitted and has not completed as short is sent. It comes first: connections may send again.
-        if self.uring.submission().is_empty() {
+        if !self.ring.has_submissions() {
             for place in self.prompt.drain(..) {
                 let sending = &mut self.sending[place];
                 if !sending.is_slow {
@@ -232,34 +190,26 @@ impl Ring {
                 }
             }
         }
-        for entry in completions.drain(..) {
-            let (kind, place) = Kind::of(entry.user_data());
-            let result = u32::try_from(entry.result()).map_err(|_| -entry.result());
-            self.count_down(&entry);
+        for completion in completions.drain(..) {
+            let Operation { kind, place } = completion.tag;
             let outcome = match kind {
-                Kind::Receive => self.end_receive(place, result, &entry),
-                Kind::SendPromptly | Kind::SendRest => self.end_send(place, result),
-                Kind::Cancel => None,
+                Kind::Receive => self.end_receive(place, completion),
+                Kind::SendPromptly | Kind::SendRest => self.end_send(place, completion.result),
             };
             outcomes.extend(outcome.map(|outcome| (place, outcome)));
         }
         self.completions = completions;
     }
 
-    fn count_down(&mut self, entry: &cqueue::Entry) {
-        let is_counted = Kind::of(entry.user_data()).0 != Kind::SendPromptly;
-        self.under_way -= usize::from(is_counted && !cqueue::more(entry.flags()));
-    }
-
-    fn end_receive(&mut self, place: usize, result: Result<u32, i32>, entry: &cqueue::Entry) -> Option<Outcome> {
-        let outcome = match (result, cqueue::buffer_select(entry.flags())) {
-            (Ok(length @ 1..), Some(buffer)) => Some(Outcome::Received(Received { buffer, length })),
+    fn end_receive(&mut self, place: usize, completion: Completion<Operation>) -> Option<Outcome> {
+        let outcome = match (completion.result, completion.received) {
+            (Ok(1..), Some(received)) => Some(Outcome::Received(received)),
             // No buffer was free; now that completions were taken, there will be.
             (Err(libc::ENOBUFS), _) => None,
             (Err(error), _) => return Some(failed("receiving", error)),
             (Ok(_), _) => return Some(Outcome::Over),
         };
-        if !cqueue::more(entry.flags()) {
+        if !completion.more {
             self.unarmed.push(place);
         }
         outcome
@@ -274,45 +224,19 @@ impl Ring {
         }
         if sending.sent < sending.bytes.len() {
             self.push_send(place, Kind::SendRest);
-            self.under_way += 1;
             return None;
         }
         sending.bytes.clear();
         (sending.sent, sending.is_slow) = (0, false);
         Some(Outcome::Sent)
     }
-
-    /// Ends all operations; gives whether the kernel says that they have ended.
-    fn end(&mut self) -> bool {
-        if self.under_way > 0 {
-            let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-            self.push(&entry, Kind::Cancel, 0);
-            self.under_way += 1;
-        }
-        let deadline = Instant::now() + END_TIMEOUT;
-        while self.under_way > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.enter(left).is_err() {
-                return false;
-            }
-            let mut completions = std::mem::take(&mut self.completions);
-            completions.extend(self.uring.completion());
-            completions.drain(..).for_each(|entry| self.count_down(&entry));
-            self.completions = completions;
-        }
-        true
-    }
 }
 
-impl Drop for Ring {
+impl Drop for Sockets {
     fn drop(&mut self) {
-        // Closing a ring does not wait for its operations: memory that they may still write to or read is left alone.
-        if self.end() {
-            // SAFETY: dropped once, here, and not used afterwards.
-            unsafe {
-                ManuallyDrop::drop(&mut self.sending);
-                ManuallyDrop::drop(&mut self.buffers);
-            }
+        if self.ring.end(END_TIMEOUT) {
+            // SAFETY: dropped once, here, and not used afterwards; no send is under way.
+            unsafe { ManuallyDrop::drop(&mut self.sending) };
         }
     }
 }
@@ -328,7 +252,8 @@ fn failed(doing: &'static str, error: i32) -> Outcome {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
+    use std::os::fd::AsFd;
+    use std::time::Instant;
 
     use super::*;
 
@@ -339,7 +264,7 @@ mod tests {
     const MUCH: usize = 32 << 20;
 
     struct Wired {
-        ring: Ring,
+        sockets: Sockets,
         peers: Vec<Option<TcpStream>>,
         _streams: Vec<TcpStream>,
     }
@@ -353,11 +278,11 @@ mod tests {
                 (stream, Some(listener.accept().unwrap().0))
             })
             .unzip();
-        let sockets: Vec<RawFd> = streams.iter().map(AsRawFd::as_raw_fd).collect();
-        let ring = Ring::new(&sockets).unwrap();
-        ring.enable().unwrap();
+        let descriptors: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
+        let sockets = Sockets::new(&descriptors).unwrap();
+        sockets.enable().unwrap();
         Wired {
-            ring,
+            sockets,
             peers,
             _streams: streams,
         }
@@ -374,7 +299,7 @@ mod tests {
             let deadline = Instant::now() + LONG;
             while outcomes.is_empty() {
                 assert!(Instant::now() < deadline, "nothing happened");
-                self.ring.wait(LONG, &mut outcomes).unwrap();
+                self.sockets.wait(LONG, &mut outcomes).unwrap();
             }
             outcomes
         }
@@ -402,8 +327,8 @@ mod tests {
             for (place, outcome) in wired.wait() {
                 match outcome {
                     Outcome::Received(received) => {
-                        got[place].extend_from_slice(wired.ring.received(&received));
-                        wired.ring.give_back(received);
+                        got[place].extend_from_slice(wired.sockets.received(&received));
+                        wired.sockets.give_back(received);
                     }
                     Outcome::Over => {}
                     other => panic!("{other:?}"),
@@ -429,15 +354,15 @@ mod tests {
             bytes
         });
         let mut output = pattern(0, MUCH);
-        wired.ring.send(0, &mut output);
+        wired.sockets.send(0, &mut output);
         assert!(output.is_empty());
         output.extend_from_slice(b"after");
-        wired.ring.send(0, &mut output);
+        wired.sockets.send(0, &mut output);
         assert_eq!(output, b"after", "one send is under way");
         assert!(matches!(wired.wait()[..], [(0, Outcome::Sent)]));
-        wired.ring.send(0, &mut output);
+        wired.sockets.send(0, &mut output);
         assert!(output.is_empty());
-        wired.ring.wait(Duration::ZERO, &mut Vec::new()).unwrap();
+        wired.sockets.wait(Duration::ZERO, &mut Vec::new()).unwrap();
         assert!(reader.join().unwrap() == [&pattern(0, MUCH)[..], b"after"].concat());
     }
 
@@ -445,7 +370,7 @@ mod tests {
     fn one_call_sends_and_waits_for_the_answer() {
         let mut wired = wire(2);
         for place in 0..2 {
-            wired.ring.send(place, &mut b"ping".to_vec());
+            wired.sockets.send(place, &mut b"ping".to_vec());
         }
         let mut peer = wired.peer(1);
         let answering = std::thread::spawn(move || {
@@ -455,12 +380,12 @@ mod tests {
             peer
         });
         let mut outcomes = Vec::new();
-        wired.ring.wait(LONG, &mut outcomes).unwrap();
+        wired.sockets.wait(LONG, &mut outcomes).unwrap();
         assert!(
             matches!(
                 &outcomes[..],
                 [(0, Outcome::Sent), (1, Outcome::Sent), (1, Outcome::Received(received))]
-                    if wired.ring.received(received) == b"pong"
+                    if wired.sockets.received(received) == b"pong"
             ),
             "{outcomes:?}"
         );
@@ -472,7 +397,7 @@ mod tests {
         let mut wired = wire(1);
         let mut outcomes = Vec::new();
         let begin = Instant::now();
-        wired.ring.wait(Duration::from_millis(30), &mut outcomes).unwrap();
+        wired.sockets.wait(Duration::from_millis(30), &mut outcomes).unwrap();
         assert!(outcomes.is_empty() && begin.elapsed() >= Duration::from_millis(30));
         assert!(begin.elapsed() < LONG / 2);
     }
@@ -483,9 +408,9 @@ mod tests {
         drop(wired.peer(0));
         assert!(matches!(wired.wait()[..], [(0, Outcome::Over)]));
         // A socket that is closed with bytes unread resets the connection.
-        wired.ring.send(1, &mut b"unread".to_vec());
+        wired.sockets.send(1, &mut b"unread".to_vec());
         let mut outcomes = Vec::new();
-        wired.ring.wait(Duration::from_millis(10), &mut outcomes).unwrap();
+        wired.sockets.wait(Duration::from_millis(10), &mut outcomes).unwrap();
         drop(wired.peer(1));
         match &wired.wait()[..] {
             [(1, Outcome::Failed { source, .. })] => assert_eq!(source.kind(), io::ErrorKind::ConnectionReset),
@@ -494,11 +419,11 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_ends_though_nobody_reads_or_writes() {
+    fn they_end_though_nobody_reads_or_writes() {
         let mut wired = wire(3);
-        wired.ring.send(1, &mut pattern(0, MUCH));
-        wired.ring.wait(Duration::from_millis(10), &mut Vec::new()).unwrap();
-        assert_eq!(wired.ring.under_way, 4, "three receives and a send");
-        assert!(wired.ring.end() && wired.ring.under_way == 0);
+        wired.sockets.send(1, &mut pattern(0, MUCH));
+        wired.sockets.wait(Duration::from_millis(10), &mut Vec::new()).unwrap();
+        assert_eq!(wired.sockets.ring.under_way(), 4, "three receives and a send");
+        assert!(wired.sockets.ring.end(END_TIMEOUT) && wired.sockets.ring.under_way() == 0);
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 /// The first kernel with everything the ring uses: deferred task work (6.1), multishot receive (6.0).
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// Locked memory that each executor's reactor asks for, in bytes.
+/// Locked memory that the reactor of a server's shard asks for, in bytes.
 pub const MEMLOCK_MIN_BYTES: u64 = 512 << 10;
 
 /// What stands in the way of serving.
