@@ -5,10 +5,15 @@
 
 pub mod entries;
 pub mod shop;
+mod state_tags;
 
-use cartwright_protocol::Slot;
+use cartwright_protocol::{AuditReport, Slot};
 
+use crate::engine::kernel::balance::Balance;
+use crate::engine::kernel::hashing::Fingerprint;
 use crate::engine::kernel::state::State;
+
+pub use state_tags::StateTag;
 
 /// A thing that holds the request key that made it.
 pub type KeyHolder = shop::packed_order::PackedOrder;
@@ -26,6 +31,20 @@ impl SlotTables {
     /// Whether there has never been anything in them.
     pub fn are_empty(&self) -> bool {
         self.shop.is_empty() && self.entries.has_been_empty()
+    }
+
+    /// Adds what is in them to an audit; how many things were looked at.
+    pub fn audit(&self, balance: &mut Balance) -> u64 {
+        shop::audit::audit(&self.shop, balance) + self.entries.table.len() as u64
+    }
+
+    /// Their part in the hash of the whole state, where they are those of slot `number`.
+    pub fn hash(&self, fingerprint: &mut Fingerprint, number: Slot) -> u64 {
+        let shop = shop::audit::hash(&self.shop, fingerprint, number);
+        let entries = self.entries.table.iter();
+        entries
+            .map(|entry| entries::entry_hash(fingerprint, entry))
+            .fold(shop, u64::wrapping_add)
     }
 
     /// The thing with this number, which holds a request key.
@@ -56,6 +75,18 @@ pub struct Counts {
     pub shop: shop::state::Counts,
     /// Of keys and values.
     pub entries: entries::slot::Counts,
+}
+
+impl Counts {
+    /// What an audit reports of them.
+    pub fn audit_report(&self) -> AuditReport {
+        AuditReport {
+            items: self.shop.items,
+            orders: self.shop.orders,
+            lines: self.shop.lines,
+            ..AuditReport::default()
+        }
+    }
 }
 
 impl std::ops::AddAssign for Counts {

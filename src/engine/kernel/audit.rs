@@ -1,28 +1,20 @@
 //! The audit: rule R1 checked over everything, on one consistent cut, and the hash of the whole state.
 //!
 //! The cut: every shard stops taking on changes and says so once its own are over; then every shard counts, as soon as
-//! nothing of others pends on it. The sum over open orders must equal the items' counters, though orders and items live
-//! on different shards: each shard adds, slot by slot, `units × coefficient(sku, location, counter)` for its items and
-//! subtracts the same for its orders' lines. Over all shards every slot must come to zero; with coefficients that are
-//! 64-bit hashes, books that do not balance come to zero with probability 2⁻⁶⁴. No list of items is ever exchanged.
+//! nothing of others pends on it. What must add up over all shards is each book's to say, in a
+//! [`Balance`](crate::engine::kernel::balance::Balance). No list of things is ever exchanged.
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{AuditReport, Location, Reply, SLOT_COUNT, Slot};
+use cartwright_protocol::{AuditReport, Reply};
 
-use crate::engine::books::entries::entry_hash;
-use crate::engine::books::shop::inventory::{Allocations, Item};
-use crate::engine::books::shop::packed_order::PackedOrder;
-use crate::engine::books::shop::state::Counts;
-use crate::engine::kernel::book::HoldsKey;
+use crate::engine::kernel::balance::Balance;
 use crate::engine::kernel::hashing::Fingerprint;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp};
 use crate::engine::kernel::message::{ReplyTo, Request, ShardMessage};
-use crate::engine::kernel::request_key_table::KeptKey;
-use crate::engine::kernel::request_keys::{KeptReply, KeyRecord, Scope};
 use crate::engine::kernel::shard::Step;
-use crate::engine::kernel::slots::SlotState;
-use crate::engine::kernel::state::State;
+use crate::engine::kernel::state::{Counts, State};
+use crate::engine::kernel::state_hash::slot_hash;
 
 /// A step of an audit, between the coordinator and every shard.
 #[derive(Debug)]
@@ -42,9 +34,9 @@ pub enum AuditMessage {
 /// What one shard counted.
 #[derive(Debug)]
 pub struct Part {
-    report: AuditReport,
-    /// Per slot of the items' SKUs: counters minus open orders, in coefficients.
-    balance: Box<[u64]>,
+    counts: Counts,
+    balance: Balance,
+    state_hash: u64,
     /// The count shows this shard's log up to here.
     shows: LogPosition,
 }
@@ -212,11 +204,7 @@ impl Step<'_> {
             return;
         };
         if scan.count_on(&self.shard.state) {
-            let part = Part {
-                report: scan.report,
-                balance: scan.balance,
-                shows: self.shard.end,
-            };
+            let part = scan.into_part(self.shard.end);
             let coordinator = self.shard.auditing.paused_for.expect("a count belongs to an audit");
             self.tell(coordinator, AuditMessage::Counted(Box::new(part)));
         } else {
@@ -237,20 +225,17 @@ impl Step<'_> {
 }
 
 fn add_up(parts: &[(ShardId, Part)]) -> AuditReport {
-    let mut sum = AuditReport::default();
-    let mut balance = vec![0u64; SLOT_COUNT];
+    let (mut counts, mut balance, mut state_hash) = (Counts::default(), Balance::default(), 0u64);
     for (_, part) in parts {
-        sum.items += part.report.items;
-        sum.orders += part.report.orders;
-        sum.lines += part.report.lines;
-        sum.violations += part.report.violations;
-        sum.state_hash = sum.state_hash.wrapping_add(part.report.state_hash);
-        for (slot, value) in balance.iter_mut().zip(&part.balance) {
-            *slot = slot.wrapping_add(*value);
-        }
+        counts += part.counts;
+        balance.add_up(&part.balance);
+        state_hash = state_hash.wrapping_add(part.state_hash);
     }
-    sum.violations += balance.iter().filter(|&&value| value != 0).count() as u64;
-    sum
+    AuditReport {
+        violations: balance.violations(),
+        state_hash,
+        ..counts.books.audit_report()
+    }
 }
 
 /// Checks the books of all these states together, with nothing in flight: what an audit of a running server reports.
@@ -258,14 +243,7 @@ pub fn audit_states<'a>(states: impl Iterator<Item = (ShardId, &'a State)>) -> A
     let part = |(shard, state)| {
         let mut scan = Scan::new(state);
         while !scan.count_on(state) {}
-        (
-            shard,
-            Part {
-                report: scan.report,
-                balance: scan.balance,
-                shows: LogPosition::ZERO,
-            },
-        )
+        (shard, scan.into_part(LogPosition::ZERO))
     };
     add_up(&states.map(part).collect::<Vec<_>>())
 }
@@ -277,28 +255,30 @@ const THINGS_PER_PIECE: u64 = 10_000;
 #[derive(Debug)]
 struct Scan {
     next_slot: usize,
-    report: AuditReport,
-    balance: Box<[u64]>,
+    counts: Counts,
+    balance: Balance,
+    state_hash: u64,
     fingerprint: Fingerprint,
 }
 
 impl Scan {
     fn new(state: &State) -> Self {
-        let Counts {
-            items, orders, lines, ..
-        } = state.counts.books.shop;
-        let report = AuditReport {
-            items,
-            orders,
-            lines,
-            ..AuditReport::default()
-        };
-        let balance = vec![0; SLOT_COUNT].into_boxed_slice();
         Self {
             next_slot: 0,
-            report,
-            balance,
+            counts: state.counts,
+            balance: Balance::default(),
+            state_hash: 0,
             fingerprint: Fingerprint::default(),
+        }
+    }
+
+    /// What was counted, which shows the log up to here.
+    fn into_part(self, shows: LogPosition) -> Part {
+        Part {
+            counts: self.counts,
+            balance: self.balance,
+            state_hash: self.state_hash,
+            shows,
         }
     }
 
@@ -307,204 +287,13 @@ impl Scan {
         let mut things = 0;
         for (number, slot) in state.slots().skip(self.next_slot) {
             self.next_slot += 1;
-            for item in slot.books.shop.items() {
-                things += 1;
-                self.count_item(item);
-            }
-            for order in slot.books.shop.orders() {
-                things += u64::from(order.line_count());
-                self.count_order(order);
-            }
-            things += slot.books.entries.table.len() as u64;
+            things += slot.books.audit(&mut self.balance);
             let hash = slot_hash(&mut self.fingerprint, number, slot);
-            self.report.state_hash = self.report.state_hash.wrapping_add(hash);
+            self.state_hash = self.state_hash.wrapping_add(hash);
             if things >= THINGS_PER_PIECE {
                 return false;
             }
         }
         true
     }
-
-    fn count_item(&mut self, item: &Item) {
-        self.report.violations += u64::from(!item_balances(item));
-        let sum = &mut self.balance[item.sku.slot().index()];
-        for (location, level) in item.levels() {
-            for (held, units) in [(true, level.held), (false, level.committed)] {
-                let value =
-                    coefficient(&mut self.fingerprint, item.sku.as_bytes(), location, held).wrapping_mul(units as u64);
-                *sum = sum.wrapping_add(value);
-            }
-        }
-    }
-
-    fn count_order(&mut self, order: &PackedOrder) {
-        let Some(held) = order.open_units_are_held() else {
-            return;
-        };
-        for line in order.lines() {
-            let sku = line.sku_bytes();
-            let sum = &mut self.balance[Slot::of(sku).index()];
-            let mut take = |location: &str, units: u32| {
-                let value = coefficient(&mut self.fingerprint, sku, location, held).wrapping_mul(units.into());
-                *sum = sum.wrapping_sub(value);
-            };
-            match &line.allocations {
-                Allocations::Main => take(Location::MAIN, line.ordered),
-                Allocations::Split(parts) => {
-                    for part in parts {
-                        take(part.location.as_str(), part.quantity);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn item_balances(item: &Item) -> bool {
-    item.levels().all(|(location, level)| {
-        let allowance = if location == Location::MAIN {
-            i64::from(item.backorder)
-        } else {
-            0
-        };
-        level.on_hand >= 0 && level.held >= 0 && level.committed >= 0 && level.available() + allowance >= 0
-    })
-}
-
-fn coefficient(fingerprint: &mut Fingerprint, sku: &[u8], location: &str, held: bool) -> u64 {
-    fingerprint
-        .begin(u8::from(held))
-        .bytes(sku)
-        .bytes(location.as_bytes())
-        .finish()
-}
-
-/// Hash of the decided state. A sum over things, so that neither their order nor their shard matters.
-pub fn state_hash(state: &State) -> u64 {
-    let mut fingerprint = Fingerprint::default();
-    state
-        .slots()
-        .map(|(number, slot)| slot_hash(&mut fingerprint, number, slot))
-        .fold(0, u64::wrapping_add)
-}
-
-fn slot_hash(fingerprint: &mut Fingerprint, number: Slot, slot: &SlotState) -> u64 {
-    let items = slot
-        .books
-        .shop
-        .items()
-        .map(|item| item_hash(fingerprint, item))
-        .fold(0, u64::wrapping_add);
-    let orders = slot
-        .books
-        .shop
-        .orders()
-        .map(|order| order_hash(fingerprint, order))
-        .fold(0, u64::wrapping_add);
-    let keys = slot
-        .request_keys
-        .iter(&slot.books)
-        .map(|key| kept_key_hash(fingerprint, key))
-        .fold(0, u64::wrapping_add);
-    let entries = slot
-        .books
-        .entries
-        .table
-        .iter()
-        .map(|entry| entry_hash(fingerprint, entry))
-        .fold(0, u64::wrapping_add);
-    let sum = items.wrapping_add(orders).wrapping_add(keys).wrapping_add(entries);
-    if slot.books.shop.order_sequence == 0 {
-        return sum;
-    }
-    sum.wrapping_add(
-        fingerprint
-            .begin(4)
-            .integer(number.index() as u64)
-            .integer(slot.books.shop.order_sequence)
-            .finish(),
-    )
-}
-
-fn item_hash(fingerprint: &mut Fingerprint, item: &Item) -> u64 {
-    fingerprint
-        .begin(1)
-        .bytes(item.sku.as_bytes())
-        .integer(item.price.minor_units())
-        .bytes(item.currency.as_bytes())
-        .bytes(item.name.as_str().as_bytes())
-        .integer(item.limit.map_or(0, |limit| limit.units().into()))
-        .integer(item.backorder.into());
-    for (location, level) in item.levels() {
-        fingerprint.bytes(location.as_bytes());
-        for counter in [level.on_hand, level.held, level.committed] {
-            fingerprint.integer(counter as u64);
-        }
-    }
-    fingerprint.finish()
-}
-
-fn order_hash(fingerprint: &mut Fingerprint, order: &PackedOrder) -> u64 {
-    fingerprint
-        .begin(2)
-        .integer(order.id().to_integer())
-        .bytes(order.customer_bytes())
-        .integer(order.state() as u64)
-        .bytes(order.currency().as_bytes())
-        .integer(order.total().minor_units())
-        .integer(order.created_at().unix_ms())
-        .integer(order.updated_at().unix_ms())
-        .integer(order.expires_at().map_or(0, Timestamp::unix_ms));
-    for line in order.lines() {
-        fingerprint
-            .bytes(line.sku_bytes())
-            .integer(line.price.minor_units())
-            .integer(line.ordered.into())
-            .integer(order.cancelled_units(&line).into());
-        if let Allocations::Split(parts) = &line.allocations {
-            for part in parts {
-                fingerprint
-                    .bytes(part.location.as_bytes())
-                    .integer(part.quantity.into());
-            }
-        }
-    }
-    fingerprint.finish()
-}
-
-fn kept_key_hash(fingerprint: &mut Fingerprint, kept: KeptKey<'_>) -> u64 {
-    match kept {
-        KeptKey::Held(holder) => holder.hash_key(fingerprint),
-        KeptKey::Record(record) => key_hash(fingerprint, record),
-    }
-}
-
-fn key_hash(fingerprint: &mut Fingerprint, record: &KeyRecord) -> u64 {
-    fingerprint.begin(3);
-    match &record.scope {
-        Scope::Customer(customer) => fingerprint.integer(1).bytes(customer.as_bytes()),
-        Scope::Sku(sku) => fingerprint.integer(2).bytes(sku.as_bytes()),
-        Scope::Order(id) => fingerprint.integer(3).integer(id.to_integer()),
-    };
-    fingerprint
-        .bytes(record.key.as_bytes())
-        .integer(record.fingerprint)
-        .integer(record.at.unix_ms());
-    match &record.reply {
-        KeptReply::Ok => fingerprint.integer(1),
-        KeptReply::Integer(integer) => fingerprint.integer(2).integer(*integer as u64),
-        KeptReply::Receipt(receipt) => fingerprint
-            .integer(3)
-            .integer(receipt.id.to_integer())
-            .integer(receipt.state as u64)
-            .integer(receipt.total.minor_units())
-            .bytes(receipt.currency.as_bytes())
-            .integer(receipt.expires_at_ms),
-        KeptReply::State(state) => fingerprint.integer(4).integer(*state as u64),
-        KeptReply::Error(error) => fingerprint
-            .integer(5)
-            .integer(error.code as u64)
-            .bytes(error.message.as_bytes()),
-    };
-    fingerprint.finish()
 }

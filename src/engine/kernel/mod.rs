@@ -4,6 +4,7 @@
 //! Called through [`shard::Shard::step`] alone. It decides nothing that only one book needs.
 
 pub mod audit;
+pub mod balance;
 pub mod book;
 pub mod checkpoint;
 #[cfg(test)]
@@ -23,5 +24,6 @@ pub mod request_keys;
 pub mod shard;
 pub mod slots;
 pub mod state;
+pub mod state_hash;
 pub mod transaction;
 pub mod waiting;

@@ -265,7 +265,7 @@ impl Shard {
 
     /// Hash of the decided state; the sum over all shards does not depend on their number.
     pub fn state_hash(&self) -> u64 {
-        crate::engine::kernel::audit::state_hash(&self.state)
+        crate::engine::kernel::state_hash::state_hash(&self.state)
     }
 
     pub(in crate::engine) fn next_transaction_id(&mut self) -> TransactionId {

@@ -11,6 +11,7 @@ use super::encoding::Strings;
 use super::removals::Removals;
 use super::table::hash_of;
 use super::value::{Entry, Value};
+use crate::engine::books::StateTag;
 use crate::engine::kernel::hashing::Fingerprint;
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
 use crate::engine::kernel::mutation::{Mutation, is_on};
@@ -143,7 +144,7 @@ pub fn entry_hash(fingerprint: &mut Fingerprint, entry: &Entry) -> u64 {
         Value::Hash(_) => 2,
     };
     fingerprint
-        .begin(5)
+        .begin(StateTag::ENTRY)
         .bytes(&entry.key)
         .integer(entry.expires_at.unix_ms())
         .integer(kind);
@@ -154,7 +155,7 @@ pub fn entry_hash(fingerprint: &mut Fingerprint, entry: &Entry) -> u64 {
     if let Value::Hash(fields) = &entry.value {
         for field in fields.iter() {
             let field = fingerprint
-                .begin(6)
+                .begin(StateTag::ELEMENT)
                 .bytes(&entry.key)
                 .bytes(&field.name)
                 .bytes(&field.value)

@@ -1,5 +1,6 @@
 //! The shop: catalogue, stock, carts and orders.
 
+pub mod audit;
 pub mod catalogue;
 pub mod checkout;
 pub mod inventory;

@@ -2,6 +2,7 @@
 
 use cartwright_protocol::{Key, Reply};
 
+use crate::engine::books::StateTag;
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::book::HoldsKey;
 use crate::engine::kernel::hashing::Fingerprint;
@@ -32,7 +33,7 @@ impl HoldsKey for PackedOrder {
 
     fn hash_key(&self, fingerprint: &mut Fingerprint) -> u64 {
         fingerprint
-            .begin(5)
+            .begin(StateTag::ORDER_KEY)
             .integer(self.id().to_integer())
             .bytes(self.key_bytes())
             .integer(self.fingerprint())
