@@ -8,7 +8,7 @@ mod support;
 use std::hint::black_box;
 
 use cartwright::engine::entries::commands::{hashes, strings};
-use cartwright::engine::entries::{KeyCommand, KeyPlaces, OwnedArguments};
+use cartwright::engine::entries::{CommandSpec, KeyPlaces, OwnedArguments};
 use cartwright::engine::{
     EngineLimits, Input, KeyRequest, Output, ReplyTo, Shard, ShardId, ShardMap, Timestamp, recovery,
 };
@@ -56,7 +56,7 @@ impl Server {
         key((self.drawn >> 33) % KEYS)
     }
 
-    fn call(&mut self, command: &'static KeyCommand, words: &[&[u8]]) {
+    fn call(&mut self, command: &'static CommandSpec, words: &[&[u8]]) {
         let arguments = OwnedArguments::of(words);
         let places = KeyPlaces::of_row(1, 1, 1, words.len());
         let request = KeyRequest::command(command, arguments.get(), places);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use cartwright::engine::Timestamp;
 use cartwright::engine::entries::commands::{WATCH, hashes, keys, strings};
-use cartwright::engine::entries::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments};
+use cartwright::engine::entries::{Answer, CommandSpec, Invocation, KeyPlaces, KeyRequest, OwnedArguments};
 
 use crate::keys::{Held, KeyVersion, Keys, Seen, balance};
 use crate::random::Random;
@@ -72,7 +72,7 @@ pub struct KeyAttempt {
     pub sent: KeyVersion,
 }
 
-fn invocation(command: &'static KeyCommand, words: &[&str], keys: (i16, i16, i16)) -> Invocation {
+fn invocation(command: &'static CommandSpec, words: &[&str], keys: (i16, i16, i16)) -> Invocation {
     let arguments: Vec<_> = std::iter::once(command.name)
         .chain(words.iter().copied())
         .map(str::as_bytes)
@@ -264,7 +264,7 @@ impl Explained<'_> {
                 let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);
                 !seen.is_some_and(is_there)
             }),
-            (KeyWish::Watch { .. }, Answer::Array(versions)) => versions.len() == 2,
+            (KeyWish::Watch { .. }, Answer::Versions(versions)) => versions.len() == 2,
             _ => false,
         };
         promise!(

@@ -9,7 +9,7 @@ mod kernel;
 pub use books::Limits;
 pub use books::entries;
 pub use books::entries::limits::Limits as EntriesLimits;
-pub use books::entries::{Answer, Invocation, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
+pub use books::entries::{Answer, CommandSpec, Invocation, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
 pub use books::shop::inventory::{Allocation, Allocations, StockChange, StockLine};
 pub use books::shop::limits::Limits as ShopLimits;
 pub use books::shop::orders::OrderChange;

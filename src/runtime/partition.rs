@@ -392,7 +392,7 @@ mod tests {
     use super::*;
     use crate::engine::entries::commands::{keys as key_commands, strings};
     use crate::engine::recovery::start;
-    use crate::engine::{Ask, EngineLimits, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
+    use crate::engine::{Ask, CommandSpec, EngineLimits, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
     use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
 
     const SEGMENT_BYTES: u64 = 16 << 10;
@@ -616,7 +616,7 @@ mod tests {
     }
 
     /// A command on the key that is its first argument, or its first two.
-    fn keys(sequence: u64, command: &'static KeyCommand, words: &[&[u8]], key_count: i16) -> Question {
+    fn keys(sequence: u64, command: &'static CommandSpec, words: &[&[u8]], key_count: i16) -> Question {
         let arguments = OwnedArguments::of(words);
         let places = KeyPlaces::of_row(1, key_count, 1, words.len());
         Question {

@@ -58,6 +58,12 @@ pub(super) fn write_answer(writer: &mut Writer<'_>, answer: &Answer) {
             }
         }
         Answer::Double(number) => writer.double(*number),
+        Answer::Versions(versions) => {
+            writer.array(versions.len());
+            for version in versions {
+                writer.count(version.0);
+            }
+        }
     }
 }
 

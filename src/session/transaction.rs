@@ -16,9 +16,7 @@ use super::resp::Resolved;
 use super::server_task::{Message, PendingTask, ServerTask, ShardQuery, ShardResult, sums};
 use super::settings::Number;
 use crate::engine::entries::commands::WATCH;
-use crate::engine::{
-    Answer, Ask, Invocation, KeyPlaces, KeyRequest, LogPosition, OwnedArguments, Response, ValueBytes, Watched,
-};
+use crate::engine::{Answer, Ask, Invocation, KeyPlaces, KeyRequest, OwnedArguments, Response, ValueBytes, Watched};
 
 /// The commands about transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,20 +211,16 @@ impl Connection {
     /// Takes the keyspace's answer to `WATCH`: how each of these keys is; and gives the client's.
     pub(super) fn watch(&mut self, keys: Vec<Box<[u8]>>, response: Response) -> Answer {
         match response {
-            Response::Keys(Answer::Array(versions)) if versions.len() == keys.len() => {
-                for (key, version) in keys.into_iter().zip(versions) {
-                    let Answer::Integer(version) = version else {
-                        panic!("a key's version is a number, not {version:?}")
-                    };
-                    self.watched.push(Watched {
-                        key: ValueBytes::new(&key),
-                        version: LogPosition(version as u64),
-                    });
-                }
+            Response::Keys(Answer::Versions(versions)) if versions.len() == keys.len() => {
+                let watched = keys.into_iter().zip(versions).map(|(key, version)| Watched {
+                    key: ValueBytes::new(&key),
+                    version,
+                });
+                self.watched.extend(watched);
                 Answer::Ok
             }
             Response::Keys(error @ Answer::Error(_)) => error,
-            other => panic!("{} keys were to be watched, and {other:?} answered", keys.len()),
+            _ => Answer::error("ERR the keys could not be watched; send WATCH again"),
         }
     }
 
@@ -241,7 +235,7 @@ impl Connection {
     pub(super) fn transaction_writes(&self) -> bool {
         self.transaction.as_ref().is_some_and(|transaction| {
             transaction.queued.iter().any(|queued| match queued {
-                Queued::Keys(invocation) => invocation.command.writes,
+                Queued::Keys(invocation) => invocation.command.writes(),
                 Queued::Publish(_) => true,
                 Queued::Local(..) => false,
             })

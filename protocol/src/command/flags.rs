@@ -50,6 +50,10 @@ flags! {
     MOVABLE_KEYS = 14, "movablekeys";
     /// It is answered while a script runs.
     ALLOW_BUSY = 15, "allow_busy";
+    /// What it changes may be as long as a value that is there, however short its arguments.
+    CARRIES = 22, "";
+    /// All that it changes is that something is not there any more: a full table takes it.
+    REMOVES_ONLY = 23, "";
     /// Runs when everything before it on its connection is answered, since it changes what the connection gets from then
     /// on.
     IN_TURN = 24, "";

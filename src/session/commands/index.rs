@@ -4,72 +4,69 @@
 
 use cartwright_protocol::Operation;
 
-use super::{Command, Group, bits, connection, hashes, keys, pubsub, server, shop, strings, transactions};
+use super::{Command, Group, connection, keyed, keys, pubsub, server, shop, transactions};
+use crate::engine::entries::commands::LISTS;
 
-/// The rows as their files have them, in the order of the groups.
-const TABLES: [&[Command]; 9] = [
-    shop::COMMANDS,
-    keys::COMMANDS,
-    strings::COMMANDS,
-    bits::COMMANDS,
-    hashes::COMMANDS,
-    transactions::COMMANDS,
-    pubsub::COMMANDS,
-    connection::COMMANDS,
-    server::COMMANDS,
+/// The rows that stand beside this file, by group. Those of the shop come first.
+const OWN: [(Group, &[Command]); 6] = [
+    (Group::Shop, shop::COMMANDS),
+    (Group::Keys, keys::COMMANDS),
+    (Group::Transactions, transactions::COMMANDS),
+    (Group::PubSub, pubsub::COMMANDS),
+    (Group::Connection, connection::COMMANDS),
+    (Group::Server, server::COMMANDS),
 ];
 
-/// The rows of a group, each with its group and its number.
-const fn in_group<const COUNT: usize>(group: Group) -> [Command; COUNT] {
-    let table = TABLES[group as usize];
-    assert!(table.len() == COUNT, "a group has the rows of its file");
-    let (mut first, mut before) = (0, 0);
-    while before < group as usize {
-        first += TABLES[before].len();
-        before += 1;
+const COUNT: usize = {
+    let (mut count, mut list) = (0, 0);
+    while list < OWN.len() {
+        count += OWN[list].1.len();
+        list += 1;
     }
-    let mut rows = [table[0]; COUNT];
-    let mut row = 0;
-    while row < COUNT {
-        rows[row] = table[row];
-        rows[row].group = Some(group);
-        rows[row].number = (first + row) as u16;
-        row += 1;
+    list = 0;
+    while list < LISTS.len() {
+        count += LISTS[list].len();
+        list += 1;
+    }
+    count
+};
+
+/// All rows, each with its number: first those beside this file, then those of the engine's commands on keys.
+static COMMANDS: [Command; COUNT] = {
+    let mut rows = [OWN[0].1[0]; COUNT];
+    let (mut number, mut list) = (0, 0);
+    while list < OWN.len() {
+        let (group, table) = OWN[list];
+        let mut row = 0;
+        while row < table.len() {
+            rows[number] = table[row];
+            rows[number].group = Some(group);
+            rows[number].number = number as u16;
+            number += 1;
+            row += 1;
+        }
+        list += 1;
+    }
+    list = 0;
+    while list < LISTS.len() {
+        let mut row = 0;
+        while row < LISTS[list].len() {
+            rows[number] = keyed(LISTS[list][row]);
+            rows[number].group = Some(LISTS[list][row].group);
+            rows[number].number = number as u16;
+            number += 1;
+            row += 1;
+        }
+        list += 1;
     }
     rows
-}
-
-static SHOP: [Command; shop::COMMANDS.len()] = in_group(Group::Shop);
-static KEYS: [Command; keys::COMMANDS.len()] = in_group(Group::Keys);
-static STRINGS: [Command; strings::COMMANDS.len()] = in_group(Group::Strings);
-static BITS: [Command; bits::COMMANDS.len()] = in_group(Group::Bits);
-static HASHES: [Command; hashes::COMMANDS.len()] = in_group(Group::Hashes);
-static TRANSACTIONS: [Command; transactions::COMMANDS.len()] = in_group(Group::Transactions);
-static PUBSUB: [Command; pubsub::COMMANDS.len()] = in_group(Group::PubSub);
-static CONNECTION: [Command; connection::COMMANDS.len()] = in_group(Group::Connection);
-static SERVER: [Command; server::COMMANDS.len()] = in_group(Group::Server);
-
-/// All rows, a slice a group, in the order of the groups.
-static GROUPS: [&[Command]; TABLES.len()] = [
-    &SHOP,
-    &KEYS,
-    &STRINGS,
-    &BITS,
-    &HASHES,
-    &TRANSACTIONS,
-    &PUBSUB,
-    &CONNECTION,
-    &SERVER,
-];
+};
 
 /// Longest name, container and subcommand apart.
 pub(in crate::session) const NAME_BYTES_MAX: usize = 24;
 
 /// Places in the index: a power of two, at least four times the commands.
 const INDEX_LENGTH: usize = 1024;
-
-/// A place: group and row, or nothing.
-type Place = Option<(u8, u8)>;
 
 const fn place(name: &[u8]) -> usize {
     let mut hash = name.len() as u32;
@@ -81,27 +78,21 @@ const fn place(name: &[u8]) -> usize {
     (hash ^ hash >> 10) as usize % INDEX_LENGTH
 }
 
-/// Where each command stands: open addressing.
-static INDEX: [Place; INDEX_LENGTH] = {
+/// Where each command stands, by its number: open addressing.
+static INDEX: [Option<u16>; INDEX_LENGTH] = {
+    assert!(COUNT * 4 <= INDEX_LENGTH);
     let mut index = [None; INDEX_LENGTH];
-    let (mut group, mut count) = (0, 0);
-    while group < GROUPS.len() {
-        let mut row = 0;
-        assert!(GROUPS[group].len() <= u8::MAX as usize);
-        while row < GROUPS[group].len() {
-            let name = GROUPS[group][row].name.as_bytes();
-            assert!(name.len() <= NAME_BYTES_MAX);
-            let mut at = place(name);
-            while index[at].is_some() {
-                at = (at + 1) % INDEX_LENGTH;
-            }
-            index[at] = Some((group as u8, row as u8));
-            row += 1;
-            count += 1;
+    let mut number = 0;
+    while number < COUNT {
+        let name = COMMANDS[number].name.as_bytes();
+        assert!(name.len() <= NAME_BYTES_MAX);
+        let mut at = place(name);
+        while index[at].is_some() {
+            at = (at + 1) % INDEX_LENGTH;
         }
-        group += 1;
+        index[at] = Some(number as u16);
+        number += 1;
     }
-    assert!(count * 4 <= INDEX_LENGTH);
     index
 };
 
@@ -112,8 +103,8 @@ pub(in crate::session) fn find(name: &[u8]) -> Option<&'static Command> {
         return None;
     }
     let mut at = place(name);
-    while let Some((group, row)) = INDEX[at] {
-        let command = &GROUPS[usize::from(group)][usize::from(row)];
+    while let Some(number) = INDEX[at] {
+        let command = &COMMANDS[usize::from(number)];
         if command.name.as_bytes().eq_ignore_ascii_case(name) {
             return Some(command);
         }
@@ -125,12 +116,12 @@ pub(in crate::session) fn find(name: &[u8]) -> Option<&'static Command> {
 /// The row of the command that says the same in RESP.
 #[inline]
 pub(in crate::session) fn shop_row(operation: &Operation) -> &'static Command {
-    &SHOP[operation.number()]
+    &COMMANDS[operation.number()]
 }
 
-/// All commands, by group.
+/// All commands.
 pub(in crate::session) fn all() -> impl Iterator<Item = &'static Command> + Clone {
-    GROUPS.iter().flat_map(|rows| rows.iter())
+    COMMANDS.iter()
 }
 
 /// A number for each command below [`count`], without gaps.
@@ -143,8 +134,8 @@ pub(in crate::session) fn number(command: &Command) -> usize {
 }
 
 /// How many commands there are.
-pub(in crate::session) fn count() -> usize {
-    GROUPS.iter().map(|rows| rows.len()).sum()
+pub(in crate::session) const fn count() -> usize {
+    COUNT
 }
 
 #[cfg(test)]

@@ -3,37 +3,34 @@
 //! Dispatch, arity errors, routing by key, `COMMAND`, help and the README's list all read it; a new command is a new row
 //! in the file of its group. Names are lower-case, as Redis prints them; clients may write them in any case.
 //!
-//! - `key_positions`: one cell of a row
-//! - `shop`, `connection`, `server`, `keys`, `strings`, `bits`, `hashes`, `transactions`, `pubsub`: the rows, by group
+//! The rows of commands on keys stand with their functions in the engine, those of the shop's commands with their
+//! declarations; `index` takes them over.
+//!
+//! - `shop`, `connection`, `server`, `keys`, `transactions`, `pubsub`: the other rows, by group
 //! - `index`: from a name to its row; `readme`: the README's list
 
-mod bits;
 mod connection;
-mod hashes;
 mod index;
-mod key_positions;
 mod keys;
 mod pubsub;
 #[cfg(test)]
 mod readme;
 mod server;
 mod shop;
-mod strings;
 mod transactions;
 
 use cartwright_protocol::resp::Arguments;
 use cartwright_protocol::{Operation, Reply};
 
-pub(super) use cartwright_protocol::command::Flags;
+use cartwright_protocol::command::{ALL_KEYS, KeyPositions, ONE_KEY};
+pub(super) use cartwright_protocol::command::{Flags, Group};
 pub(super) use index::{all, count, find, number, shop_row};
-#[allow(unused_imports, reason = "each kind of position is here for rows to use")]
-use key_positions::{ALL_KEYS, KEY_OF_SUBCOMMAND, KEYS_AND_VALUES, KEYS_FROM_SECOND, KeyPositions, ONE_KEY, TWO_KEYS};
 
 use super::connection::Call;
 use super::introspection;
 use super::server_task::PendingTask;
 use super::transaction::Verb;
-use crate::engine::KeyCommand;
+use crate::engine::CommandSpec;
 
 /// One command, or one subcommand.
 #[derive(Clone, Copy)]
@@ -66,7 +63,7 @@ pub(super) enum Handler {
     /// It goes to the shop.
     Shop(fn(Arguments<'_>) -> Result<Operation, Reply>),
     /// It goes to the keyspace.
-    Keys(&'static KeyCommand),
+    Keys(&'static CommandSpec),
     /// It is answered from the connection's own state and the server's facts.
     Local(fn(&mut Call<'_>)),
     /// It asks for something of the server; or answers an error, and asks for nothing.
@@ -76,60 +73,6 @@ pub(super) enum Handler {
     /// Only its subcommands do anything.
     Container,
 }
-
-/// What a command is for, in Redis's division; the order is that of the README.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Group {
-    Shop,
-    Keys,
-    Strings,
-    Bits,
-    Hashes,
-    Transactions,
-    PubSub,
-    Connection,
-    Server,
-}
-
-impl Group {
-    /// As `COMMAND DOCS` names it.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Shop => "shop",
-            Self::Keys => "generic",
-            Self::Strings => "string",
-            Self::Bits => "bitmap",
-            Self::Hashes => "hash",
-            Self::Transactions => "transactions",
-            Self::PubSub => "pubsub",
-            Self::Connection => "connection",
-            Self::Server => "server",
-        }
-    }
-
-    /// The category of `ACL` that all its commands are in.
-    pub(super) const fn category(self) -> Option<&'static str> {
-        match self {
-            Self::Shop => Some("@shop"),
-            Self::Keys => Some("@keyspace"),
-            Self::Strings => Some("@string"),
-            Self::Bits => Some("@bitmap"),
-            Self::Hashes => Some("@hash"),
-            Self::Transactions => Some("@transaction"),
-            Self::PubSub => Some("@pubsub"),
-            Self::Connection => Some("@connection"),
-            Self::Server => None,
-        }
-    }
-}
-
-/// The flags of commands on keys: what they do, whether memory may grow by it, and whether they are quick.
-const READ: Flags = Flags::READONLY;
-const READ_FAST: Flags = READ.and(Flags::FAST);
-const WRITE: Flags = Flags::WRITE;
-const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
-const WRITE_MORE: Flags = WRITE.and(Flags::DENYOOM);
-const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
 
 /// A row without keys and subcommands, in no group yet.
 const fn row(
@@ -178,21 +121,26 @@ const fn task(
     row(name, arity, flags, syntax, summary, Handler::Server(handler))
 }
 
-/// A row that the keyspace runs.
-const fn keyed(
-    name: &'static str,
-    arity: i16,
-    flags: Flags,
-    keys: KeyPositions,
-    syntax: &'static str,
-    summary: &'static str,
-    command: &'static KeyCommand,
-) -> Command {
-    assert!(
-        command.writes == flags.has(Flags::WRITE),
-        "row and command agree on whether it writes"
-    );
-    row(name, arity, flags, syntax, summary, Handler::Keys(command)).with_keys(keys)
+/// The row of a command on keys, or of a subcommand.
+const fn keyed(spec: &'static CommandSpec) -> Command {
+    let name = match split_at_bar(spec.name) {
+        Some((_, subcommand)) => subcommand,
+        None => spec.name,
+    };
+    let handler = Handler::Keys(spec);
+    row(name, spec.arity, spec.flags, spec.syntax, spec.summary, handler).with_keys(spec.keys)
+}
+
+/// A container's name and its subcommand's.
+const fn split_at_bar(name: &'static str) -> Option<(&'static str, &'static str)> {
+    let mut at = 0;
+    while at < name.len() {
+        if name.as_bytes()[at] == b'|' {
+            return Some((name.split_at(at).0, name.split_at(at + 1).1));
+        }
+        at += 1;
+    }
+    None
 }
 
 /// A row of subcommands, of which `HELP` should be one.

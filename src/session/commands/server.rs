@@ -1,10 +1,7 @@
 //! The rows of the commands about the server.
 
-use super::{
-    Command, Flags, Handler, KEY_OF_SUBCOMMAND, KeyPositions, READ, READ_FAST, WRITE, container, help, keyed, local,
-    task,
-};
-use crate::engine::entries::commands::{keys, objects};
+use super::{Command, Flags, Handler, container, help, keyed, local, task};
+use crate::engine::entries::commands::objects;
 use crate::session::{config, info, introspection, server, slow};
 
 const TOLD: Flags = Flags::LOADING.and(Flags::STALE);
@@ -87,33 +84,6 @@ pub(super) const COMMANDS: &[Command] = &[
         server::waitaof,
     ),
     local("role", 1, TOLD.and(Flags::FAST), "", "Answers master.", server::role),
-    keyed(
-        "dbsize",
-        1,
-        READ_FAST,
-        KeyPositions::None,
-        "",
-        "Counts the keys.",
-        &keys::DBSIZE,
-    ),
-    keyed(
-        "flushdb",
-        -1,
-        WRITE,
-        KeyPositions::None,
-        "[ASYNC | SYNC]",
-        "Deletes all keys; the shop stays.",
-        &keys::FLUSHDB,
-    ),
-    keyed(
-        "flushall",
-        -1,
-        WRITE,
-        KeyPositions::None,
-        "[ASYNC | SYNC]",
-        "Deletes all keys; the shop stays.",
-        &keys::FLUSHALL,
-    ),
     container("memory", "About memory.", MEMORY),
     container("config", "About the settings.", CONFIG),
     container("debug", "For tests.", DEBUG),
@@ -121,18 +91,7 @@ pub(super) const COMMANDS: &[Command] = &[
     container("latency", "About events that took long.", LATENCY),
 ];
 
-const MEMORY: &[Command] = &[
-    keyed(
-        "usage",
-        -3,
-        READ,
-        KEY_OF_SUBCOMMAND,
-        "key [SAMPLES count]",
-        "Gives the bytes that a key takes.",
-        &objects::MEMORY_USAGE,
-    ),
-    help(),
-];
+const MEMORY: &[Command] = &[keyed(&objects::MEMORY_USAGE), help()];
 
 const DEBUG: &[Command] = &[
     task(

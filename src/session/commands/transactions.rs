@@ -1,6 +1,7 @@
 //! The rows of the commands about transactions.
 
-use super::{ALL_KEYS, Command, Flags, Handler, local, row};
+use super::{Command, Flags, Handler, local, row};
+use crate::engine::entries::commands::WATCH;
 use crate::session::transaction::{self, Verb};
 
 const FLAGS: Flags = Flags::NOSCRIPT
@@ -42,14 +43,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Forgets what is queued, and which keys are watched.",
         Verb::Discard,
     ),
-    verb(
-        "watch",
-        -2,
-        "key [key ...]",
-        "Has the next EXEC run nothing if one of the keys changes before.",
-        Verb::Watch,
-    )
-    .with_keys(ALL_KEYS),
+    verb(WATCH.name, WATCH.arity, WATCH.syntax, WATCH.summary, Verb::Watch).with_keys(WATCH.keys),
     local(
         "unwatch",
         1,

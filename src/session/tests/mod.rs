@@ -15,7 +15,7 @@ use cartwright_protocol::{
     OrderList, OrderState, OrderSummary, OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
 };
 
-use crate::engine::{Answer, Ask, KeyRequest};
+use crate::engine::{Answer, Ask, KeyRequest, LogPosition};
 
 use super::server_task::{ServerTask, ShardQuery, ShardResult};
 use super::settings::Number;
@@ -153,7 +153,7 @@ fn key_answer(request: &KeyRequest) -> Answer {
     match first {
         _ if request.is_transaction => Answer::Array(vec![Answer::Ok; count]),
         Some(invocation) if invocation.command.name == "watch" => {
-            Answer::Array(vec![Answer::Integer(1); invocation.arguments.get().len() - 1])
+            Answer::Versions(vec![LogPosition(1); invocation.arguments.get().len() - 1].into())
         }
         _ => Answer::Ok,
     }

@@ -6,6 +6,7 @@
 use compact_str::CompactString;
 
 use super::bytes::ValueBytes;
+use crate::engine::kernel::ids::LogPosition;
 
 /// A reply, without any version of RESP. `RESP2` says how it looks there where that is not the same.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub enum Answer {
     Set(Vec<Answer>),
     /// A number; RESP2: a bulk string.
     Double(f64),
+    /// What `WATCH` asked for: the version of each key. For the session, which keeps them.
+    Versions(Box<[LogPosition]>),
 }
 
 impl Answer {
@@ -94,6 +97,7 @@ impl Answer {
                 Self::Array(answers) | Self::Set(answers) => answers.iter().map(Self::bytes).sum(),
                 Self::Map(map) => pairs(map),
                 Self::Pairs(list) => pairs(list) + list.len() * HEADER,
+                Self::Versions(versions) => versions.len() * HEADER,
                 Self::Ok | Self::Integer(_) | Self::Nil | Self::NilArray | Self::Double(_) => HEADER,
             }
     }

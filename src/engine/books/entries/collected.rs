@@ -8,9 +8,10 @@ use cartwright_protocol::resp::Arguments;
 use hashbrown::HashMap;
 
 use super::bytes::ValueBytes;
+use super::commands::spec::Scope;
 use super::keys::any_of;
 use super::name::Name;
-use super::request::{KeyRequest, Scope};
+use super::request::KeyRequest;
 use super::scan::{Scan, Scanned, cursor_at, slot_of_cursor};
 use super::table::hash_of;
 use super::value::{Entry, KeyTable};

@@ -6,12 +6,12 @@
 
 use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::Slot;
+use cartwright_protocol::command::KeyPlaces;
 use cartwright_protocol::resp::Arguments;
 use compact_str::format_compact;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
-use super::arguments::KeyPlaces;
 use super::bytes::ValueBytes;
 use super::collected::Collected;
 use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};

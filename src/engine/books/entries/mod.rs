@@ -34,12 +34,14 @@ mod transaction;
 pub mod value;
 
 pub use answer::Answer;
-pub use arguments::{KeyPlaces, OwnedArguments};
+pub use arguments::OwnedArguments;
 pub use bytes::ValueBytes;
+pub use cartwright_protocol::command::KeyPlaces;
 pub use checkpoint::{EntriesCursor, EntryImage, Restored, fields_of};
+pub use commands::spec::{CommandSpec, Scope};
 pub use effect::are_effects;
 pub use keys::Keys;
-pub use request::{Invocation, KeyCommand, KeyRequest, Scope, Watched};
+pub use request::{Invocation, KeyRequest, Watched};
 pub use run::Keyspace;
 pub use state::entry_hash;
 pub use table::hash_of as table_hash_of;

@@ -3,66 +3,22 @@
 //! Made by a session from the command table; the engine neither parses names nor counts arguments.
 
 use cartwright_protocol::Slot;
+use cartwright_protocol::command::KeyPlaces;
 use cartwright_protocol::resp::Arguments;
 use smallvec::SmallVec;
 
-use super::answer::Answer;
-use super::arguments::{KeyPlaces, OwnedArguments};
+use super::arguments::OwnedArguments;
 use super::bytes::ValueBytes;
+use super::commands::spec::{CommandSpec, Scope};
 use super::effect::{EFFECT_OVERHEAD_BYTES, EFFECTS_BYTES_MAX};
-use super::keys::Keys;
 use super::scan::slot_of_cursor;
 use crate::engine::kernel::ids::LogPosition;
-
-/// A command as the engine runs it: what stands behind a row of the command table.
-pub struct KeyCommand {
-    /// Lower-case, as Redis prints it.
-    pub name: &'static str,
-    /// Whether it may change anything.
-    pub writes: bool,
-    /// Whether what it changes may be as long as a value that is there, however short its arguments.
-    pub carries: bool,
-    /// What it needs beside the keys among its arguments.
-    pub scope: Scope,
-    /// Runs it. All arguments are there, the name (and a container's subcommand) included; their number is right.
-    pub run: fn(&mut Keys<'_>, Arguments<'_>) -> Answer,
-}
-
-impl std::fmt::Debug for KeyCommand {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.name)
-    }
-}
-
-/// What a command looks at beside the keys among its arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Nothing.
-    Keys,
-    /// How many keys there are.
-    Count,
-    /// The names of all keys that match the pattern in its first argument.
-    Names,
-    /// Any one key.
-    Any,
-    /// All keys, to drop them.
-    All,
-    /// One slot, named by the cursor in its first argument (`SCAN`).
-    Cursor,
-}
-
-impl Scope {
-    /// Whether all shards have a part in it.
-    pub const fn is_everywhere(self) -> bool {
-        !matches!(self, Self::Keys | Self::Cursor)
-    }
-}
 
 /// One command with its arguments.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// What to run.
-    pub command: &'static KeyCommand,
+    pub command: &'static CommandSpec,
     /// On what.
     pub arguments: OwnedArguments,
     /// Which of the arguments are keys.
@@ -71,7 +27,7 @@ pub struct Invocation {
 
 impl Invocation {
     const fn is_carrier(&self) -> bool {
-        self.command.carries
+        self.command.carries()
     }
 
     /// At least as many bytes of effects as the arguments can come to, found without looking at each.
@@ -107,7 +63,7 @@ pub struct KeyRequest {
 
 impl KeyRequest {
     /// A single command.
-    pub fn command(command: &'static KeyCommand, arguments: Arguments<'_>, keys: KeyPlaces) -> Box<Self> {
+    pub fn command(command: &'static CommandSpec, arguments: Arguments<'_>, keys: KeyPlaces) -> Box<Self> {
         let mut slots = SmallVec::new();
         for index in keys.indices() {
             slots.push(Slot::of(arguments.get(index).unwrap_or_default()));
@@ -170,7 +126,7 @@ impl KeyRequest {
 
     /// Whether any of it may change anything.
     pub fn writes(&self) -> bool {
-        self.invocations.iter().any(|invocation| invocation.command.writes)
+        self.invocations.iter().any(|invocation| invocation.command.writes())
     }
 
     /// Whether it is about keys of one slot and no others: requests to one slot are run in the order in which a

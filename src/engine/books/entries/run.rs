@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use cartwright_core::prng::{Random, SplitMix64};
+use cartwright_protocol::command::KeyPlaces;
 use cartwright_protocol::{Error, Slot};
 use hashbrown::HashMap;
 
 use super::answer::Answer;
-use super::arguments::KeyPlaces;
 use super::bytes::ValueBytes;
 use super::effect::{EFFECT_OVERHEAD_BYTES, EFFECTS_BYTES_MAX, Effect, LARGE_EFFECTS_BYTES_MAX};
 use super::image::image_bytes_max;
@@ -119,7 +119,7 @@ impl Shard {
         let carriers = request
             .invocations
             .iter()
-            .filter(|invocation| invocation.command.carries);
+            .filter(|invocation| invocation.command.carries());
         let carried: usize = carriers
             .map(|invocation| self.longest_image(invocation) + added + EFFECT_OVERHEAD_BYTES)
             .sum();
@@ -166,7 +166,7 @@ impl KeyRequest {
     /// one is removed first.
     fn effect_bytes_max(&self) -> usize {
         let mut bytes = 0;
-        for invocation in self.invocations.iter().filter(|invocation| invocation.command.writes) {
+        for invocation in self.invocations.iter().filter(|invocation| invocation.command.writes()) {
             let arguments = invocation.arguments.get();
             let keys = invocation.keys.indices().filter_map(|index| arguments.get(index));
             bytes += invocation.arguments.bytes()
@@ -192,7 +192,7 @@ impl<'a> Keys<'a> {
             let invocation = &request.invocations[index];
             (keys.slots, slots) = slots.split_at(invocation.keys.count as usize);
             keys.places = invocation.keys;
-            keys.writes = invocation.command.writes;
+            keys.writes = invocation.command.writes();
             keys.index = index;
             (invocation.command.run)(keys, invocation.arguments.get())
         };
@@ -273,11 +273,10 @@ impl Step<'_> {
         let limits = &self.shard.limits.books.entries;
         if self.shard.state.counts.books.entries.entries >= limits.entries_max {
             // What makes keys fewer is taken all the same.
-            let only_removes = |name: &str| matches!(name, "del" | "unlink" | "hdel" | "flushall" | "flushdb");
             if !request
                 .invocations
                 .iter()
-                .all(|invocation| only_removes(invocation.command.name))
+                .all(|invocation| invocation.command.removes_only())
             {
                 return Err(refusal(&self.shard.busy("keys", limits.entries_max as usize)));
             }

@@ -3,85 +3,16 @@
 mod commands;
 mod shards;
 
-use super::commands::{bitfield, bits, expiry, hashes, keys, lcs, objects, strings};
-use super::{Answer, KeyCommand, KeyPlaces, KeyRequest, OwnedArguments, Watched};
+use super::commands::{LISTS, objects};
+use super::{Answer, CommandSpec, KeyRequest, OwnedArguments, Watched};
 use crate::engine::kernel::cluster_tests::Cluster;
-use crate::engine::{Ask, Input, LogPosition};
+use crate::engine::{Ask, Input};
 
-/// A command with its first key, last key and step, as the command table has them.
-type Row = (&'static KeyCommand, i16, i16, i16);
-
-/// Every command that tests send.
-static ROWS: &[Row] = &[
-    (&strings::GET, 1, 1, 1),
-    (&strings::SET, 1, 1, 1),
-    (&strings::SETNX, 1, 1, 1),
-    (&strings::SETEX, 1, 1, 1),
-    (&strings::PSETEX, 1, 1, 1),
-    (&strings::GETSET, 1, 1, 1),
-    (&strings::GETDEL, 1, 1, 1),
-    (&strings::GETEX, 1, 1, 1),
-    (&strings::APPEND, 1, 1, 1),
-    (&strings::STRLEN, 1, 1, 1),
-    (&strings::INCR, 1, 1, 1),
-    (&strings::DECR, 1, 1, 1),
-    (&strings::INCRBY, 1, 1, 1),
-    (&strings::DECRBY, 1, 1, 1),
-    (&strings::INCRBYFLOAT, 1, 1, 1),
-    (&strings::GETRANGE, 1, 1, 1),
-    (&strings::SETRANGE, 1, 1, 1),
-    (&strings::MGET, 1, -1, 1),
-    (&strings::MSET, 1, -1, 2),
-    (&strings::MSETNX, 1, -1, 2),
-    (&bits::GETBIT, 1, 1, 1),
-    (&bits::SETBIT, 1, 1, 1),
-    (&bits::BITCOUNT, 1, 1, 1),
-    (&bits::BITPOS, 1, 1, 1),
-    (&bits::BITOP, 2, -1, 1),
-    (&bitfield::BITFIELD, 1, 1, 1),
-    (&bitfield::BITFIELD_RO, 1, 1, 1),
-    (&lcs::LCS, 1, 2, 1),
-    (&keys::DEL, 1, -1, 1),
-    (&keys::EXISTS, 1, -1, 1),
-    (&keys::TYPE, 1, 1, 1),
-    (&keys::RENAME, 1, 2, 1),
-    (&keys::RENAMENX, 1, 2, 1),
-    (&keys::COPY, 1, 2, 1),
-    (&keys::KEYS, 0, 0, 0),
-    (&keys::SCAN, 0, 0, 0),
-    (&keys::RANDOMKEY, 0, 0, 0),
-    (&keys::DBSIZE, 0, 0, 0),
-    (&keys::FLUSHALL, 0, 0, 0),
-    (&expiry::EXPIRE, 1, 1, 1),
-    (&expiry::PEXPIRE, 1, 1, 1),
-    (&expiry::EXPIREAT, 1, 1, 1),
-    (&expiry::PEXPIREAT, 1, 1, 1),
-    (&expiry::TTL, 1, 1, 1),
-    (&expiry::PTTL, 1, 1, 1),
-    (&expiry::EXPIRETIME, 1, 1, 1),
-    (&expiry::PEXPIRETIME, 1, 1, 1),
-    (&expiry::PERSIST, 1, 1, 1),
-    (&objects::DUMP, 1, 1, 1),
-    (&objects::RESTORE, 1, 1, 1),
-    (&hashes::HSET, 1, 1, 1),
-    (&hashes::HMSET, 1, 1, 1),
-    (&hashes::HSETNX, 1, 1, 1),
-    (&hashes::HGET, 1, 1, 1),
-    (&hashes::HMGET, 1, 1, 1),
-    (&hashes::HGETALL, 1, 1, 1),
-    (&hashes::HKEYS, 1, 1, 1),
-    (&hashes::HVALS, 1, 1, 1),
-    (&hashes::HLEN, 1, 1, 1),
-    (&hashes::HEXISTS, 1, 1, 1),
-    (&hashes::HSTRLEN, 1, 1, 1),
-    (&hashes::HDEL, 1, 1, 1),
-    (&hashes::HINCRBY, 1, 1, 1),
-    (&hashes::HINCRBYFLOAT, 1, 1, 1),
-    (&hashes::HRANDFIELD, 1, 1, 1),
-    (&hashes::HSCAN, 1, 1, 1),
-    (&super::commands::WATCH, 1, -1, 1),
-    (&objects::OBJECT_ENCODING, 2, 2, 1),
-    (&objects::MEMORY_USAGE, 2, 2, 1),
+/// What tests send beside the commands that are in the lists.
+static OTHERS: [&CommandSpec; 3] = [
+    &super::commands::WATCH,
+    &objects::OBJECT_ENCODING,
+    &objects::MEMORY_USAGE,
 ];
 
 /// The words as a client would send them; a container and its subcommand are found by both.
@@ -93,14 +24,17 @@ fn invocation(words: &[&[u8]]) -> super::Invocation {
             .map(|word| String::from_utf8_lossy(word).to_lowercase());
         words.collect::<Vec<_>>().join("|")
     };
-    let row = ROWS
-        .iter()
-        .find(|(command, ..)| command.name == name(1) || command.name == name(2));
-    let &(command, first, last, step) = row.unwrap_or_else(|| panic!("no command {}", name(1)));
+    let all = LISTS.iter().copied().flatten().chain(&OTHERS);
+    let command = all
+        .copied()
+        .find(|command| command.name == name(1) || command.name == name(2))
+        .unwrap_or_else(|| panic!("no command {}", name(1)));
+    let arguments = OwnedArguments::of(words);
+    let keys = command.keys.of(arguments.get());
     super::Invocation {
         command,
-        arguments: OwnedArguments::of(words),
-        keys: KeyPlaces::of_row(first, last, step, words.len()),
+        keys: keys.expect("the tests count keys right"),
+        arguments,
     }
 }
 
@@ -144,6 +78,7 @@ fn shown(answer: &Answer) -> String {
         Answer::Map(map) => format!("{{{}}}", pairs(map)),
         Answer::Pairs(list) => format!("[{}]", pairs(list)),
         Answer::Double(number) => number.to_string(),
+        Answer::Versions(versions) => format!("{versions:?}"),
     }
 }
 
@@ -175,15 +110,12 @@ impl Client {
 
     fn watch(&mut self, keys: &[&str]) -> Vec<Watched> {
         let command = format!("WATCH {}", keys.join(" "));
-        let Answer::Array(versions) = self.call(request(&words(&command))) else {
+        let Answer::Versions(versions) = self.call(request(&words(&command))) else {
             panic!("WATCH gives a version a key")
         };
-        let watched = keys.iter().zip(&versions).map(|(key, version)| match version {
-            Answer::Integer(version) => Watched {
-                key: key.as_bytes().into(),
-                version: LogPosition(*version as u64),
-            },
-            other => panic!("{other:?} is no version"),
+        let watched = keys.iter().zip(&versions).map(|(key, &version)| Watched {
+            key: key.as_bytes().into(),
+            version,
         });
         watched.collect()
     }

@@ -10,9 +10,9 @@
 //! transaction read takes back the transaction.
 
 use cartwright_protocol::Slot;
+use cartwright_protocol::command::KeyPlaces;
 
 use super::answer::Answer;
-use super::arguments::KeyPlaces;
 use super::bytes::ValueBytes;
 use super::collected::Collected;
 use super::keys::{EffectLogs, Keys, Store};

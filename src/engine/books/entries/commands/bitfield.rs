@@ -1,20 +1,44 @@
 //! `BITFIELD`: integers of any width at any bit of a string.
 
+use cartwright_protocol::command::{Group, ONE_KEY};
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::bits::{BITS_MAX, check_bits_end, is_reached};
-use super::{argument, either, first, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{READ_FAST, WRITE_MORE, argument, either, first};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
 use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
-use crate::engine::books::entries::request::KeyCommand;
+
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[&BITFIELD, &BITFIELD_RO];
 
 /// `BITFIELD`
-pub static BITFIELD: KeyCommand = writes("bitfield", |keys, arguments| either(bitfield(keys, arguments, false)));
+pub static BITFIELD: CommandSpec = CommandSpec {
+    name: "bitfield",
+    arity: -2,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Bits,
+    syntax: "key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset value | INCRBY encoding offset increment> ...]",
+    summary: "Reads and writes integers of any width within a string.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(bitfield(keys, arguments, false)),
+};
 
 /// `BITFIELD_RO`
-pub static BITFIELD_RO: KeyCommand = reads("bitfield_ro", |keys, arguments| either(bitfield(keys, arguments, true)));
+pub static BITFIELD_RO: CommandSpec = CommandSpec {
+    name: "bitfield_ro",
+    arity: -2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Bits,
+    syntax: "key [GET encoding offset [GET encoding offset ...]]",
+    summary: "Reads integers of any width within a string.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(bitfield(keys, arguments, true)),
+};
 
 /// A kind of integer.
 #[derive(Clone, Copy, Debug)]

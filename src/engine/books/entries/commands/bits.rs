@@ -1,33 +1,87 @@
 //! Commands on the bits of strings. The first bit is the highest of the first byte.
 
+use cartwright_protocol::command::{Flags, Group, KEYS_FROM_SECOND, ONE_KEY};
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::{argument, carries, check_length, clamped, either, first, integer, range, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{READ, READ_FAST, WRITE_MORE, argument, check_length, clamped, either, first, integer, range};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
 use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
-use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::value::Value;
 
 /// Bits of the longest string of Redis: offsets from there on are no offsets.
 pub const BITS_MAX: i64 = 512 << 23;
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[&SETBIT, &GETBIT, &BITCOUNT, &BITPOS, &BITOP];
+
 /// `GETBIT`
-pub static GETBIT: KeyCommand = reads("getbit", |keys, arguments| either(get_bit(keys, arguments)));
+pub static GETBIT: CommandSpec = CommandSpec {
+    name: "getbit",
+    arity: 3,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Bits,
+    syntax: "key offset",
+    summary: "Gives a bit.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(get_bit(keys, arguments)),
+};
 
 /// `SETBIT`
-pub static SETBIT: KeyCommand = writes("setbit", |keys, arguments| either(set_bit(keys, arguments)));
+pub static SETBIT: CommandSpec = CommandSpec {
+    name: "setbit",
+    arity: 4,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Bits,
+    syntax: "key offset value",
+    summary: "Sets a bit, and gives what it was.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(set_bit(keys, arguments)),
+};
 
 /// `BITCOUNT`
-pub static BITCOUNT: KeyCommand = reads("bitcount", |keys, arguments| either(count(keys, arguments)));
+pub static BITCOUNT: CommandSpec = CommandSpec {
+    name: "bitcount",
+    arity: -2,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Bits,
+    syntax: "key [start end [BYTE | BIT]]",
+    summary: "Counts the bits that are set.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(count(keys, arguments)),
+};
 
 /// `BITPOS`
-pub static BITPOS: KeyCommand = reads("bitpos", |keys, arguments| either(position(keys, arguments)));
+pub static BITPOS: CommandSpec = CommandSpec {
+    name: "bitpos",
+    arity: -3,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Bits,
+    syntax: "key bit [start [end [BYTE | BIT]]]",
+    summary: "Finds the first bit that is set, or is not.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(position(keys, arguments)),
+};
 
 /// `BITOP`
-pub static BITOP: KeyCommand = carries("bitop", |keys, arguments| either(combine(keys, arguments)));
+pub static BITOP: CommandSpec = CommandSpec {
+    name: "bitop",
+    arity: -4,
+    flags: WRITE_MORE.and(Flags::CARRIES),
+    keys: KEYS_FROM_SECOND,
+    group: Group::Bits,
+    syntax: "<AND | OR | XOR | NOT> destkey key [key ...]",
+    summary: "Combines strings bit by bit into a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(combine(keys, arguments)),
+};
 
 fn offset(keys: &Keys<'_>, arguments: Arguments<'_>) -> Result<u64, Answer> {
     let offset = parse_i64(argument(arguments, 2)).and_then(|offset| u64::try_from(offset).ok());

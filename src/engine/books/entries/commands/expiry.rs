@@ -1,14 +1,15 @@
 //! Commands about when keys expire, and how times are told.
 
+use cartwright_protocol::command::{Group, ONE_KEY};
 use cartwright_protocol::resp::{Arguments, parse_i64, shown};
 use compact_str::format_compact;
 
-use super::{argument, either, first, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{READ_FAST, WRITE_FAST, argument, either, first};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
-use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::value::Entry;
 use crate::engine::kernel::ids::Timestamp;
 
@@ -74,53 +75,142 @@ pub fn expire_at(keys: &mut Keys<'_>, name: Name<'_>, at: Timestamp) {
     keys.write(name, &effect);
 }
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[
+    &EXPIRE,
+    &PEXPIRE,
+    &EXPIREAT,
+    &PEXPIREAT,
+    &TTL,
+    &PTTL,
+    &EXPIRETIME,
+    &PEXPIRETIME,
+    &PERSIST,
+];
+
 /// `EXPIRE`
-pub static EXPIRE: KeyCommand = writes("expire", |keys, arguments| {
-    either(expire(keys, arguments, Expiry::Seconds, "expire"))
-});
+pub static EXPIRE: CommandSpec = CommandSpec {
+    name: "expire",
+    arity: -3,
+    flags: WRITE_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key seconds [NX | XX | GT | LT]",
+    summary: "Has a key expire in so many seconds.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(expire(keys, arguments, Expiry::Seconds, "expire")),
+};
 
 /// `PEXPIRE`
-pub static PEXPIRE: KeyCommand = writes("pexpire", |keys, arguments| {
-    either(expire(keys, arguments, Expiry::Milliseconds, "pexpire"))
-});
+pub static PEXPIRE: CommandSpec = CommandSpec {
+    name: "pexpire",
+    arity: -3,
+    flags: WRITE_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key milliseconds [NX | XX | GT | LT]",
+    summary: "Has a key expire in so many milliseconds.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(expire(keys, arguments, Expiry::Milliseconds, "pexpire")),
+};
 
 /// `EXPIREAT`
-pub static EXPIREAT: KeyCommand = writes("expireat", |keys, arguments| {
-    either(expire(keys, arguments, Expiry::AtSeconds, "expireat"))
-});
+pub static EXPIREAT: CommandSpec = CommandSpec {
+    name: "expireat",
+    arity: -3,
+    flags: WRITE_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key unix-time-seconds [NX | XX | GT | LT]",
+    summary: "Has a key expire at a time.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(expire(keys, arguments, Expiry::AtSeconds, "expireat")),
+};
 
 /// `PEXPIREAT`
-pub static PEXPIREAT: KeyCommand = writes("pexpireat", |keys, arguments| {
-    either(expire(keys, arguments, Expiry::AtMilliseconds, "pexpireat"))
-});
+pub static PEXPIREAT: CommandSpec = CommandSpec {
+    name: "pexpireat",
+    arity: -3,
+    flags: WRITE_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key unix-time-milliseconds [NX | XX | GT | LT]",
+    summary: "Has a key expire at a time.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(expire(keys, arguments, Expiry::AtMilliseconds, "pexpireat")),
+};
 
 /// `TTL`
-pub static TTL: KeyCommand = reads("ttl", |keys, arguments| {
-    remaining(keys, arguments, |at, now| (at.saturating_sub(now) + 500) / 1000)
-});
+pub static TTL: CommandSpec = CommandSpec {
+    name: "ttl",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives the seconds until a key expires.",
+    scope: Scope::Keys,
+    run: |keys, arguments| remaining(keys, arguments, |at, now| (at.saturating_sub(now) + 500) / 1000),
+};
 
 /// `PTTL`
-pub static PTTL: KeyCommand = reads("pttl", |keys, arguments| {
-    remaining(keys, arguments, u64::saturating_sub)
-});
+pub static PTTL: CommandSpec = CommandSpec {
+    name: "pttl",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives the milliseconds until a key expires.",
+    scope: Scope::Keys,
+    run: |keys, arguments| remaining(keys, arguments, u64::saturating_sub),
+};
 
 /// `EXPIRETIME`
-pub static EXPIRETIME: KeyCommand = reads("expiretime", |keys, arguments| {
-    remaining(keys, arguments, |at, _| at / 1000)
-});
+pub static EXPIRETIME: CommandSpec = CommandSpec {
+    name: "expiretime",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives when a key expires, in Unix seconds.",
+    scope: Scope::Keys,
+    run: |keys, arguments| remaining(keys, arguments, |at, _| at / 1000),
+};
 
 /// `PEXPIRETIME`
-pub static PEXPIRETIME: KeyCommand = reads("pexpiretime", |keys, arguments| remaining(keys, arguments, |at, _| at));
+pub static PEXPIRETIME: CommandSpec = CommandSpec {
+    name: "pexpiretime",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives when a key expires, in Unix milliseconds.",
+    scope: Scope::Keys,
+    run: |keys, arguments| remaining(keys, arguments, |at, _| at),
+};
 
 /// `PERSIST`
-pub static PERSIST: KeyCommand = writes("persist", |keys, arguments| {
-    let name = first(keys, arguments);
-    let expires = keys.find(name).is_some_and(|entry| entry.expiry().is_some());
-    if expires {
-        expire_at(keys, name, Timestamp::default());
-    }
-    Answer::truth(expires)
-});
+pub static PERSIST: CommandSpec = CommandSpec {
+    name: "persist",
+    arity: 2,
+    flags: WRITE_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Has a key expire no more.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        let expires = keys.find(name).is_some_and(|entry| entry.expiry().is_some());
+        if expires {
+            expire_at(keys, name, Timestamp::default());
+        }
+        Answer::truth(expires)
+    },
+};
 
 fn remaining(keys: &mut Keys<'_>, arguments: Arguments<'_>, tell: fn(u64, u64) -> u64) -> Answer {
     let name = first(keys, arguments);

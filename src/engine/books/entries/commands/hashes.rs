@@ -1,10 +1,12 @@
 //! Commands on hashes.
 
 use cartwright_core::prng::{Random, SplitMix64};
+use cartwright_protocol::command::{Flags, Group, ONE_KEY};
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::decimal::Decimal;
-use super::{argument, either, first, integer, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{READ, READ_FAST, WRITE_FAST, WRITE_MORE_FAST, argument, either, first, integer};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::{IntegerText, ValueBytes};
 use crate::engine::books::entries::effect::Effect;
@@ -12,109 +14,282 @@ use crate::engine::books::entries::encoding::Strings;
 use crate::engine::books::entries::hash::{Field, Hash, PLACE_BITS};
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
-use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::scan::Scan;
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[
+    &HSET,
+    &HMSET,
+    &HSETNX,
+    &HGET,
+    &HMGET,
+    &HGETALL,
+    &HKEYS,
+    &HVALS,
+    &HLEN,
+    &HEXISTS,
+    &HSTRLEN,
+    &HDEL,
+    &HINCRBY,
+    &HINCRBYFLOAT,
+    &HRANDFIELD,
+    &HSCAN,
+];
+
 /// `HSET`
-pub static HSET: KeyCommand = writes("hset", |keys, arguments| {
-    either(set(keys, arguments, "hset").map(Answer::count))
-});
+pub static HSET: CommandSpec = CommandSpec {
+    name: "hset",
+    arity: -4,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field value [field value ...]",
+    summary: "Sets fields, and counts those that are new.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(set(keys, arguments, "hset").map(Answer::count)),
+};
 
 /// `HMSET`
-pub static HMSET: KeyCommand = writes("hmset", |keys, arguments| {
-    either(set(keys, arguments, "hmset").map(|_| Answer::Ok))
-});
+pub static HMSET: CommandSpec = CommandSpec {
+    name: "hmset",
+    arity: -4,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field value [field value ...]",
+    summary: "Sets fields.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(set(keys, arguments, "hmset").map(|_| Answer::Ok)),
+};
 
 /// `HSETNX`
-pub static HSETNX: KeyCommand = writes("hsetnx", |keys, arguments| {
-    let (name, field) = (first(keys, arguments), argument(arguments, 2));
-    either(
-        keys.hash(name)
-            .map(|hash| hash.is_none_or(|hash| hash.get(field).is_none()))
-            .map(|is_new| {
-                if is_new {
-                    put(keys, name, field, argument(arguments, 3));
-                }
-                Answer::truth(is_new)
-            }),
-    )
-});
+pub static HSETNX: CommandSpec = CommandSpec {
+    name: "hsetnx",
+    arity: 4,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field value",
+    summary: "Sets a field that is not there.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let (name, field) = (first(keys, arguments), argument(arguments, 2));
+        either(
+            keys.hash(name)
+                .map(|hash| hash.is_none_or(|hash| hash.get(field).is_none()))
+                .map(|is_new| {
+                    if is_new {
+                        put(keys, name, field, argument(arguments, 3));
+                    }
+                    Answer::truth(is_new)
+                }),
+        )
+    },
+};
 
 /// `HGET`
-pub static HGET: KeyCommand = reads("hget", |keys, arguments| {
-    with(keys, arguments, Answer::Nil, |hash| {
-        Answer::or_nil(hash.get(argument(arguments, 2)).cloned())
-    })
-});
+pub static HGET: CommandSpec = CommandSpec {
+    name: "hget",
+    arity: 3,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field",
+    summary: "Gives a field's value.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        with(keys, arguments, Answer::Nil, |hash| {
+            Answer::or_nil(hash.get(argument(arguments, 2)).cloned())
+        })
+    },
+};
 
 /// `HMGET`
-pub static HMGET: KeyCommand = reads("hmget", |keys, arguments| {
-    let fields = arguments.from(2);
-    let none = Answer::Array(vec![Answer::Nil; fields.len()]);
-    with(keys, arguments, none, |hash| {
-        Answer::Array(
-            fields
-                .iter()
-                .map(|field| Answer::or_nil(hash.get(field).cloned()))
-                .collect(),
-        )
-    })
-});
+pub static HMGET: CommandSpec = CommandSpec {
+    name: "hmget",
+    arity: -3,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field [field ...]",
+    summary: "Gives fields' values.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let fields = arguments.from(2);
+        let none = Answer::Array(vec![Answer::Nil; fields.len()]);
+        with(keys, arguments, none, |hash| {
+            Answer::Array(
+                fields
+                    .iter()
+                    .map(|field| Answer::or_nil(hash.get(field).cloned()))
+                    .collect(),
+            )
+        })
+    },
+};
 
 /// `HGETALL`
-pub static HGETALL: KeyCommand = reads("hgetall", |keys, arguments| {
-    with(keys, arguments, Answer::Map(Vec::new()), |hash| {
-        Answer::Map(hash.iter().map(pair).collect())
-    })
-});
+pub static HGETALL: CommandSpec = CommandSpec {
+    name: "hgetall",
+    arity: 2,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key",
+    summary: "Gives all fields with their values.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        with(keys, arguments, Answer::Map(Vec::new()), |hash| {
+            Answer::Map(hash.iter().map(pair).collect())
+        })
+    },
+};
 
 /// `HKEYS`
-pub static HKEYS: KeyCommand = reads("hkeys", |keys, arguments| {
-    with(keys, arguments, Answer::Array(Vec::new()), |hash| {
-        Answer::Array(hash.iter().map(|field| Answer::Bulk(field.name.clone())).collect())
-    })
-});
+pub static HKEYS: CommandSpec = CommandSpec {
+    name: "hkeys",
+    arity: 2,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key",
+    summary: "Gives all fields.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        with(keys, arguments, Answer::Array(Vec::new()), |hash| {
+            Answer::Array(hash.iter().map(|field| Answer::Bulk(field.name.clone())).collect())
+        })
+    },
+};
 
 /// `HVALS`
-pub static HVALS: KeyCommand = reads("hvals", |keys, arguments| {
-    with(keys, arguments, Answer::Array(Vec::new()), |hash| {
-        Answer::Array(hash.iter().map(|field| Answer::Bulk(field.value.clone())).collect())
-    })
-});
+pub static HVALS: CommandSpec = CommandSpec {
+    name: "hvals",
+    arity: 2,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key",
+    summary: "Gives all values.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        with(keys, arguments, Answer::Array(Vec::new()), |hash| {
+            Answer::Array(hash.iter().map(|field| Answer::Bulk(field.value.clone())).collect())
+        })
+    },
+};
 
 /// `HLEN`
-pub static HLEN: KeyCommand = reads("hlen", |keys, arguments| {
-    with(keys, arguments, Answer::Integer(0), |hash| Answer::count(hash.len()))
-});
+pub static HLEN: CommandSpec = CommandSpec {
+    name: "hlen",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key",
+    summary: "Counts the fields.",
+    scope: Scope::Keys,
+    run: |keys, arguments| with(keys, arguments, Answer::Integer(0), |hash| Answer::count(hash.len())),
+};
 
 /// `HEXISTS`
-pub static HEXISTS: KeyCommand = reads("hexists", |keys, arguments| {
-    with(keys, arguments, Answer::Integer(0), |hash| {
-        Answer::truth(hash.get(argument(arguments, 2)).is_some())
-    })
-});
+pub static HEXISTS: CommandSpec = CommandSpec {
+    name: "hexists",
+    arity: 3,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field",
+    summary: "Tells whether there is a field.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        with(keys, arguments, Answer::Integer(0), |hash| {
+            Answer::truth(hash.get(argument(arguments, 2)).is_some())
+        })
+    },
+};
 
 /// `HSTRLEN`
-pub static HSTRLEN: KeyCommand = reads("hstrlen", |keys, arguments| {
-    with(keys, arguments, Answer::Integer(0), |hash| {
-        Answer::count(hash.get(argument(arguments, 2)).map_or(0, |value| value.len()))
-    })
-});
+pub static HSTRLEN: CommandSpec = CommandSpec {
+    name: "hstrlen",
+    arity: 3,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field",
+    summary: "Gives the length of a field's value.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        with(keys, arguments, Answer::Integer(0), |hash| {
+            Answer::count(hash.get(argument(arguments, 2)).map_or(0, |value| value.len()))
+        })
+    },
+};
 
 /// `HDEL`
-pub static HDEL: KeyCommand = writes("hdel", |keys, arguments| either(remove(keys, arguments)));
+pub static HDEL: CommandSpec = CommandSpec {
+    name: "hdel",
+    arity: -3,
+    flags: WRITE_FAST.and(Flags::REMOVES_ONLY),
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field [field ...]",
+    summary: "Deletes fields.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(remove(keys, arguments)),
+};
 
 /// `HINCRBY`
-pub static HINCRBY: KeyCommand = writes("hincrby", |keys, arguments| either(add(keys, arguments)));
+pub static HINCRBY: CommandSpec = CommandSpec {
+    name: "hincrby",
+    arity: 4,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field increment",
+    summary: "Adds to the number in a field.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(add(keys, arguments)),
+};
 
 /// `HINCRBYFLOAT`
-pub static HINCRBYFLOAT: KeyCommand = writes("hincrbyfloat", |keys, arguments| either(add_decimal(keys, arguments)));
+pub static HINCRBYFLOAT: CommandSpec = CommandSpec {
+    name: "hincrbyfloat",
+    arity: 4,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key field increment",
+    summary: "Adds to the decimal number in a field.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(add_decimal(keys, arguments)),
+};
 
 /// `HRANDFIELD`
-pub static HRANDFIELD: KeyCommand = reads("hrandfield", |keys, arguments| either(random(keys, arguments)));
+pub static HRANDFIELD: CommandSpec = CommandSpec {
+    name: "hrandfield",
+    arity: -2,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key [count [WITHVALUES]]",
+    summary: "Gives any fields.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(random(keys, arguments)),
+};
 
 /// `HSCAN`
-pub static HSCAN: KeyCommand = reads("hscan", |keys, arguments| either(scan(keys, arguments)));
+pub static HSCAN: CommandSpec = CommandSpec {
+    name: "hscan",
+    arity: -3,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Hashes,
+    syntax: "key cursor [MATCH pattern] [COUNT count]",
+    summary: "Walks over the fields, some at a time.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(scan(keys, arguments)),
+};
 
 fn pair(field: &Field) -> (Answer, Answer) {
     (Answer::Bulk(field.name.clone()), Answer::Bulk(field.value.clone()))

@@ -1,83 +1,208 @@
 //! Commands on keys of any type.
 
 use cartwright_core::glob::Pattern;
+use cartwright_protocol::command::{ALL_KEYS, Flags, Group, KeyPositions, ONE_KEY, TWO_KEYS};
 use cartwright_protocol::resp::Arguments;
 
-use super::{argument, carries, either, first, no_such_key, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{READ, READ_FAST, WRITE, WRITE_FAST, WRITE_MORE, argument, either, first, no_such_key};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::keys::Keys;
-use crate::engine::books::entries::request::{KeyCommand, Scope};
 use crate::engine::books::entries::scan::Scan;
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[
+    &DEL, &UNLINK, &EXISTS, &TOUCH, &TYPE, &RENAME, &RENAMENX, &COPY, &KEYS, &SCAN, &RANDOMKEY, &DBSIZE, &FLUSHDB,
+    &FLUSHALL,
+];
+
 /// `DEL`
-pub static DEL: KeyCommand = writes("del", delete_all);
+pub static DEL: CommandSpec = CommandSpec {
+    name: "del",
+    arity: -2,
+    flags: WRITE.and(Flags::REMOVES_ONLY),
+    keys: ALL_KEYS,
+    group: Group::Keys,
+    syntax: "key [key ...]",
+    summary: "Deletes keys.",
+    scope: Scope::Keys,
+    run: delete_all,
+};
 
 /// `UNLINK`
-pub static UNLINK: KeyCommand = writes("unlink", delete_all);
+pub static UNLINK: CommandSpec = CommandSpec {
+    name: "unlink",
+    arity: -2,
+    flags: WRITE_FAST.and(Flags::REMOVES_ONLY),
+    keys: ALL_KEYS,
+    group: Group::Keys,
+    syntax: "key [key ...]",
+    summary: "Deletes keys.",
+    scope: Scope::Keys,
+    run: delete_all,
+};
 
 /// `EXISTS`
-pub static EXISTS: KeyCommand = reads("exists", count_all);
+pub static EXISTS: CommandSpec = CommandSpec {
+    name: "exists",
+    arity: -2,
+    flags: READ_FAST,
+    keys: ALL_KEYS,
+    group: Group::Keys,
+    syntax: "key [key ...]",
+    summary: "Counts how many of the keys there are.",
+    scope: Scope::Keys,
+    run: count_all,
+};
 
 /// `TOUCH`
-pub static TOUCH: KeyCommand = reads("touch", count_all);
+pub static TOUCH: CommandSpec = CommandSpec {
+    name: "touch",
+    arity: -2,
+    flags: READ_FAST,
+    keys: ALL_KEYS,
+    group: Group::Keys,
+    syntax: "key [key ...]",
+    summary: "Counts how many of the keys there are.",
+    scope: Scope::Keys,
+    run: count_all,
+};
 
 /// `TYPE`
-pub static TYPE: KeyCommand = reads("type", |keys, arguments| {
-    let name = first(keys, arguments);
-    Answer::Simple(keys.find(name).map_or("none", |entry| entry.value.type_name()))
-});
+pub static TYPE: CommandSpec = CommandSpec {
+    name: "type",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives the type of what a key holds.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        Answer::Simple(keys.find(name).map_or("none", |entry| entry.value.type_name()))
+    },
+};
 
 /// `RENAME`
-pub static RENAME: KeyCommand = carries("rename", |keys, arguments| {
-    either(rename(keys, arguments, false).map(|_| Answer::Ok))
-});
+pub static RENAME: CommandSpec = CommandSpec {
+    name: "rename",
+    arity: 3,
+    flags: WRITE.and(Flags::CARRIES),
+    keys: TWO_KEYS,
+    group: Group::Keys,
+    syntax: "key newkey",
+    summary: "Renames a key, over what the new name held.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(rename(keys, arguments, false).map(|_| Answer::Ok)),
+};
 
 /// `RENAMENX`
-pub static RENAMENX: KeyCommand = carries("renamenx", |keys, arguments| {
-    either(rename(keys, arguments, true).map(Answer::truth))
-});
+pub static RENAMENX: CommandSpec = CommandSpec {
+    name: "renamenx",
+    arity: 3,
+    flags: WRITE_FAST.and(Flags::CARRIES),
+    keys: TWO_KEYS,
+    group: Group::Keys,
+    syntax: "key newkey",
+    summary: "Renames a key, unless the new name holds something.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(rename(keys, arguments, true).map(Answer::truth)),
+};
 
 /// `COPY`
-pub static COPY: KeyCommand = carries("copy", |keys, arguments| either(copy(keys, arguments)));
+pub static COPY: CommandSpec = CommandSpec {
+    name: "copy",
+    arity: -3,
+    flags: WRITE_MORE.and(Flags::CARRIES),
+    keys: TWO_KEYS,
+    group: Group::Keys,
+    syntax: "source destination [DB destination-db] [REPLACE]",
+    summary: "Copies what a key holds.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(copy(keys, arguments)),
+};
 
 /// `KEYS`
-pub static KEYS: KeyCommand = KeyCommand {
+pub static KEYS: CommandSpec = CommandSpec {
+    name: "keys",
+    arity: 2,
+    flags: READ,
+    keys: KeyPositions::None,
+    group: Group::Keys,
+    syntax: "pattern",
+    summary: "Lists the keys that match a pattern.",
     scope: Scope::Names,
-    ..reads("keys", |keys, arguments| {
+    run: |keys, arguments| {
         let pattern = Pattern::new(argument(arguments, 1));
         let names = keys.matching(|name| pattern.matches_key(name));
         Answer::Array(names.into_iter().map(Answer::Bulk).collect())
-    })
+    },
 };
 
 /// `SCAN`
-pub static SCAN: KeyCommand = KeyCommand {
+pub static SCAN: CommandSpec = CommandSpec {
+    name: "scan",
+    arity: -2,
+    flags: READ,
+    keys: KeyPositions::None,
+    group: Group::Keys,
+    syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+    summary: "Walks over the keys, some at a time.",
     scope: Scope::Cursor,
-    ..reads("scan", |keys, arguments| either(scan(keys, arguments)))
+    run: |keys, arguments| either(scan(keys, arguments)),
 };
 
 /// `RANDOMKEY`
-pub static RANDOMKEY: KeyCommand = KeyCommand {
+pub static RANDOMKEY: CommandSpec = CommandSpec {
+    name: "randomkey",
+    arity: 1,
+    flags: READ,
+    keys: KeyPositions::None,
+    group: Group::Keys,
+    syntax: "",
+    summary: "Gives any key.",
     scope: Scope::Any,
-    ..reads("randomkey", |keys, _| Answer::or_nil(keys.any()))
+    run: |keys, _| Answer::or_nil(keys.any()),
 };
 
 /// `DBSIZE`
-pub static DBSIZE: KeyCommand = KeyCommand {
+pub static DBSIZE: CommandSpec = CommandSpec {
+    name: "dbsize",
+    arity: 1,
+    flags: READ_FAST,
+    keys: KeyPositions::None,
+    group: Group::Server,
+    syntax: "",
+    summary: "Counts the keys.",
     scope: Scope::Count,
-    ..reads("dbsize", |keys, _| Answer::Integer(keys.count() as i64))
+    run: |keys, _| Answer::Integer(keys.count() as i64),
 };
 
 /// `FLUSHDB`
-pub static FLUSHDB: KeyCommand = KeyCommand {
+pub static FLUSHDB: CommandSpec = CommandSpec {
+    name: "flushdb",
+    arity: -1,
+    flags: WRITE.and(Flags::REMOVES_ONLY),
+    keys: KeyPositions::None,
+    group: Group::Server,
+    syntax: "[ASYNC | SYNC]",
+    summary: "Deletes all keys; the shop stays.",
     scope: Scope::All,
-    ..writes("flushdb", flush)
+    run: flush,
 };
 
 /// `FLUSHALL`
-pub static FLUSHALL: KeyCommand = KeyCommand {
+pub static FLUSHALL: CommandSpec = CommandSpec {
+    name: "flushall",
+    arity: -1,
+    flags: WRITE.and(Flags::REMOVES_ONLY),
+    keys: KeyPositions::None,
+    group: Group::Server,
+    syntax: "[ASYNC | SYNC]",
+    summary: "Deletes all keys; the shop stays.",
     scope: Scope::All,
-    ..writes("flushall", flush)
+    run: flush,
 };
 
 fn delete_all(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Answer {

@@ -1,18 +1,32 @@
 //! `LCS`: the longest common subsequence of two strings.
 
+use cartwright_protocol::command::{Group, TWO_KEYS};
 use cartwright_protocol::resp::Arguments;
 
-use super::{either, integer, reads};
+use super::spec::{CommandSpec, Scope};
+use super::{READ, either, integer};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
 use crate::engine::books::entries::keys::Keys;
-use crate::engine::books::entries::request::KeyCommand;
 
 /// Cells of the table that one call may fill: what bounds its memory, and the pause of its shard.
 const CELLS_MAX: usize = 16 << 20;
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[&LCS];
+
 /// `LCS`
-pub static LCS: KeyCommand = reads("lcs", |keys, arguments| either(lcs(keys, arguments)));
+pub static LCS: CommandSpec = CommandSpec {
+    name: "lcs",
+    arity: -3,
+    flags: READ,
+    keys: TWO_KEYS,
+    group: Group::Strings,
+    syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
+    summary: "Finds the longest common subsequence of two strings.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(lcs(keys, arguments)),
+};
 
 #[derive(Default)]
 struct Options {

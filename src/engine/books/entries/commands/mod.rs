@@ -1,4 +1,5 @@
-//! The commands of the keyspace, group by group. The command table of the sessions names them.
+//! The commands of the keyspace, group by group. A command is one row, a [`spec::CommandSpec`], with its function; the
+//! command table of the sessions takes the rows over.
 //!
 //! A command is a plain function of its keys and arguments. It answers as Redis 7.2 does, error texts included.
 
@@ -10,41 +11,37 @@ pub mod hashes;
 pub mod keys;
 pub mod lcs;
 pub mod objects;
+pub mod spec;
 pub mod strings;
 
+use cartwright_protocol::command::{ALL_KEYS, Flags, Group};
 use cartwright_protocol::resp::{Arguments, parse_i64};
+
+use spec::{CommandSpec, Scope};
 
 use super::answer::Answer;
 use super::keys::Keys;
 use super::name::Name;
-use super::request::{KeyCommand, Scope};
 
-/// How a command runs.
-type Run = fn(&mut Keys<'_>, Arguments<'_>) -> Answer;
+/// The flags of commands on keys: what they do, whether memory may grow by it, and whether they are quick.
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = READ.and(Flags::FAST);
+const WRITE: Flags = Flags::WRITE;
+const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
+const WRITE_MORE: Flags = WRITE.and(Flags::DENYOOM);
+const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
 
-const fn reads(name: &'static str, run: Run) -> KeyCommand {
-    KeyCommand {
-        name,
-        writes: false,
-        carries: false,
-        scope: Scope::Keys,
-        run,
-    }
-}
-
-const fn writes(name: &'static str, run: Run) -> KeyCommand {
-    KeyCommand {
-        writes: true,
-        ..reads(name, run)
-    }
-}
-
-const fn carries(name: &'static str, run: Run) -> KeyCommand {
-    KeyCommand {
-        carries: true,
-        ..writes(name, run)
-    }
-}
+/// All commands, file by file; subcommands are with their container in the sessions' table.
+pub const LISTS: &[&[&CommandSpec]] = &[
+    keys::COMMANDS,
+    expiry::COMMANDS,
+    objects::COMMANDS,
+    strings::COMMANDS,
+    lcs::COMMANDS,
+    bits::COMMANDS,
+    bitfield::COMMANDS,
+    hashes::COMMANDS,
+];
 
 /// An argument that the table says is there.
 fn argument(arguments: Arguments<'_>, index: usize) -> &[u8] {
@@ -100,12 +97,21 @@ fn clamped(start: i64, end: i64, length: usize) -> Option<std::ops::Range<usize>
     Some(start as usize..end as usize + 1)
 }
 
-/// `WATCH`: what to compare for each key.
-pub static WATCH: KeyCommand = reads("watch", |keys, arguments| {
-    let versions = keys.names(arguments).collect::<Vec<_>>();
-    let versions = versions.into_iter().map(|name| keys.version(name));
-    Answer::Array(versions.map(|version| Answer::Integer(version.0 as i64)).collect())
-});
+/// `WATCH`: what to compare for each key. A session asks it, and keeps the answer.
+pub static WATCH: CommandSpec = CommandSpec {
+    name: "watch",
+    arity: -2,
+    flags: READ_FAST,
+    keys: ALL_KEYS,
+    group: Group::Transactions,
+    syntax: "key [key ...]",
+    summary: "Has the next EXEC run nothing if one of the keys changes before.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let names = keys.names(arguments).collect::<Vec<_>>();
+        Answer::Versions(names.into_iter().map(|name| keys.version(name)).collect())
+    },
+};
 
 #[cfg(test)]
 mod tests {

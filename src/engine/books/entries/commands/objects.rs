@@ -1,15 +1,16 @@
 //! Commands about how values are held, and those that carry one elsewhere.
 
+use cartwright_protocol::command::{Group, KEY_OF_SUBCOMMAND, ONE_KEY};
 use std::sync::Arc;
 
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
-use super::{argument, either, first, integer, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{READ, WRITE_MORE, argument, either, first, integer};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::hash::Hash;
 use crate::engine::books::entries::image::{image_bytes_max, put_image, read_image};
 use crate::engine::books::entries::keys::Keys;
-use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::value::{Entry, Value};
 use crate::engine::kernel::ids::Timestamp;
 
@@ -24,55 +25,126 @@ const PAYLOAD_FOOTER_BYTES: usize = 10;
 /// Tells a payload of this server's from one of Redis's: no type of RDB has this number.
 const PAYLOAD_KIND: u8 = 0xC7;
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[&DUMP, &RESTORE];
+
 /// `OBJECT ENCODING`
-pub static OBJECT_ENCODING: KeyCommand = reads("object|encoding", |keys, arguments| {
-    about(keys, arguments, |entry| Answer::bulk(entry.value.encoding().as_bytes()))
-});
+pub static OBJECT_ENCODING: CommandSpec = CommandSpec {
+    name: "object|encoding",
+    arity: 3,
+    flags: READ,
+    keys: KEY_OF_SUBCOMMAND,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives how a key's value is held.",
+    scope: Scope::Keys,
+    run: |keys, arguments| about(keys, arguments, |entry| Answer::bulk(entry.value.encoding().as_bytes())),
+};
 
 /// `OBJECT IDLETIME`
-pub static OBJECT_IDLETIME: KeyCommand = reads("object|idletime", |keys, arguments| {
-    // Nothing is evicted, so nobody counts.
-    about(keys, arguments, |_| Answer::Integer(0))
-});
+pub static OBJECT_IDLETIME: CommandSpec = CommandSpec {
+    name: "object|idletime",
+    arity: 3,
+    flags: READ,
+    keys: KEY_OF_SUBCOMMAND,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives 0 for a key that is there.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        // Nothing is evicted, so nobody counts.
+        about(keys, arguments, |_| Answer::Integer(0))
+    },
+};
 
 /// `OBJECT FREQ`
-pub static OBJECT_FREQ: KeyCommand = reads("object|freq", |keys, arguments| {
-    about(keys, arguments, |_| {
-        Answer::error(
-            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+pub static OBJECT_FREQ: CommandSpec = CommandSpec {
+    name: "object|freq",
+    arity: 3,
+    flags: READ,
+    keys: KEY_OF_SUBCOMMAND,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Refused, as uses are not counted.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        about(keys, arguments, |_| {
+            Answer::error(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
              switching between policies at runtime LRU and LFU data will take some time to adjust.",
-        )
-    })
-});
+            )
+        })
+    },
+};
 
 /// `OBJECT REFCOUNT`
-pub static OBJECT_REFCOUNT: KeyCommand = reads("object|refcount", |keys, arguments| {
-    about(keys, arguments, |entry| match entry.value {
-        Value::Integer(0..=SHARED_INTEGER_MAX) => Answer::Integer(SHARED_REFERENCES),
-        _ => Answer::Integer(1),
-    })
-});
+pub static OBJECT_REFCOUNT: CommandSpec = CommandSpec {
+    name: "object|refcount",
+    arity: 3,
+    flags: READ,
+    keys: KEY_OF_SUBCOMMAND,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives 1 for a key that is there.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        about(keys, arguments, |entry| match entry.value {
+            Value::Integer(0..=SHARED_INTEGER_MAX) => Answer::Integer(SHARED_REFERENCES),
+            _ => Answer::Integer(1),
+        })
+    },
+};
 
 /// `MEMORY USAGE`
-pub static MEMORY_USAGE: KeyCommand = reads("memory|usage", |keys, arguments| either(memory_usage(keys, arguments)));
+pub static MEMORY_USAGE: CommandSpec = CommandSpec {
+    name: "memory|usage",
+    arity: -3,
+    flags: READ,
+    keys: KEY_OF_SUBCOMMAND,
+    group: Group::Server,
+    syntax: "key [SAMPLES count]",
+    summary: "Gives the bytes that a key takes.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(memory_usage(keys, arguments)),
+};
 
 /// `DUMP`
-pub static DUMP: KeyCommand = reads("dump", |keys, arguments| {
-    let name = first(keys, arguments);
-    let Some(entry) = keys.find(name) else {
-        return Answer::Nil;
-    };
-    let mut payload = Vec::with_capacity(image_bytes_max(&entry.value) + PAYLOAD_FOOTER_BYTES + 1);
-    payload.push(PAYLOAD_KIND);
-    put_image(&mut payload, &entry.value);
-    payload.extend_from_slice(&PAYLOAD_VERSION.to_le_bytes());
-    let checksum = crc64(&payload);
-    payload.extend_from_slice(&checksum.to_le_bytes());
-    Answer::bulk(&payload)
-});
+pub static DUMP: CommandSpec = CommandSpec {
+    name: "dump",
+    arity: 2,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key",
+    summary: "Gives what a key holds, for RESTORE.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        let Some(entry) = keys.find(name) else {
+            return Answer::Nil;
+        };
+        let mut payload = Vec::with_capacity(image_bytes_max(&entry.value) + PAYLOAD_FOOTER_BYTES + 1);
+        payload.push(PAYLOAD_KIND);
+        put_image(&mut payload, &entry.value);
+        payload.extend_from_slice(&PAYLOAD_VERSION.to_le_bytes());
+        let checksum = crc64(&payload);
+        payload.extend_from_slice(&checksum.to_le_bytes());
+        Answer::bulk(&payload)
+    },
+};
 
 /// `RESTORE`
-pub static RESTORE: KeyCommand = writes("restore", |keys, arguments| either(restore(keys, arguments)));
+pub static RESTORE: CommandSpec = CommandSpec {
+    name: "restore",
+    arity: -4,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Keys,
+    syntax: "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+    summary: "Makes a key from what DUMP gave.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(restore(keys, arguments)),
+};
 
 /// The key of a container's subcommand is its second argument.
 fn about(keys: &mut Keys<'_>, arguments: Arguments<'_>, tell: impl FnOnce(&Entry) -> Answer) -> Answer {

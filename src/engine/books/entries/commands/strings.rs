@@ -1,148 +1,380 @@
 //! Commands on strings.
 
+use cartwright_protocol::command::{ALL_KEYS, Flags, Group, KEYS_AND_VALUES, ONE_KEY};
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::decimal::Decimal;
 use super::expiry::{Expiry, parse_expiry};
-use super::{argument, check_length, either, first, integer, range, reads, writes};
+use super::spec::{CommandSpec, Scope};
+use super::{
+    READ, READ_FAST, WRITE_FAST, WRITE_MORE, WRITE_MORE_FAST, argument, check_length, either, first, integer, range,
+};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
 use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
-use crate::engine::books::entries::request::KeyCommand;
 use crate::engine::books::entries::value::Value;
 use crate::engine::kernel::ids::Timestamp;
 
+/// Its commands.
+pub const COMMANDS: &[&CommandSpec] = &[
+    &GET,
+    &SET,
+    &SETNX,
+    &SETEX,
+    &PSETEX,
+    &GETSET,
+    &GETDEL,
+    &GETEX,
+    &APPEND,
+    &STRLEN,
+    &INCR,
+    &DECR,
+    &INCRBY,
+    &DECRBY,
+    &INCRBYFLOAT,
+    &GETRANGE,
+    &SUBSTR,
+    &SETRANGE,
+    &MGET,
+    &MSET,
+    &MSETNX,
+];
+
 /// `GET`
-pub static GET: KeyCommand = reads("get", |keys, arguments| {
-    let name = first(keys, arguments);
-    keys.string(name).map_or_else(|error| error, Answer::or_nil)
-});
+pub static GET: CommandSpec = CommandSpec {
+    name: "get",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key",
+    summary: "Gives the string at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        keys.string(name).map_or_else(|error| error, Answer::or_nil)
+    },
+};
 
 /// `SET`
-pub static SET: KeyCommand = writes("set", |keys, arguments| either(set(keys, arguments)));
+pub static SET: CommandSpec = CommandSpec {
+    name: "set",
+    arity: -3,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+    summary: "Sets a key to a string.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(set(keys, arguments)),
+};
 
 /// `SETNX`
-pub static SETNX: KeyCommand = writes("setnx", |keys, arguments| {
-    let name = first(keys, arguments);
-    let is_new = keys.find(name).is_none();
-    if is_new {
-        put(keys, name, argument(arguments, 2), Timestamp::default());
-    }
-    Answer::truth(is_new)
-});
+pub static SETNX: CommandSpec = CommandSpec {
+    name: "setnx",
+    arity: 3,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key value",
+    summary: "Sets a key that is not there.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        let is_new = keys.find(name).is_none();
+        if is_new {
+            put(keys, name, argument(arguments, 2), Timestamp::default());
+        }
+        Answer::truth(is_new)
+    },
+};
 
 /// `SETEX`
-pub static SETEX: KeyCommand = writes("setex", |keys, arguments| {
-    set_expiring(keys, arguments, Expiry::Seconds, "setex")
-});
+pub static SETEX: CommandSpec = CommandSpec {
+    name: "setex",
+    arity: 4,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key seconds value",
+    summary: "Sets a key that expires.",
+    scope: Scope::Keys,
+    run: |keys, arguments| set_expiring(keys, arguments, Expiry::Seconds, "setex"),
+};
 
 /// `PSETEX`
-pub static PSETEX: KeyCommand = writes("psetex", |keys, arguments| {
-    set_expiring(keys, arguments, Expiry::Milliseconds, "psetex")
-});
+pub static PSETEX: CommandSpec = CommandSpec {
+    name: "psetex",
+    arity: 4,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key milliseconds value",
+    summary: "Sets a key that expires.",
+    scope: Scope::Keys,
+    run: |keys, arguments| set_expiring(keys, arguments, Expiry::Milliseconds, "psetex"),
+};
 
 /// `GETSET`
-pub static GETSET: KeyCommand = writes("getset", |keys, arguments| {
-    let name = first(keys, arguments);
-    match keys.string(name) {
-        Err(error) => error,
-        Ok(before) => {
-            put(keys, name, argument(arguments, 2), Timestamp::default());
-            Answer::or_nil(before)
+pub static GETSET: CommandSpec = CommandSpec {
+    name: "getset",
+    arity: 3,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key value",
+    summary: "Sets a key, and gives what it held.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        match keys.string(name) {
+            Err(error) => error,
+            Ok(before) => {
+                put(keys, name, argument(arguments, 2), Timestamp::default());
+                Answer::or_nil(before)
+            }
         }
-    }
-});
+    },
+};
 
 /// `GETDEL`
-pub static GETDEL: KeyCommand = writes("getdel", |keys, arguments| {
-    let name = first(keys, arguments);
-    match keys.string(name) {
-        Ok(Some(value)) => {
-            keys.delete(name);
-            Answer::Bulk(value)
+pub static GETDEL: CommandSpec = CommandSpec {
+    name: "getdel",
+    arity: 2,
+    flags: WRITE_FAST.and(Flags::REMOVES_ONLY),
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key",
+    summary: "Deletes a key, and gives what it held.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        match keys.string(name) {
+            Ok(Some(value)) => {
+                keys.delete(name);
+                Answer::Bulk(value)
+            }
+            other => other.map_or_else(|error| error, Answer::or_nil),
         }
-        other => other.map_or_else(|error| error, Answer::or_nil),
-    }
-});
+    },
+};
 
 /// `GETEX`
-pub static GETEX: KeyCommand = writes("getex", |keys, arguments| either(getex(keys, arguments)));
+pub static GETEX: CommandSpec = CommandSpec {
+    name: "getex",
+    arity: -2,
+    flags: WRITE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
+    summary: "Gives the string at a key, and sets when it expires.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(getex(keys, arguments)),
+};
 
 /// `APPEND`
-pub static APPEND: KeyCommand = writes("append", |keys, arguments| either(append(keys, arguments)));
+pub static APPEND: CommandSpec = CommandSpec {
+    name: "append",
+    arity: 3,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key value",
+    summary: "Appends to the string at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(append(keys, arguments)),
+};
 
 /// `STRLEN`
-pub static STRLEN: KeyCommand = reads("strlen", |keys, arguments| {
-    let name = first(keys, arguments);
-    keys.string(name).map_or_else(
-        |error| error,
-        |value| Answer::count(value.map_or(0, |value| value.len())),
-    )
-});
+pub static STRLEN: CommandSpec = CommandSpec {
+    name: "strlen",
+    arity: 2,
+    flags: READ_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key",
+    summary: "Gives the length of the string at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        let name = first(keys, arguments);
+        keys.string(name).map_or_else(
+            |error| error,
+            |value| Answer::count(value.map_or(0, |value| value.len())),
+        )
+    },
+};
 
 /// `INCR`
-pub static INCR: KeyCommand = writes("incr", |keys, arguments| either(add(keys, arguments, 1)));
+pub static INCR: CommandSpec = CommandSpec {
+    name: "incr",
+    arity: 2,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key",
+    summary: "Adds one to the number at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(add(keys, arguments, 1)),
+};
 
 /// `DECR`
-pub static DECR: KeyCommand = writes("decr", |keys, arguments| either(add(keys, arguments, -1)));
+pub static DECR: CommandSpec = CommandSpec {
+    name: "decr",
+    arity: 2,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key",
+    summary: "Takes one from the number at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(add(keys, arguments, -1)),
+};
 
 /// `INCRBY`
-pub static INCRBY: KeyCommand = writes("incrby", |keys, arguments| {
-    either(integer(arguments, 2).and_then(|by| add(keys, arguments, by)))
-});
+pub static INCRBY: CommandSpec = CommandSpec {
+    name: "incrby",
+    arity: 3,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key increment",
+    summary: "Adds to the number at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(integer(arguments, 2).and_then(|by| add(keys, arguments, by))),
+};
 
 /// `DECRBY`
-pub static DECRBY: KeyCommand = writes("decrby", |keys, arguments| {
-    either(integer(arguments, 2).and_then(|by| {
-        let by = by.checked_neg();
-        let by = by.ok_or_else(|| Answer::error("ERR decrement would overflow"))?;
-        add(keys, arguments, by)
-    }))
-});
+pub static DECRBY: CommandSpec = CommandSpec {
+    name: "decrby",
+    arity: 3,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key decrement",
+    summary: "Takes from the number at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        either(integer(arguments, 2).and_then(|by| {
+            let by = by.checked_neg();
+            let by = by.ok_or_else(|| Answer::error("ERR decrement would overflow"))?;
+            add(keys, arguments, by)
+        }))
+    },
+};
 
 /// `INCRBYFLOAT`
-pub static INCRBYFLOAT: KeyCommand = writes("incrbyfloat", |keys, arguments| either(add_decimal(keys, arguments)));
+pub static INCRBYFLOAT: CommandSpec = CommandSpec {
+    name: "incrbyfloat",
+    arity: 3,
+    flags: WRITE_MORE_FAST,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key increment",
+    summary: "Adds to the decimal number at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(add_decimal(keys, arguments)),
+};
 
 /// `GETRANGE`
-pub static GETRANGE: KeyCommand = reads("getrange", |keys, arguments| either(get_range(keys, arguments)));
+pub static GETRANGE: CommandSpec = CommandSpec {
+    name: "getrange",
+    arity: 4,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key start end",
+    summary: "Gives part of the string at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(get_range(keys, arguments)),
+};
 
 /// `SUBSTR`
-pub static SUBSTR: KeyCommand = reads("substr", |keys, arguments| either(get_range(keys, arguments)));
+pub static SUBSTR: CommandSpec = CommandSpec {
+    name: "substr",
+    arity: 4,
+    flags: READ,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key start end",
+    summary: "Gives part of the string at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(get_range(keys, arguments)),
+};
 
 /// `SETRANGE`
-pub static SETRANGE: KeyCommand = writes("setrange", |keys, arguments| either(set_range(keys, arguments)));
+pub static SETRANGE: CommandSpec = CommandSpec {
+    name: "setrange",
+    arity: 4,
+    flags: WRITE_MORE,
+    keys: ONE_KEY,
+    group: Group::Strings,
+    syntax: "key offset value",
+    summary: "Writes over part of the string at a key.",
+    scope: Scope::Keys,
+    run: |keys, arguments| either(set_range(keys, arguments)),
+};
 
 /// `MGET`
-pub static MGET: KeyCommand = reads("mget", |keys, arguments| {
-    // Another type is no value here, and no error.
-    let names = keys.names(arguments);
-    let values = names.map(|name| keys.string(name).map_or(Answer::Nil, Answer::or_nil));
-    Answer::Array(values.collect())
-});
+pub static MGET: CommandSpec = CommandSpec {
+    name: "mget",
+    arity: -2,
+    flags: READ_FAST,
+    keys: ALL_KEYS,
+    group: Group::Strings,
+    syntax: "key [key ...]",
+    summary: "Gives the strings at keys.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        // Another type is no value here, and no error.
+        let names = keys.names(arguments);
+        let values = names.map(|name| keys.string(name).map_or(Answer::Nil, Answer::or_nil));
+        Answer::Array(values.collect())
+    },
+};
 
 /// `MSET`
-pub static MSET: KeyCommand = writes("mset", |keys, arguments| {
-    if arguments.len() % 2 == 0 {
-        return Answer::error("ERR wrong number of arguments for 'mset' command");
-    }
-    put_all(keys, arguments);
-    Answer::Ok
-});
+pub static MSET: CommandSpec = CommandSpec {
+    name: "mset",
+    arity: -3,
+    flags: WRITE_MORE,
+    keys: KEYS_AND_VALUES,
+    group: Group::Strings,
+    syntax: "key value [key value ...]",
+    summary: "Sets keys to strings, all at once.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        if arguments.len() % 2 == 0 {
+            return Answer::error("ERR wrong number of arguments for 'mset' command");
+        }
+        put_all(keys, arguments);
+        Answer::Ok
+    },
+};
 
 /// `MSETNX`
-pub static MSETNX: KeyCommand = writes("msetnx", |keys, arguments| {
-    if arguments.len() % 2 == 0 {
-        return Answer::error("ERR wrong number of arguments for 'msetnx' command");
-    }
-    let names = keys.names(arguments);
-    let all_new = names.into_iter().all(|name| keys.find(name).is_none());
-    if all_new {
-        put_all(keys, arguments);
-    }
-    Answer::truth(all_new)
-});
+pub static MSETNX: CommandSpec = CommandSpec {
+    name: "msetnx",
+    arity: -3,
+    flags: WRITE_MORE,
+    keys: KEYS_AND_VALUES,
+    group: Group::Strings,
+    syntax: "key value [key value ...]",
+    summary: "Sets keys, if none of them is there.",
+    scope: Scope::Keys,
+    run: |keys, arguments| {
+        if arguments.len() % 2 == 0 {
+            return Answer::error("ERR wrong number of arguments for 'msetnx' command");
+        }
+        let names = keys.names(arguments);
+        let all_new = names.into_iter().all(|name| keys.find(name).is_none());
+        if all_new {
+            put_all(keys, arguments);
+        }
+        Answer::truth(all_new)
+    },
+};
 
 fn put(keys: &mut Keys<'_>, name: Name<'_>, value: &[u8], expires_at: Timestamp) {
     let effect = Effect::Set {

@@ -1,6 +1,8 @@
 //! What commands answer, as Redis 7.2 does.
 
-use super::{Client, request, script};
+use cartwright_protocol::command::Flags;
+
+use super::{Client, LISTS, request, script};
 use crate::engine::Input;
 use crate::engine::books::entries::Answer;
 
@@ -378,4 +380,55 @@ fn changes_of_one_shard_may_be_large() {
     assert_eq!(client.call(request(&[b"RESTORE", b"e", b"0", &payload])), Answer::Ok);
     assert_eq!(client.run("STRLEN e"), "5242881");
     client.check();
+}
+
+#[test]
+fn a_full_table_takes_what_removes_and_nothing_else_that_writes() {
+    let mut client = Client::new(1);
+    for command in ["SET a 1", "SET b 1", "SET c 1", "SET d 1", "HSET h f 1 g 2"] {
+        client.run(command);
+    }
+    client.cluster.shards[0].limits.books.entries.entries_max = 1;
+    for refused in [
+        "SET z 1",
+        "SET a 2",
+        "EXPIRE a 100",
+        "RENAME a b",
+        "HSET h f 2",
+        "INCR a",
+    ] {
+        let answer = client.run(refused);
+        assert!(answer.starts_with("-BUSY"), "{refused}: {answer}");
+    }
+    assert_eq!(
+        client.execute(&["DEL a", "SET z 1"]),
+        "-BUSY shard 0 has 1 keys, its limit; try again in a moment"
+    );
+    for (command, expected) in [
+        ("GET a", "\"1\""),
+        ("GETDEL a", "\"1\""),
+        ("DEL b", "1"),
+        ("UNLINK c", "1"),
+        ("HDEL h f", "1"),
+        ("FLUSHDB", "OK"),
+    ] {
+        assert_eq!(client.run(command), expected, "{command}");
+    }
+    assert_eq!(client.run("DBSIZE"), "0");
+}
+
+#[test]
+fn only_what_writes_is_said_to_remove_or_to_carry() {
+    for command in LISTS.iter().copied().flatten() {
+        assert!(
+            command.writes() || !(command.removes_only() || command.carries()),
+            "{}",
+            command.name
+        );
+        assert!(
+            !command.removes_only() || !command.flags.has(Flags::DENYOOM),
+            "{}",
+            command.name
+        );
+    }
 }

@@ -1,14 +1,12 @@
 //! Which arguments of a command are keys.
 //!
-//! Part of the command table; read by `COMMAND`, `COMMAND GETKEYS` and by whatever sends a command to its shards.
+//! Part of every row of the command table; read by `COMMAND`, `COMMAND GETKEYS` and by whatever sends a command to its shards.
 
-use cartwright_protocol::resp::{Arguments, parse_u64};
-
-use crate::engine::KeyPlaces;
+use crate::resp::{Arguments, parse_u64};
 
 /// Where a command's keys stand. Arguments count from its name, which is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::session) enum KeyPositions {
+pub enum KeyPositions {
     /// Nowhere.
     None,
     /// From `first` to `last` (negative: from the end, −1 being the last) in steps of `step`.
@@ -21,7 +19,6 @@ pub(in crate::session) enum KeyPositions {
         step: i16,
     },
     /// The argument at `count_at` says how many keys follow it.
-    #[allow(dead_code, reason = "scripts and set operations have such keys")]
     Counted {
         /// Where the count stands.
         count_at: u16,
@@ -33,26 +30,26 @@ const fn range(first: i16, last: i16, step: i16) -> KeyPositions {
 }
 
 /// The first argument.
-pub(in crate::session) const ONE_KEY: KeyPositions = range(1, 1, 1);
+pub const ONE_KEY: KeyPositions = range(1, 1, 1);
 
 /// All arguments.
-pub(in crate::session) const ALL_KEYS: KeyPositions = range(1, -1, 1);
+pub const ALL_KEYS: KeyPositions = range(1, -1, 1);
 
 /// The first two arguments.
-pub(in crate::session) const TWO_KEYS: KeyPositions = range(1, 2, 1);
+pub const TWO_KEYS: KeyPositions = range(1, 2, 1);
 
 /// Every other argument, each followed by a value.
-pub(in crate::session) const KEYS_AND_VALUES: KeyPositions = range(1, -1, 2);
+pub const KEYS_AND_VALUES: KeyPositions = range(1, -1, 2);
 
 /// The argument behind a container's subcommand.
-pub(in crate::session) const KEY_OF_SUBCOMMAND: KeyPositions = range(2, 2, 1);
+pub const KEY_OF_SUBCOMMAND: KeyPositions = range(2, 2, 1);
 
 /// All arguments but the first, which is no key.
-pub(in crate::session) const KEYS_FROM_SECOND: KeyPositions = range(2, -1, 1);
+pub const KEYS_FROM_SECOND: KeyPositions = range(2, -1, 1);
 
 impl KeyPositions {
     /// First, last and step as `COMMAND` tells them; zeros where they cannot be told that way.
-    pub(in crate::session) const fn told(self) -> (i64, i64, i64) {
+    pub const fn told(self) -> (i64, i64, i64) {
         match self {
             Self::Range { first, last, step } => (first as i64, last as i64, step as i64),
             Self::None | Self::Counted { .. } => (0, 0, 0),
@@ -61,7 +58,7 @@ impl KeyPositions {
 
     /// The places of the keys in these arguments, of which there may be none. `None` where a count is none.
     #[inline]
-    pub(in crate::session) fn of(self, arguments: Arguments<'_>) -> Option<KeyPlaces> {
+    pub fn of(self, arguments: Arguments<'_>) -> Option<KeyPlaces> {
         match self {
             Self::None => Some(KeyPlaces::NONE),
             Self::Range { first, last, step } => Some(KeyPlaces::of_row(first, last, step, arguments.len())),
@@ -79,15 +76,77 @@ impl KeyPositions {
     }
 }
 
+/// Which arguments are keys: every `step`th from `first`, `count` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPlaces {
+    /// Index of the first; the command's name is 0.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// From one to the next.
+    pub step: u32,
+}
+
+impl KeyPlaces {
+    /// None.
+    pub const NONE: Self = Self {
+        first: 0,
+        count: 0,
+        step: 1,
+    };
+
+    /// As a row of Redis's command table says: `last` counts from the end where it is negative.
+    pub fn of_row(first: i16, last: i16, step: i16, argument_count: usize) -> Self {
+        let count = argument_count as i64;
+        let last = if last < 0 {
+            count + i64::from(last)
+        } else {
+            i64::from(last)
+        };
+        let (first, step) = (i64::from(first), i64::from(step.max(1)));
+        if first <= 0 || last < first || first >= count {
+            return Self::NONE;
+        }
+        Self {
+            first: first as u32,
+            count: ((last.min(count - 1) - first) / step + 1) as u32,
+            step: step as u32,
+        }
+    }
+
+    /// The arguments' indices.
+    pub fn indices(self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |key| (self.first + key * self.step) as usize)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::OwnedArguments;
 
     fn places(positions: KeyPositions, line: &str) -> Option<Vec<usize>> {
-        let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
-        let arguments = OwnedArguments::of(&words);
-        positions.of(arguments.get()).map(|places| places.indices().collect())
+        let (mut ranges, mut start) = (Vec::new(), 0);
+        for word in line.split(' ') {
+            ranges.push((start, start + word.len() as u32));
+            start += word.len() as u32 + 1;
+        }
+        let arguments = Arguments::new(line.as_bytes(), &ranges);
+        positions.of(arguments).map(|places| places.indices().collect())
+    }
+
+    #[test]
+    fn places_of_keys_are_those_of_the_row() {
+        let places = |first, last, step, count| {
+            KeyPlaces::of_row(first, last, step, count)
+                .indices()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(places(1, 1, 1, 3), [1]);
+        assert_eq!(places(1, -1, 1, 4), [1, 2, 3]);
+        assert_eq!(places(1, -1, 2, 5), [1, 3]);
+        assert_eq!(places(2, -1, 1, 5), [2, 3, 4]);
+        assert_eq!(places(1, 2, 1, 3), [1, 2]);
+        assert!(places(0, 0, 0, 2).is_empty());
     }
 
     #[test]
