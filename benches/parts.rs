@@ -6,8 +6,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cartwright::engine::{Journal, ReplyTo, Response, ShardId};
-use cartwright::log::{Generation, LogIdentity, LogWriter, Salt, SegmentHeader, SegmentNumber};
+use cartwright::engine::{Journal, RecordKind, ReplyTo, Response, ShardId};
+use cartwright::log::{Generation, LOG_FORMAT_VERSION, LogIdentity, LogWriter, Salt, SegmentHeader, SegmentNumber};
 use cartwright::net::Doorbell;
 use cartwright::runtime::mailbox::{Mail, Mailboxes};
 use cartwright_protocol::native::{decode_frame, decode_request, encode_request};
@@ -130,6 +130,7 @@ fn log(criterion: &mut Criterion) {
         let empty = || {
             let mut bytes = vec![0; SEGMENT_BYTES as usize];
             SegmentHeader {
+                version: LOG_FORMAT_VERSION,
                 identity,
                 number: SegmentNumber::FIRST,
                 segment_bytes: SEGMENT_BYTES,
@@ -140,7 +141,7 @@ fn log(criterion: &mut Criterion) {
         };
         let append = |writer: &mut LogWriter<Vec<u8>>| {
             for _ in 0..RECORDS {
-                writer.append(black_box(&payload));
+                writer.append(RecordKind::OF_FORMAT_2, black_box(&payload));
             }
         };
         bencher.iter_batched_ref(empty, append, BatchSize::LargeInput);

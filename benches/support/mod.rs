@@ -1,6 +1,6 @@
 //! What several benches share.
 
-use cartwright::engine::{Journal, LogPosition};
+use cartwright::engine::{Journal, LogPosition, RecordKind};
 
 /// A log that takes a copy of each record, as a log does, and forgets it.
 #[derive(Default)]
@@ -11,7 +11,7 @@ pub struct ForgetfulLog {
 }
 
 impl Journal for ForgetfulLog {
-    fn append(&mut self, payload: &[u8]) -> LogPosition {
+    fn append(&mut self, _: RecordKind, payload: &[u8]) -> LogPosition {
         self.bytes.clear();
         self.bytes.extend_from_slice(payload);
         self.end += 1;

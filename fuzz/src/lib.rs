@@ -10,10 +10,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use cartwright::engine::{EngineLimits, Journal, LogPosition, Record, Restore, ShardId, ShardMap};
+use cartwright::engine::{EngineLimits, Journal, LogPosition, Record, RecordKind, Restore, ShardId, ShardMap};
 use cartwright::log::{
-    CheckpointDirectory, DataDirectory, Generation, LogIdentity, LogScan, LogWriter, Manifest, SEGMENT_BYTES_MIN, Salt,
-    ScanEnd, SegmentHeader, SegmentNumber,
+    CheckpointDirectory, DataDirectory, Generation, LOG_FORMAT_VERSION, LogIdentity, LogRecord, LogScan, LogWriter,
+    Manifest, SEGMENT_BYTES_MIN, Salt, ScanEnd, SegmentHeader, SegmentNumber,
 };
 use cartwright::session::{Request, ServerCounters, Session, SessionContext, SessionLimits};
 use cartwright_protocol::native::{
@@ -141,9 +141,9 @@ pub fn session(bytes: &[u8]) -> bool {
 fn scan<S: AsRef<[u8]>>(segments: &[S]) -> (u64, Option<ScanEnd>) {
     let mut scan = LogScan::new(IDENTITY);
     let mut count = 0;
-    let mut on_record = |position: LogPosition, _: &[u8]| {
+    let mut on_record = |record: LogRecord<'_>| {
         count += 1;
-        assert_eq!(position.0, count, "positions follow one another");
+        assert_eq!(record.position.0, count, "positions follow one another");
         Ok::<_, Infallible>(())
     };
     for (number, bytes) in (1..).zip(segments) {
@@ -188,6 +188,7 @@ pub fn log_damage(bytes: &[u8]) -> bool {
     let blank = |number: SegmentNumber| {
         let mut memory = vec![0; SEGMENT_BYTES_MIN as usize];
         SegmentHeader {
+            version: LOG_FORMAT_VERSION,
             identity: IDENTITY,
             number,
             segment_bytes: SEGMENT_BYTES_MIN,
@@ -205,7 +206,7 @@ pub fn log_damage(bytes: &[u8]) -> bool {
                 if let Some(number) = writer.wants_segment() {
                     writer.offer_segment(blank(number));
                 }
-                writer.append(&vec![command; usize::from(command) * 3]);
+                writer.append(RecordKind::OF_FORMAT_2, &vec![command; usize::from(command) * 3]);
             }
             128..192 => {
                 if let Some(plan) = writer.begin_sync() {
@@ -296,9 +297,9 @@ pub fn checkpoint_file(bytes: &[u8]) -> bool {
         fs::write(&place.path, bytes).expect("a file can be written");
         let mut restore = Restore::new(IDENTITY.shard, ShardMap::new(IDENTITY.shard_count), CHECKPOINT_BEGINS);
         let mut part_bytes = 0;
-        let summary = place.checkpoints.read(CHECKPOINT_BEGINS, &mut |part| {
+        let summary = place.checkpoints.read(CHECKPOINT_BEGINS, &mut |kind, part| {
             part_bytes += part.len();
-            restore.part(part)
+            restore.part(kind, part)
         });
         assert!(part_bytes <= bytes.len(), "parts are no longer than their file");
         summary.is_ok_and(|summary| {
@@ -312,7 +313,7 @@ pub fn checkpoint_file(bytes: &[u8]) -> bool {
 /// One part of a checkpoint.
 pub fn checkpoint_part(bytes: &[u8]) -> bool {
     let mut restore = Restore::new(IDENTITY.shard, ShardMap::new(IDENTITY.shard_count), CHECKPOINT_BEGINS);
-    let is_part = restore.part(bytes).is_ok();
+    let is_part = restore.part(RecordKind::OF_FORMAT_2, bytes).is_ok();
     if is_part {
         restore.finish(EngineLimits::default());
     }
@@ -324,6 +325,10 @@ pub fn manifest(bytes: &[u8]) -> bool {
     let Ok(manifest) = Manifest::decode(bytes) else {
         return false;
     };
-    assert_eq!(manifest.encode(), bytes);
+    let again = manifest.encode();
+    assert_eq!(Manifest::decode(&again).as_ref(), Ok(&manifest));
+    // One of a format before is written as one of this.
+    let is_current = bytes.split(|&byte| byte == b'\n').next() == again.split(|&byte| byte == b'\n').next();
+    assert!(!is_current || again == bytes);
     true
 }

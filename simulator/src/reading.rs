@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use cartwright::engine::{LogPosition, RecordError};
+use cartwright::engine::{LogPosition, RecordError, RecordKind};
 use cartwright::log::{
     CheckpointDirectory, DataDirectory, DataError, GenerationEntry, LogDamage, LogError, LogIdentity, LogOffset,
-    LogStart, RecoveredLog, SEGMENT_BYTES_MIN, open_log,
+    LogRecord, LogStart, RecoveredLog, SEGMENT_BYTES_MIN, open_log,
 };
 
 pub use cartwright::runtime::recovery::identities;
@@ -65,7 +65,12 @@ pub fn read_log(
     let data = open(disk)?.ok_or_else(|| Refused::Other("there is no manifest".into()))?;
     disk.undisturbed(|| {
         let start = oldest_start(&data, identity);
-        let log: Result<RecoveredLog<Disk>, _> = open_log(&data, identity, SEGMENT_BYTES_MIN, start, on_record);
+        let log: Result<RecoveredLog<Disk>, _> =
+            open_log(&data, identity, SEGMENT_BYTES_MIN, start, &mut |record: LogRecord<
+                '_,
+            >| {
+                on_record(record.position, record.payload)
+            });
         let log = log.map_err(|error| match error {
             LogError::Damage { damage, .. } => Refused::Damage(damage),
             error => Refused::Other(error.to_string()),
@@ -84,7 +89,7 @@ fn oldest_start(data: &DataDirectory<Disk>, identity: LogIdentity) -> LogStart {
     let directory = CheckpointDirectory::new(data, identity);
     let begins = directory.list().unwrap_or_default();
     let summary = |&begins| {
-        let mut none = |_: &[u8]| Ok::<_, std::convert::Infallible>(());
+        let mut none = |_: RecordKind, _: &[u8]| Ok::<_, std::convert::Infallible>(());
         directory.read(begins, &mut none).ok()
     };
     begins

@@ -15,7 +15,7 @@ pub use books::shop::limits::Limits as ShopLimits;
 pub use books::shop::orders::OrderChange;
 pub use books::shop::packed_order::{PackedLine, PackedOrder};
 pub use kernel::checkpoint::{CheckpointCursor, Restore};
-pub use kernel::ids::{LogPosition, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
+pub use kernel::ids::{LogPosition, RecordKind, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use kernel::limits::EngineLimits;
 pub use kernel::look_ahead::{LOOK_AHEAD_MAX, Upcoming};
 pub use kernel::message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};

@@ -6,11 +6,12 @@
 //! ```text
 //! header   "CWCHECKP"  format version u32  generation u32  shard u16  shard count u16  zero u32
 //!          begins u64  zero u64  zero u32  CRC-32C of the 44 bytes before u32                     48 bytes
-//! part     length u32  CRC-32C of (its index u64, payload) u32  payload                           any number
+//! part     length u32  CRC-32C of (its index u64, kind, payload) u32  kind  payload                any number
 //! footer   0xFFFFFFFF u32  CRC-32C of (part count u64, ends u64) u32  part count u64  ends u64     24 bytes
 //! ```
 //! All integers little-endian. `begins`: the log is replayed from behind this position. `ends`: the parts show the log
-//! up to here.
+//! up to here. A part's kind is its book, its kind within that book and the version of its layout, a byte each, and a
+//! zero; in version 3, which is read as well, parts have none.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
@@ -22,17 +23,21 @@ use super::data_directory::DataDirectory;
 use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::segment::LogIdentity;
 use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, shard_path, sync_directory};
-use crate::engine::LogPosition;
 use crate::engine::mutation::{Mutation, is_on};
+use crate::engine::{LogPosition, RecordKind};
 
-/// Version of the layout above.
-pub const CHECKPOINT_FORMAT_VERSION: u32 = 3;
+/// Version of the layout above, which is written.
+pub const CHECKPOINT_FORMAT_VERSION: u32 = 4;
+
+/// The oldest version that is read: its parts have no kinds, as records of a log of format 2 have none.
+const CHECKPOINT_FORMAT_VERSION_MIN: u32 = 3;
 
 /// Largest part, in bytes: a slot's items and keys, or 256 orders of the largest cart.
 pub const PART_BYTES_MAX: u32 = 1 << 30;
 
 const MAGIC: [u8; 8] = *b"CWCHECKP";
 const HEADER_BYTES: usize = 48;
+const KIND_BYTES: usize = 4;
 const FOOTER_MARK: u32 = u32::MAX;
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".checkpoint";
@@ -63,8 +68,8 @@ pub enum CheckpointError<E> {
     },
     /// Written by another version.
     #[error(
-        "{} has format version {found}, and this server reads version {CHECKPOINT_FORMAT_VERSION}; start the \
-         version that wrote it", path.display()
+        "{} has format version {found}, and this server reads versions {CHECKPOINT_FORMAT_VERSION_MIN} to \
+         {CHECKPOINT_FORMAT_VERSION}; start the version that wrote it", path.display()
     )]
     Version {
         /// The file.
@@ -148,7 +153,7 @@ impl<F: Files> CheckpointDirectory<F> {
             synced_bytes: 0,
             published: false,
         };
-        writer.write(&header(self.identity, begins))?;
+        writer.write(&header(CHECKPOINT_FORMAT_VERSION, self.identity, begins))?;
         Ok(writer)
     }
 
@@ -157,7 +162,7 @@ impl<F: Files> CheckpointDirectory<F> {
     pub fn read<E>(
         &self,
         begins: LogPosition,
-        on_part: &mut impl FnMut(&[u8]) -> Result<(), E>,
+        on_part: &mut impl FnMut(RecordKind, &[u8]) -> Result<(), E>,
     ) -> Result<CheckpointSummary, CheckpointError<E>> {
         let path = self.path(begins);
         let file = self
@@ -171,7 +176,7 @@ impl<F: Files> CheckpointDirectory<F> {
             offset: 0,
             size,
         };
-        reader.check_header(self.identity, begins)?;
+        let has_kinds = reader.check_header(self.identity, begins)? > CHECKPOINT_FORMAT_VERSION_MIN;
         let mut payload = Vec::new();
         for index in 0u64.. {
             let [length, checksum] = reader.words()?;
@@ -183,16 +188,23 @@ impl<F: Files> CheckpointDirectory<F> {
                     bytes: size,
                 });
             }
+            let begun_at = reader.offset - 8;
+            let mut kind = [0; KIND_BYTES];
+            let kind_bytes = if has_kinds { &mut kind[..] } else { &mut [] };
+            reader.exact(kind_bytes)?;
+            let mut found = crc32c::crc32c_append(crc32c::crc32c(&index.to_le_bytes()), kind_bytes);
             let at = reader.offset;
             if length > PART_BYTES_MAX || u64::from(length) > size - at {
-                return Err(reader.damage(at - 8, "a part's length is impossible"));
+                return Err(reader.damage(begun_at, "a part's length is impossible"));
             }
             payload.resize(length as usize, 0);
             reader.exact(&mut payload)?;
-            if crc32c::crc32c_append(crc32c::crc32c(&index.to_le_bytes()), &payload) != checksum {
+            found = crc32c::crc32c_append(found, &payload);
+            if found != checksum {
                 return Err(reader.damage(at, "a part's checksum does not match"));
             }
-            if let Err(error) = on_part(&payload) {
+            let [book, kind, version, _] = kind;
+            if let Err(error) = on_part(RecordKind { book, kind, version }, &payload) {
                 return Err(CheckpointError::Refused {
                     path: reader.path,
                     offset: at,
@@ -250,10 +262,10 @@ impl<F: Files> CheckpointDirectory<F> {
     }
 }
 
-fn header(identity: LogIdentity, begins: LogPosition) -> [u8; HEADER_BYTES] {
+fn header(version: u32, identity: LogIdentity, begins: LogPosition) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&CHECKPOINT_FORMAT_VERSION.to_le_bytes());
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
     bytes[12..16].copy_from_slice(&identity.generation.0.to_le_bytes());
     bytes[16..18].copy_from_slice(&identity.shard.0.to_le_bytes());
     bytes[18..20].copy_from_slice(&identity.shard_count.to_le_bytes());
@@ -286,15 +298,18 @@ impl<F: Files> CheckpointWriter<F> {
     }
 
     /// Adds the next part. Now and then syncs what there is, and then tells how long that took.
-    pub fn part(&mut self, payload: &[u8]) -> Result<Option<Duration>, StorageError> {
+    pub fn part(&mut self, kind: RecordKind, payload: &[u8]) -> Result<Option<Duration>, StorageError> {
         assert!(
             payload.len() <= PART_BYTES_MAX as usize,
             "a part is at most {PART_BYTES_MAX} bytes"
         );
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(&self.part_count.to_le_bytes()), payload);
+        let kind = [kind.book, kind.kind, kind.version, 0];
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&self.part_count.to_le_bytes()), &kind);
+        let checksum = crc32c::crc32c_append(checksum, payload);
         self.part_count += 1;
         self.write(&(payload.len() as u32).to_le_bytes())?;
         self.write(&checksum.to_le_bytes())?;
+        self.write(&kind)?;
         self.write(payload)?;
         if self.bytes - self.synced_bytes >= SYNC_INTERVAL_BYTES {
             let began = Instant::now();
@@ -393,7 +408,8 @@ impl<R: Read> Reader<R> {
         Ok([word(0), word(4)])
     }
 
-    fn check_header<E>(&mut self, identity: LogIdentity, begins: LogPosition) -> Result<(), CheckpointError<E>> {
+    /// The version, which is one that is read.
+    fn check_header<E>(&mut self, identity: LogIdentity, begins: LogPosition) -> Result<u32, CheckpointError<E>> {
         let mut bytes = [0; HEADER_BYTES];
         self.exact(&mut bytes)?;
         if bytes[..8] != MAGIC {
@@ -403,16 +419,17 @@ impl<R: Read> Reader<R> {
         let checksum = u32::from_le_bytes(bytes[HEADER_BYTES - 4..].try_into().expect("four bytes"));
         let is_whole = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) == checksum;
         // Else it is this field that is damaged.
-        if found != CHECKPOINT_FORMAT_VERSION && is_whole {
+        let is_read = (CHECKPOINT_FORMAT_VERSION_MIN..=CHECKPOINT_FORMAT_VERSION).contains(&found);
+        if !is_read && is_whole {
             return Err(CheckpointError::Version {
                 path: self.path.clone(),
                 found,
             });
         }
-        if bytes != header(identity, begins) {
+        if !is_read || bytes != header(found, identity, begins) {
             return Err(self.damage(0, "the header does not match its name, place or checksum"));
         }
-        Ok(())
+        Ok(found)
     }
 
     fn check_footer<E>(&mut self, checksum: u32, part_count: u64) -> Result<LogPosition, CheckpointError<E>> {

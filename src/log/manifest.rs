@@ -3,11 +3,11 @@
 //! Bytes only; [`super::DataDirectory`] keeps it on disk.
 //!
 //! ```text
-//! cartwright-manifest 1
+//! cartwright-manifest 2
 //! incarnation 12
 //! generation 1 shards 2
 //! generation 2 shards 8
-//! crc32c d5ca26d5
+//! crc32c 894c0ef0
 //! ```
 
 use std::fmt::Write;
@@ -17,8 +17,9 @@ use thiserror::Error;
 use super::segment::Generation;
 use crate::engine::SHARD_COUNT_MAX;
 
-/// Version of the data directory's format; a higher one is refused.
-pub const MANIFEST_FORMAT_VERSION: u32 = 1;
+/// Version of the data directory's format; a higher one is refused, the ones before are read. It says more than what the
+/// text is like: it goes up with the formats of logs and checkpoints, so that a server that cannot read those ends at once.
+pub const MANIFEST_FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &str = "cartwright-manifest";
 
@@ -60,7 +61,11 @@ pub enum ManifestFault {
 impl Manifest {
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut text = format!("{MAGIC} {MANIFEST_FORMAT_VERSION}\nincarnation {}\n", self.incarnation);
+        self.encode_as(MANIFEST_FORMAT_VERSION)
+    }
+
+    fn encode_as(&self, version: u32) -> Vec<u8> {
+        let mut text = format!("{MAGIC} {version}\nincarnation {}\n", self.incarnation);
         for GenerationEntry { number, shard_count } in &self.generations {
             writeln!(text, "generation {} shards {shard_count}", number.0).expect("a string takes any text");
         }
@@ -85,7 +90,7 @@ impl Manifest {
         }
         let manifest = Self::parse(text).ok_or(ManifestFault::Damaged)?;
         // Whatever reads back as other bytes, the checksum included, is not what was written.
-        if manifest.encode() == bytes {
+        if version > 0 && manifest.encode_as(version) == bytes {
             Ok(manifest)
         } else {
             Err(ManifestFault::Damaged)
@@ -199,8 +204,16 @@ mod tests {
     #[test]
     fn a_newer_format_is_named_as_such() {
         assert_eq!(
-            Manifest::decode(b"cartwright-manifest 2\nanything"),
-            Err(ManifestFault::Newer { found: 2 })
+            Manifest::decode(b"cartwright-manifest 3\nanything"),
+            Err(ManifestFault::Newer { found: 3 })
         );
+    }
+
+    #[test]
+    fn the_format_before_is_read() {
+        let before = manifest().encode_as(1);
+        assert!(before.starts_with(b"cartwright-manifest 1\n"));
+        assert_eq!(Manifest::decode(&before), Ok(manifest()));
+        assert_eq!(Manifest::decode(&manifest().encode_as(0)), Err(ManifestFault::Damaged));
     }
 }

@@ -28,7 +28,7 @@ pub use files::{FileHandle, Files, Lock, Open, PathKind, SystemFiles};
 pub use manifest::{GenerationEntry, MANIFEST_FORMAT_VERSION, Manifest, ManifestFault};
 pub use record::{ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RecordFault, Salt};
 pub use recovery::{LogError, RecoveredLog, open_log};
-pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogScan, LogStart, ScanEnd, ScanError};
+pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogRecord, LogScan, LogStart, ScanEnd, ScanError};
 pub use segment::{
     Generation, HeaderFault, LOG_FORMAT_VERSION, LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_BYTES_DEFAULT,
     SEGMENT_BYTES_FULL_PAYLOAD_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, SegmentHeader,

@@ -7,16 +7,27 @@
 //!      0      4  CRC-32C of bytes 4 to the end of the payload, started from the low half of the segment's salt
 //!      4      4  magic: the high half of the segment's salt, lowest bit set
 //!      8      4  payload length
-//!     12      1  kind: 1 payload, 2 mark, 3 seal
-//!     13      3  zero
+//!     12      1  frame: 1 payload, 2 mark, 3 seal
+//!     13      1  book of the payload; 0 in marks and seals
+//!     14      1  kind of the payload within its book; 0 in marks and seals
+//!     15      1  version of the payload's layout; 0 in marks and seals
 //!     16      8  position
 //!     24      8  synced: the highest position known to be on disk when the record was written
 //!     32      n  payload, then zeros up to a multiple of 8
 //! ```
+//!
+//! A mark's payload is the log's term: 0 as long as no replica ever led. It stands there and not in each record, since
+//! it holds for everything from that mark to the next: a term begins with a mark, every segment opens with one, and so
+//! a log that begins anywhere tells the term of each of its records, at no cost to them.
+//!
+//! Formats 1 and 2 differ in two ways: bytes 13 to 15 are zero in every record, and marks have no payload.
 
 use thiserror::Error;
 
-use crate::engine::LogPosition;
+use crate::engine::{LogPosition, RecordKind};
+
+/// From this format version on payloads have kinds.
+const FIRST_VERSION_WITH_KINDS: u32 = 3;
 
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER_BYTES: usize = 32;
@@ -31,8 +42,8 @@ pub const ORDINARY_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Records start at multiples of this, so that a search for a lost record has few places to look.
 pub const RECORD_ALIGNMENT: usize = 8;
 
-/// Bytes of a mark: a header alone.
-pub const MARK_BYTES: usize = RECORD_HEADER_BYTES;
+/// Bytes of a mark: a header and the term.
+pub const MARK_BYTES: usize = RECORD_HEADER_BYTES + size_of::<u64>();
 
 /// Bytes of a seal: a header and the number of the segment that follows.
 pub const SEAL_BYTES: usize = RECORD_HEADER_BYTES + size_of::<u64>();
@@ -61,23 +72,48 @@ impl Salt {
     }
 }
 
+/// How the records of one segment are told from other bytes, and laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// The segment's own.
+    pub salt: Salt,
+    /// The segment's format version: one that this server reads.
+    pub version: u32,
+}
+
+impl Framing {
+    /// Whether payloads say what they are, and marks tell a term.
+    pub const fn names_kinds(self) -> bool {
+        self.version >= FIRST_VERSION_WITH_KINDS
+    }
+}
+
 /// What a record is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum RecordKind {
-    /// Carries a payload and takes the next position.
-    Payload = 1,
-    /// Says what is synced; carries the last position. Every segment opens with one.
-    Mark = 2,
+pub enum Frame {
+    /// Carries a payload of this kind and takes the next position.
+    Payload(RecordKind),
+    /// Says what is synced; carries the last position and, as payload, the term. Every segment opens with one.
+    Mark,
     /// The last record of its segment; carries the last position and, as payload, the next segment's number.
-    Seal = 3,
+    Seal,
+}
+
+impl Frame {
+    const fn bytes(self) -> [u8; 4] {
+        match self {
+            Self::Payload(RecordKind { book, kind, version }) => [1, book, kind, version],
+            Self::Mark => [2, 0, 0, 0],
+            Self::Seal => [3, 0, 0, 0],
+        }
+    }
 }
 
 /// A record, borrowed from the segment or on its way into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// What it is for.
-    pub kind: RecordKind,
+    pub frame: Frame,
     /// Its own position, or the last one.
     pub position: LogPosition,
     /// The highest position known synced when it was written.
@@ -104,24 +140,35 @@ pub enum RecordFault {
     /// The bytes are not what was written.
     #[error("the record's checksum does not match")]
     Checksum,
-    /// A kind this version does not know, under a checksum that matches.
-    #[error("the record's kind is unknown")]
-    Kind,
+    /// A frame that no segment of its format has, under a checksum that matches.
+    #[error("the record's frame is unknown")]
+    Frame,
 }
 
 impl<'a> Record<'a> {
+    /// The term that a mark tells; 0 in a mark of a format before terms.
+    pub fn term(&self) -> u64 {
+        if self.payload.is_empty() {
+            0
+        } else {
+            read_u64(self.payload, 0)
+        }
+    }
+
     /// Bytes the record takes in a segment.
     pub const fn bytes(&self) -> usize {
         record_bytes(self.payload.len())
     }
 
     /// Writes the record, its payload going on with `more`, to the start of `target`, which has room for it.
+    ///
+    /// A segment of a format before kinds takes marks and seals alone.
     pub fn encode(&self, more: &[u8], salt: Salt, target: &mut [u8]) {
         let payload_bytes = self.payload.len() + more.len();
         let mut header = [0; RECORD_HEADER_BYTES];
         header[4..8].copy_from_slice(&salt.magic().to_le_bytes());
         header[8..12].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
-        header[12] = self.kind as u8;
+        header[12..16].copy_from_slice(&self.frame.bytes());
         header[16..24].copy_from_slice(&self.position.0.to_le_bytes());
         header[24..32].copy_from_slice(&self.synced.0.to_le_bytes());
         let checksum = crc32c::crc32c_append(checksum(salt, &header, self.payload), more);
@@ -138,7 +185,8 @@ impl<'a> Record<'a> {
     }
 
     /// Reads the record at the start of `bytes`, which reach to the end of the segment.
-    pub fn decode(salt: Salt, bytes: &'a [u8]) -> Result<Self, RecordFault> {
+    pub fn decode(framing: Framing, bytes: &'a [u8]) -> Result<Self, RecordFault> {
+        let salt = framing.salt;
         let Some((header, rest)) = bytes.split_first_chunk::<RECORD_HEADER_BYTES>() else {
             return Err(RecordFault::Short);
         };
@@ -157,14 +205,16 @@ impl<'a> Record<'a> {
         if read_u32(header, 0) != checksum(salt, header, payload) {
             return Err(RecordFault::Checksum);
         }
-        let kind = match header[12..16] {
-            [1, 0, 0, 0] => RecordKind::Payload,
-            [2, 0, 0, 0] if payload.is_empty() => RecordKind::Mark,
-            [3, 0, 0, 0] if payload.len() == size_of::<u64>() => RecordKind::Seal,
-            _ => return Err(RecordFault::Kind),
+        let mark_bytes = if framing.names_kinds() { size_of::<u64>() } else { 0 };
+        let frame = match header[12..16] {
+            [1, 0, 0, 0] => Frame::Payload(RecordKind::OF_FORMAT_2),
+            [1, book, kind, version] if framing.names_kinds() => Frame::Payload(RecordKind { book, kind, version }),
+            [2, 0, 0, 0] if payload.len() == mark_bytes => Frame::Mark,
+            [3, 0, 0, 0] if payload.len() == size_of::<u64>() => Frame::Seal,
+            _ => return Err(RecordFault::Frame),
         };
         Ok(Self {
-            kind,
+            frame,
             position: LogPosition(read_u64(header, 16)),
             synced: LogPosition(read_u64(header, 24)),
             payload,
@@ -196,9 +246,22 @@ mod tests {
 
     use super::*;
 
+    const KIND: RecordKind = RecordKind {
+        book: 2,
+        kind: 9,
+        version: 4,
+    };
+
+    const fn framing(salt: u64) -> Framing {
+        Framing {
+            salt: Salt(salt),
+            version: FIRST_VERSION_WITH_KINDS,
+        }
+    }
+
     fn record(payload: &[u8], position: u64) -> Record<'_> {
         Record {
-            kind: RecordKind::Payload,
+            frame: Frame::Payload(KIND),
             position: LogPosition(position),
             synced: LogPosition(position / 2),
             payload,
@@ -214,10 +277,44 @@ mod tests {
             [5, 3, 2, 1],
             "the magic is the salt's high half with its lowest bit set"
         );
-        assert_eq!(bytes[8..16], [4, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(bytes[8..16], [4, 0, 0, 0, 1, 2, 9, 4]);
         assert_eq!(bytes[16..32], [7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(&bytes[32..40], b"cart\0\0\0\0");
         assert_eq!(read_u32(&bytes, 0), crc32c::crc32c_append(0x0506_0708, &bytes[4..36]));
+    }
+
+    #[test]
+    fn a_segment_of_the_format_before_has_neither_kinds_nor_terms() {
+        let before = Framing {
+            version: FIRST_VERSION_WITH_KINDS - 1,
+            ..framing(77)
+        };
+        let decoded = |frame, payload: &[u8], framing| {
+            let record = Record {
+                frame,
+                ..record(payload, 7)
+            };
+            let mut bytes = vec![0; record.bytes()];
+            record.encode(&[], Salt(77), &mut bytes);
+            Record::decode(framing, &bytes).map(|record| record.frame)
+        };
+        let plain = Frame::Payload(RecordKind::OF_FORMAT_2);
+        let term = 3u64.to_le_bytes();
+        for (frame, payload, now, then) in [
+            (plain, &b"cart"[..], Ok(plain), Ok(plain)),
+            (
+                Frame::Payload(KIND),
+                b"cart",
+                Ok(Frame::Payload(KIND)),
+                Err(RecordFault::Frame),
+            ),
+            (Frame::Mark, b"", Err(RecordFault::Frame), Ok(Frame::Mark)),
+            (Frame::Mark, &term, Ok(Frame::Mark), Err(RecordFault::Frame)),
+            (Frame::Seal, &term, Ok(Frame::Seal), Ok(Frame::Seal)),
+        ] {
+            assert_eq!(decoded(frame, payload, framing(77)), now, "{frame:?}");
+            assert_eq!(decoded(frame, payload, before), then, "{frame:?}");
+        }
     }
 
     proptest! {
@@ -228,7 +325,7 @@ mod tests {
             let record = record(&payload, position);
             let mut bytes = vec![0xff; record.bytes() + slack];
             record.encode(&[], Salt(salt), &mut bytes);
-            prop_assert_eq!(Record::decode(Salt(salt), &bytes), Ok(record));
+            prop_assert_eq!(Record::decode(framing(salt), &bytes), Ok(record));
         }
 
         #[test]
@@ -251,12 +348,12 @@ mod tests {
             let mut bytes = vec![0; record.bytes()];
             record.encode(&[], Salt(salt), &mut bytes);
             bytes[at.index(RECORD_HEADER_BYTES + payload.len())] ^= 1u8 << bit;
-            prop_assert!(Record::decode(Salt(salt), &bytes).is_err());
+            prop_assert!(Record::decode(framing(salt), &bytes).is_err());
         }
 
         #[test]
         fn bytes_of_a_client_never_read_as_a_record(bytes in proptest::collection::vec(any::<u8>(), 0..200), salt: u64) {
-            prop_assert!(Record::decode(Salt(salt), &bytes).is_err());
+            prop_assert!(Record::decode(framing(salt), &bytes).is_err());
         }
 
         #[test]
@@ -265,7 +362,7 @@ mod tests {
             let record = record(b"payload", 1);
             let mut bytes = vec![0; record.bytes()];
             record.encode(&[], Salt(other), &mut bytes);
-            prop_assert!(Record::decode(Salt(salt), &bytes).is_err());
+            prop_assert!(Record::decode(framing(salt), &bytes).is_err());
         }
     }
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::data_directory::DataDirectory;
 use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::record::record_bytes;
-use super::scan::{LogDamage, LogFault, LogOffset, LogScan, LogStart, ScanEnd, ScanError};
+use super::scan::{LogDamage, LogFault, LogOffset, LogRecord, LogScan, LogStart, ScanEnd, ScanError};
 use super::segment::{
     LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes,
 };
@@ -79,14 +79,14 @@ pub struct RecoveredLog<F = SystemFiles> {
 }
 
 /// Reads the log `identity` under `data` from behind `start.from` ([`LogStart::BEGINNING`]: all of it), handing each
-/// record's position and payload to `on_record`, in order. Segments that lie wholly below are not read. New segments of
+/// record to `on_record`, in order. Segments that lie wholly below are not read. New segments of
 /// a writer made from it will have `segment_bytes`; those there keep their size.
 pub fn open_log<F: Files, E>(
     data: &DataDirectory<F>,
     identity: LogIdentity,
     segment_bytes: u64,
     start: LogStart,
-    on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
+    on_record: &mut impl FnMut(LogRecord<'_>) -> Result<(), E>,
 ) -> Result<RecoveredLog<F>, LogError<E>> {
     let files = data.files();
     let directory = shard_path(data.path(), identity.generation, identity.shard);
@@ -103,9 +103,9 @@ pub fn open_log<F: Files, E>(
     let mut buffer = Vec::new();
     let mut bytes = 0;
     let mut replayed_bytes = 0;
-    let mut on_record = |position: LogPosition, payload: &[u8]| {
-        replayed_bytes += record_bytes(payload.len()) as u64;
-        on_record(position, payload)
+    let mut on_record = |record: LogRecord<'_>| {
+        replayed_bytes += record_bytes(record.payload.len()) as u64;
+        on_record(record)
     };
     for &number in numbers.iter().filter(|&&number| number >= first) {
         let path = segment_path(&directory, number);
@@ -237,7 +237,7 @@ impl<F: Files> RecoveredLog<F> {
     /// Removes what lies behind the end, last first: a crash between two leaves no gap. Keeps a spare segment.
     fn remove_later_segments(&self) -> Result<Option<SegmentNumber>, StorageError> {
         for later in self.end.later.iter().rev() {
-            if later.is_empty && later.number == self.end.segment.next() && self.is_kept_size(later.number)? {
+            if later.is_empty && later.number == self.end.segment.next() && self.is_as_made_now(later.number)? {
                 return Ok(Some(later.number));
             }
             let path = segment_path(&self.directory, later.number);
@@ -249,14 +249,19 @@ impl<F: Files> RecoveredLog<F> {
         Ok(None)
     }
 
-    /// A spare segment made under another setting is made anew.
-    fn is_kept_size(&self, number: SegmentNumber) -> Result<bool, StorageError> {
+    /// A spare segment made under another setting, or by a version with another format, is made anew.
+    fn is_as_made_now(&self, number: SegmentNumber) -> Result<bool, StorageError> {
         let path = segment_path(&self.directory, number);
         let file = self
             .files
             .open(&path, Open::Read)
             .context("open the log segment", &path)?;
-        Ok(file.size().context("look at", &path)? == self.factory.segment_bytes())
+        let size = file.size().context("look at", &path)?;
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        file.read_exact_at(&mut header, 0)
+            .context("read the log segment", &path)?;
+        let is_current = SegmentHeader::decode(&header).is_ok_and(|header| header.is_current());
+        Ok(is_current && size == self.factory.segment_bytes())
     }
 
     /// Zeros the segment at `path` from the end of the log, durably.

@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::record::{RECORD_ALIGNMENT, Record, RecordFault, RecordKind, Salt, read_u64};
+use super::record::{Frame, Framing, RECORD_ALIGNMENT, Record, RecordFault, read_u64};
 use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes};
-use crate::engine::LogPosition;
 use crate::engine::mutation::{Mutation, is_on};
+use crate::engine::{LogPosition, RecordKind};
 
 /// How far apart places are remembered from which an unproven end could be written again; bounds what is remembered.
 const ANCHOR_BYTES: usize = 64 * 1024;
@@ -28,6 +28,19 @@ pub struct LogOffset {
     pub segment: SegmentNumber,
     /// From the segment's first byte.
     pub offset: usize,
+}
+
+/// A record that a scan hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRecord<'a> {
+    /// Its position.
+    pub position: LogPosition,
+    /// In which term it was written.
+    pub term: u64,
+    /// What its payload is.
+    pub kind: RecordKind,
+    /// What was appended.
+    pub payload: &'a [u8],
 }
 
 /// What is known before a log is read: from a checkpoint, or nothing.
@@ -56,6 +69,7 @@ pub struct LogScan {
     first: SegmentNumber,
     last: LogPosition,
     proven: LogPosition,
+    term: u64,
     /// The segment that comes next.
     next: SegmentNumber,
     records_end: Option<RecordsEnd>,
@@ -90,6 +104,8 @@ pub struct ScanEnd {
     pub last: LogPosition,
     /// The highest position the log itself proves to have been synced.
     pub proven: LogPosition,
+    /// The term that the log ends in.
+    pub term: u64,
     /// The segment the log ends in.
     pub segment: SegmentNumber,
     /// Where its next record goes; everything from here on is to be erased.
@@ -114,6 +130,7 @@ impl ScanEnd {
         Self {
             last: LogPosition::ZERO,
             proven: LogPosition::ZERO,
+            term: 0,
             segment: SegmentNumber::FIRST,
             offset: SEGMENT_HEADER_BYTES,
             unproven_from: None,
@@ -190,6 +207,14 @@ pub enum LogFault {
         /// The last position before it.
         last: LogPosition,
     },
+    /// A whole mark of a term before that of another mark in front of it.
+    #[error("a whole mark of term {found} after term {last}; restore the data directory from a copy")]
+    TermBefore {
+        /// The term it tells.
+        found: u64,
+        /// The term before it.
+        last: u64,
+    },
     /// The first segment there is does not say what was before it.
     #[error(
         "the log begins with this segment, and the mark that tells at which position cannot be read: {0}; restore the data \
@@ -260,6 +285,7 @@ impl LogScan {
             first,
             last: LogPosition::ZERO,
             proven: LogPosition::ZERO,
+            term: 0,
             next: first,
             records_end: None,
             anchors: VecDeque::new(),
@@ -272,20 +298,20 @@ impl LogScan {
         }
     }
 
-    /// Reads the whole segment `number` (by its file's name), handing each record's position and payload to `on_record`.
+    /// Reads the whole segment `number` (by its file's name), handing each record to `on_record`.
     pub fn segment<E>(
         &mut self,
         number: SegmentNumber,
         bytes: &[u8],
-        on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
+        on_record: &mut impl FnMut(LogRecord<'_>) -> Result<(), E>,
     ) -> Result<(), ScanError<E>> {
         if number != self.next {
             return Err(damage(self.next, 0, LogFault::Missing).into());
         }
         self.next = number.next();
-        let salt = self.header(number, bytes)?.salt;
+        let framing = self.header(number, bytes)?.framing();
         if number == self.first {
-            self.open(number, salt, bytes)?;
+            self.open(number, framing, bytes)?;
         }
         if self.records_end.is_some() {
             let torn_bytes = written_bytes(&bytes[SEGMENT_HEADER_BYTES..]);
@@ -294,9 +320,9 @@ impl LogScan {
                 number,
                 is_empty: torn_bytes == 0,
             });
-            return Ok(self.search(salt, bytes, SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + torn_bytes)?);
+            return Ok(self.search(framing, bytes, SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + torn_bytes)?);
         }
-        let Some(end) = self.records(number, salt, bytes, on_record)? else {
+        let Some(end) = self.records(number, framing, bytes, on_record)? else {
             return Ok(());
         };
         let torn_bytes = written_bytes(&bytes[end.at.offset..]);
@@ -304,7 +330,7 @@ impl LogScan {
         self.records_end = Some(end);
         // What the bad record itself says counts for nothing.
         Ok(self.search(
-            salt,
+            framing,
             bytes,
             end.at.offset + RECORD_ALIGNMENT..end.at.offset + torn_bytes,
         )?)
@@ -327,6 +353,7 @@ impl LogScan {
         Ok(ScanEnd {
             last: self.last,
             proven: self.proven,
+            term: self.term,
             segment: at.segment,
             offset: at.offset,
             unproven_from: if self.proven < self.last {
@@ -341,11 +368,11 @@ impl LogScan {
     }
 
     /// Learns at which position the scan begins: every segment but the log's first has had others before it.
-    fn open(&mut self, number: SegmentNumber, salt: Salt, bytes: &[u8]) -> Result<(), LogDamage> {
+    fn open(&mut self, number: SegmentNumber, framing: Framing, bytes: &[u8]) -> Result<(), LogDamage> {
         if number == SegmentNumber::FIRST {
             return Ok(());
         }
-        let opening = opening_mark(salt, bytes).map_err(|fault| match fault {
+        let opening = opening_mark(framing, bytes).map_err(|fault| match fault {
             // A spare segment, never begun: what is lacking is the one before it.
             RecordFault::Empty if self.start.from == LogPosition::ZERO && number > SegmentNumber::FIRST => {
                 damage(SegmentNumber(number.0 - 1), 0, LogFault::Missing)
@@ -380,9 +407,9 @@ impl LogScan {
     fn records<E>(
         &mut self,
         number: SegmentNumber,
-        salt: Salt,
+        framing: Framing,
         bytes: &[u8],
-        on_record: &mut impl FnMut(LogPosition, &[u8]) -> Result<(), E>,
+        on_record: &mut impl FnMut(LogRecord<'_>) -> Result<(), E>,
     ) -> Result<Option<RecordsEnd>, ScanError<E>> {
         let mut offset = SEGMENT_HEADER_BYTES;
         loop {
@@ -390,14 +417,13 @@ impl LogScan {
                 segment: number,
                 offset,
             };
-            let record = match Record::decode(salt, bytes.get(offset..).unwrap_or_default()) {
+            let record = match Record::decode(framing, bytes.get(offset..).unwrap_or_default()) {
                 Ok(record) => record,
                 Err(fault) => return Ok(Some(RecordsEnd { at, fault })),
             };
-            let expected = if record.kind == RecordKind::Payload {
-                self.last.next()
-            } else {
-                self.last
+            let expected = match record.frame {
+                Frame::Payload(_) => self.last.next(),
+                Frame::Mark | Frame::Seal => self.last,
             };
             if record.position != expected {
                 let fault = LogFault::OutOfOrder {
@@ -415,10 +441,16 @@ impl LogScan {
             }
             self.remember(at);
             self.prove(record.synced);
-            match record.kind {
-                RecordKind::Payload => {
+            match record.frame {
+                Frame::Payload(kind) => {
                     if record.position > self.start.from {
-                        on_record(record.position, record.payload).map_err(|error| ScanError::Refused {
+                        let handed_out = LogRecord {
+                            position: record.position,
+                            term: self.term,
+                            kind,
+                            payload: record.payload,
+                        };
+                        on_record(handed_out).map_err(|error| ScanError::Refused {
                             at,
                             position: record.position,
                             error,
@@ -430,8 +462,16 @@ impl LogScan {
                         offset: offset + record.bytes(),
                     };
                 }
-                RecordKind::Mark => {}
-                RecordKind::Seal => {
+                Frame::Mark => {
+                    let found = record.term();
+                    if found < self.term {
+                        let last = self.term;
+                        let fault = LogFault::TermBefore { found, last };
+                        return Err(LogDamage { at, fault }.into());
+                    }
+                    self.term = found;
+                }
+                Frame::Seal => {
                     let found = read_u64(record.payload, 0);
                     if found != number.next().0 {
                         return Err(LogDamage {
@@ -471,7 +511,7 @@ impl LogScan {
     }
 
     /// Looks behind the bad record, where anything was written, for one that proves it was acknowledged.
-    fn search(&self, salt: Salt, bytes: &[u8], starts: Range<usize>) -> Result<(), LogDamage> {
+    fn search(&self, framing: Framing, bytes: &[u8], starts: Range<usize>) -> Result<(), LogDamage> {
         let Some(RecordsEnd { at, fault }) = self.records_end else {
             return Ok(());
         };
@@ -481,7 +521,7 @@ impl LogScan {
         let position = self.last.next();
         let mut offset = starts.start;
         while offset < starts.end {
-            let Ok(record) = Record::decode(salt, &bytes[offset..]) else {
+            let Ok(record) = Record::decode(framing, &bytes[offset..]) else {
                 offset += RECORD_ALIGNMENT;
                 continue;
             };
@@ -502,11 +542,11 @@ impl LogScan {
 }
 
 /// The last position before the segment whose bytes these are, from the mark it opens with.
-pub(super) fn opening_mark(salt: Salt, bytes: &[u8]) -> Result<LogPosition, RecordFault> {
-    let record = Record::decode(salt, bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default())?;
-    match record.kind {
-        RecordKind::Mark => Ok(record.position),
-        RecordKind::Payload | RecordKind::Seal => Err(RecordFault::Kind),
+pub(super) fn opening_mark(framing: Framing, bytes: &[u8]) -> Result<LogPosition, RecordFault> {
+    let record = Record::decode(framing, bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default())?;
+    match record.frame {
+        Frame::Mark => Ok(record.position),
+        Frame::Payload(_) | Frame::Seal => Err(RecordFault::Frame),
     }
 }
 

@@ -6,14 +6,14 @@
 use thiserror::Error;
 
 use super::record::{
-    MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, SEAL_BYTES, Salt,
-    read_u32, read_u64,
+    Framing, MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES,
+    SEAL_BYTES, Salt, read_u32, read_u64,
 };
 use crate::engine::ShardId;
 
-/// Version of the segment header and of the records; a higher one is refused.
-/// Version 1 had no payloads above 4 MiB, and is read as well.
-pub const LOG_FORMAT_VERSION: u32 = 2;
+/// Version of the segment header and of the records; a higher one is refused. The ones before are read: version 2 has
+/// neither kinds of payloads nor terms, version 1 in addition no payloads above 4 MiB.
+pub const LOG_FORMAT_VERSION: u32 = 3;
 
 /// Bytes of a segment before its first record.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
@@ -99,6 +99,8 @@ pub struct LogIdentity {
 /// A segment is made before it is known which position it starts with; the mark it opens with says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// Of its records: 1 to [`LOG_FORMAT_VERSION`], which new segments have.
+    pub version: u32,
     /// Which log it belongs to.
     pub identity: LogIdentity,
     /// Its place in that log.
@@ -139,7 +141,7 @@ impl SegmentHeader {
         );
         let mut header = [0; SEGMENT_HEADER_BYTES];
         header[..8].copy_from_slice(&SEGMENT_MAGIC);
-        header[8..12].copy_from_slice(&LOG_FORMAT_VERSION.to_le_bytes());
+        header[8..12].copy_from_slice(&self.version.to_le_bytes());
         header[12..14].copy_from_slice(&self.identity.shard.0.to_le_bytes());
         header[14..16].copy_from_slice(&self.identity.shard_count.to_le_bytes());
         header[16..20].copy_from_slice(&self.identity.generation.0.to_le_bytes());
@@ -168,6 +170,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Checksum);
         }
         let header = Self {
+            version,
             identity: LogIdentity {
                 generation: Generation(read_u32(header, 16)),
                 shard: ShardId(u16::from_le_bytes([header[12], header[13]])),
@@ -181,6 +184,19 @@ impl SegmentHeader {
             return Err(HeaderFault::Fields);
         }
         Ok(header)
+    }
+
+    /// How its records are laid out.
+    pub const fn framing(&self) -> Framing {
+        Framing {
+            salt: self.salt,
+            version: self.version,
+        }
+    }
+
+    /// Whether its records are those of the newest format: no others are appended.
+    pub const fn is_current(&self) -> bool {
+        self.version == LOG_FORMAT_VERSION
     }
 }
 
@@ -251,6 +267,7 @@ mod tests {
 
     fn header() -> SegmentHeader {
         SegmentHeader {
+            version: LOG_FORMAT_VERSION,
             identity: LogIdentity {
                 generation: Generation(3),
                 shard: ShardId(1),
@@ -288,13 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn the_format_before_is_read() {
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        header().encode(&mut bytes);
-        bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
-        let checksum = crc32c::crc32c(&bytes[..60]);
-        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Ok(header()));
+    fn the_formats_before_are_read_and_told_apart() {
+        for version in 1..LOG_FORMAT_VERSION {
+            let older = SegmentHeader { version, ..header() };
+            let mut bytes = [0; SEGMENT_HEADER_BYTES];
+            older.encode(&mut bytes);
+            assert_eq!(SegmentHeader::decode(&bytes), Ok(older));
+            assert!(!older.is_current() && header().is_current());
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use thiserror::Error;
 
 use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::record::Salt;
-use super::segment::{Generation, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentMemory, SegmentNumber};
+use super::segment::{
+    Generation, LOG_FORMAT_VERSION, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentMemory, SegmentNumber,
+};
 use super::writer::LogWriter;
 use crate::engine::ShardId;
 use crate::engine::mutation::{Mutation, is_on};
@@ -208,6 +210,7 @@ impl<F: Files> SegmentFactory<F> {
         let mut bytes = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
         let salt = Salt(self.files.random());
         SegmentHeader {
+            version: LOG_FORMAT_VERSION,
             identity: self.identity,
             number,
             segment_bytes: self.segment_bytes,

@@ -4,12 +4,11 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
-use rig::{Action, IDENTITY, Rig, SECTOR_BYTES, SEGMENT_BYTES, actions, empty_segment, payload, power_cut, scan};
+use rig::{Action, IDENTITY, KIND, Rig, SECTOR_BYTES, SEGMENT_BYTES, actions, empty_segment, payload, power_cut, scan};
 
-use super::record::{MARK_BYTES, Record, RecordKind};
+use super::record::{Frame, MARK_BYTES, RECORD_HEADER_BYTES, Record};
 use super::*;
-use crate::engine::Journal;
-use crate::engine::{LogPosition, ShardId};
+use crate::engine::{Journal, LogPosition, RecordKind, ShardId};
 
 mod rig;
 mod truncated;
@@ -111,7 +110,7 @@ fn the_last_acknowledged_record_is_proven_by_the_mark_alone() {
     );
     assert!(end.unproven_from.is_some(), "nothing proves the mark");
     // Within the second payload.
-    cache[0][SEGMENT_HEADER_BYTES + 32 + 136 + 50] ^= 1;
+    cache[0][SEGMENT_HEADER_BYTES + MARK_BYTES + 136 + 50] ^= 1;
     let damage = scan(&cache).unwrap_err();
     assert_eq!(
         damage.fault,
@@ -125,7 +124,7 @@ fn the_last_acknowledged_record_is_proven_by_the_mark_alone() {
         damage.at,
         LogOffset {
             segment: SegmentNumber(1),
-            offset: SEGMENT_HEADER_BYTES + 32 + 136
+            offset: SEGMENT_HEADER_BYTES + MARK_BYTES + 136
         }
     );
 }
@@ -141,7 +140,7 @@ fn a_missing_segment_is_refused() {
         let mut result = Ok(());
         for (index, bytes) in cache.iter().enumerate().filter(|(index, _)| *index != missing) {
             let number = SegmentNumber(index as u64 + 1);
-            result = result.and_then(|()| scan.segment(number, bytes, &mut |_, _| Ok::<(), Infallible>(())));
+            result = result.and_then(|()| scan.segment(number, bytes, &mut |_| Ok::<(), Infallible>(())));
         }
         let damage = match result {
             Err(ScanError::Damage(damage)) => damage,
@@ -176,6 +175,7 @@ fn a_sealed_segment_without_its_successor_is_refused() {
 #[test]
 fn a_segment_of_another_log_or_size_is_refused() {
     let header = SegmentHeader {
+        version: LOG_FORMAT_VERSION,
         identity: IDENTITY,
         number: SegmentNumber(1),
         segment_bytes: SEGMENT_BYTES as u64,
@@ -232,8 +232,8 @@ fn a_segment_of_another_log_or_size_is_refused() {
 
 #[test]
 fn a_whole_record_in_the_wrong_place_is_refused() {
-    let record = |kind, position, synced, payload| Record {
-        kind,
+    let record = |frame, position, synced, payload| Record {
+        frame,
         position: LogPosition(position),
         synced: LogPosition(synced),
         payload,
@@ -242,38 +242,37 @@ fn a_whole_record_in_the_wrong_place_is_refused() {
     let (found, last) = (LogPosition(4), LogPosition(2));
     let cases = [
         (
-            record(RecordKind::Payload, 4, 0, b"gap".as_slice()),
+            record(Frame::Payload(KIND), 4, 0, b"gap".as_slice()),
             LogFault::OutOfOrder { found, last },
         ),
         (
-            record(RecordKind::Payload, 2, 0, b"twice"),
+            record(Frame::Payload(KIND), 2, 0, b"twice"),
             LogFault::OutOfOrder { found: last, last },
         ),
+        (record(Frame::Mark, 4, 0, &[0; 8]), LogFault::OutOfOrder { found, last }),
         (
-            record(RecordKind::Mark, 4, 0, b""),
-            LogFault::OutOfOrder { found, last },
+            record(Frame::Mark, 2, 0, &[0; 8]),
+            LogFault::TermBefore { found: 0, last: 1 },
         ),
         (
-            record(RecordKind::Mark, 2, 3, b""),
+            record(Frame::Mark, 2, 3, &[0; 8]),
             LogFault::SyncedAhead {
                 synced: LogPosition(3),
                 last,
             },
         ),
         (
-            record(RecordKind::Payload, 3, 3, b"itself"),
+            record(Frame::Payload(KIND), 3, 3, b"itself"),
             LogFault::SyncedAhead {
                 synced: LogPosition(3),
                 last,
             },
         ),
-        (
-            record(RecordKind::Seal, 2, 2, &wrong_successor),
-            LogFault::Seal { found: 7 },
-        ),
+        (record(Frame::Seal, 2, 2, &wrong_successor), LogFault::Seal { found: 7 }),
     ];
     for (record, fault) in cases {
         let mut rig = Rig::new();
+        rig.writer.begin_term(1);
         rig.append(100);
         rig.append(100);
         let mut cache = rig.cache();
@@ -288,13 +287,136 @@ fn a_whole_record_in_the_wrong_place_is_refused() {
     }
 }
 
+/// A log of the format before, as its own writer has left it: its first segment with payloads, a mark behind them.
+fn log_of_the_format_before(payload_count: u64) -> Vec<u8> {
+    let version = LOG_FORMAT_VERSION - 1;
+    let mut memory = empty_segment(SegmentNumber::FIRST);
+    let header = SegmentHeader {
+        version,
+        ..SegmentHeader::decode(&memory).unwrap()
+    };
+    header.encode(&mut memory);
+    let mut offset = SEGMENT_HEADER_BYTES;
+    let mut put = |frame, position, synced, payload: &[u8]| {
+        let record = Record {
+            frame,
+            position: LogPosition(position),
+            synced: LogPosition(synced),
+            payload,
+        };
+        record.encode(&[], header.salt, &mut memory[offset..]);
+        offset += record.bytes();
+    };
+    put(Frame::Mark, 0, 0, &[]);
+    for position in 1..=payload_count {
+        put(
+            Frame::Payload(RecordKind::OF_FORMAT_2),
+            position,
+            0,
+            &payload(position, 50),
+        );
+    }
+    put(Frame::Mark, payload_count, payload_count, &[]);
+    memory
+}
+
+fn records_of(segments: &[Vec<u8>]) -> (Vec<(LogPosition, RecordKind, u64)>, ScanEnd) {
+    let mut records = Vec::new();
+    let mut scan = LogScan::new(IDENTITY);
+    for (number, bytes) in (1..).zip(segments) {
+        scan.segment(SegmentNumber(number), bytes, &mut |record| {
+            assert_eq!(record.payload, payload(record.position.0, 50));
+            records.push((record.position, record.kind, record.term));
+            Ok::<(), Infallible>(())
+        })
+        .unwrap();
+    }
+    (records, scan.finish().unwrap())
+}
+
+#[test]
+fn a_log_of_the_format_before_goes_on_in_a_segment_of_this_one() {
+    let before = log_of_the_format_before(3);
+    let (records, end) = records_of(std::slice::from_ref(&before));
+    assert_eq!(
+        records,
+        [1, 2, 3].map(|at| (LogPosition(at), RecordKind::OF_FORMAT_2, 0))
+    );
+    assert!(end.is_orderly());
+    let mut writer = LogWriter::resume(IDENTITY, before, &end);
+    assert_eq!(writer.room_bytes(), 0, "nothing more is written in the format before");
+    writer.offer_segment(empty_segment(SegmentNumber(2)));
+    assert!(writer.room_bytes() > 0);
+    writer.append(KIND, &payload(4, 50));
+    let segments = [1, 2].map(|number| writer.segment(SegmentNumber(number)).unwrap().clone());
+    let versions = segments
+        .each_ref()
+        .map(|bytes| SegmentHeader::decode(bytes).unwrap().version);
+    assert_eq!(versions, [LOG_FORMAT_VERSION - 1, LOG_FORMAT_VERSION]);
+    let (records, end) = records_of(&segments);
+    assert_eq!(end.last, LogPosition(4));
+    assert_eq!(
+        records[2..],
+        [(LogPosition(3), RecordKind::OF_FORMAT_2, 0), (LogPosition(4), KIND, 0)]
+    );
+}
+
+#[test]
+fn a_log_of_the_format_before_that_was_torn_is_synced_and_marked_as_it_is() {
+    let mut before = log_of_the_format_before(3);
+    let (_, end) = records_of(std::slice::from_ref(&before));
+    // Without its mark nothing proves the payloads.
+    before[end.offset - RECORD_HEADER_BYTES..].fill(0);
+    let (_, end) = records_of(std::slice::from_ref(&before));
+    assert!(!end.is_orderly());
+    let mut writer = LogWriter::resume(IDENTITY, before, &end);
+    let plan = writer.begin_final_sync().unwrap();
+    writer.sync_done(plan);
+    let (_, end) = records_of(std::slice::from_ref(writer.segment(SegmentNumber(1)).unwrap()));
+    assert_eq!((end.last, end.proven), (LogPosition(3), LogPosition(3)));
+}
+
+#[test]
+fn every_record_tells_its_term_wherever_the_log_begins() {
+    let mut rig = Rig::new();
+    let mut terms = Vec::new();
+    for term in [0, 0, 1, 1, 7, 7, 8] {
+        rig.offer_spare();
+        rig.writer.begin_term(term);
+        for _ in 0..12 {
+            rig.append(50);
+            terms.push(term);
+        }
+        rig.sync();
+    }
+    let cache = rig.cache();
+    let (records, end) = records_of(&cache);
+    assert_eq!(records.iter().map(|&(_, _, term)| term).collect::<Vec<_>>(), terms);
+    assert_eq!((end.term, rig.writer.term()), (8, 8));
+    assert!(cache.len() > 2, "terms go on in the next segment");
+    for first in 2..cache.len() {
+        let start = LogStart {
+            from: end.last,
+            synced: end.last,
+        };
+        let mut scan = LogScan::behind(IDENTITY, SegmentNumber(first as u64), start);
+        for (number, bytes) in (first as u64..).zip(&cache[first - 1..]) {
+            scan.segment(SegmentNumber(number), bytes, &mut |_| Ok::<(), Infallible>(()))
+                .unwrap();
+        }
+        assert_eq!(scan.finish().unwrap().term, 8);
+    }
+    let again = Rig::restart(cache, &rig.payloads, &end);
+    assert_eq!(again.writer.term(), 8, "a start goes on in the term that it finds");
+}
+
 #[test]
 fn room_counts_the_marks_of_what_was_appended_before() {
     for bytes in 0..8 {
         let mut rig = Rig::new();
-        rig.writer.append(&payload(1, 100));
+        rig.writer.append(KIND, &payload(1, 100));
         rig.begin_sync();
-        rig.writer.append(&payload(2, bytes));
+        rig.writer.append(KIND, &payload(2, bytes));
         let room = rig.writer.room_bytes();
         let before = rig.writer.segment(SegmentNumber(1)).unwrap().clone();
         rig.sync();
@@ -307,7 +429,8 @@ fn room_counts_the_marks_of_what_was_appended_before() {
             + 1
             - before.iter().rposition(|&byte| byte != 0).unwrap();
         assert!(marks > MARK_BYTES, "two marks");
-        rig.writer.append(&payload(3, (room - RECORD_OVERHEAD_BYTES) as usize));
+        rig.writer
+            .append(KIND, &payload(3, (room - RECORD_OVERHEAD_BYTES) as usize));
         rig.sync();
     }
 }
@@ -318,9 +441,9 @@ fn a_record_the_caller_refuses_stops_the_scan_there() {
     rig.append(10);
     rig.append(10);
     let mut seen = 0;
-    let result = LogScan::new(IDENTITY).segment(SegmentNumber(1), &rig.cache()[0], &mut |position, _| {
+    let result = LogScan::new(IDENTITY).segment(SegmentNumber(1), &rig.cache()[0], &mut |record| {
         seen += 1;
-        if position.0 == 1 { Err("no") } else { Ok(()) }
+        if record.position.0 == 1 { Err("no") } else { Ok(()) }
     });
     assert!(matches!(
         result,
@@ -408,7 +531,7 @@ fn a_large_record_that_tears_is_cut_and_one_that_was_synced_is_not() {
 fn an_append_without_room_panics() {
     let mut rig = Rig::new();
     for _ in 0..5 {
-        rig.writer.append(&[1; 1000]);
+        rig.writer.append(KIND, &[1; 1000]);
     }
 }
 
@@ -523,7 +646,7 @@ proptest! {
         for (index, bytes) in sizes.into_iter().enumerate() {
             let Some(rest) = room.checked_sub(bytes as u64 + RECORD_OVERHEAD_BYTES) else { continue };
             room = rest;
-            rig.writer.append(&payload(1, bytes));
+            rig.writer.append(KIND, &payload(1, bytes));
             // As many marks as can be.
             if syncs >> (index % 64) & 1 == 1 {
                 rig.finish_sync();

@@ -101,5 +101,7 @@ fn opening_of(files: &impl Files, path: &Path) -> Result<Option<LogPosition>, St
         .read_to_end(&mut bytes)
         .context("read the log segment", path)?;
     let header = SegmentHeader::decode(&bytes);
-    Ok(header.ok().and_then(|header| opening_mark(header.salt, &bytes).ok()))
+    Ok(header
+        .ok()
+        .and_then(|header| opening_mark(header.framing(), &bytes).ok()))
 }

@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::record::{
-    MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, Record, RecordKind, SEAL_BYTES, Salt, record_bytes,
+    Frame, Framing, MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, Record, SEAL_BYTES,
+    record_bytes,
 };
 use super::scan::ScanEnd;
 use super::segment::{
     LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_RESERVE_BYTES, SegmentHeader, SegmentMemory,
     SegmentNumber, payload_bytes_max, written_bytes,
 };
-use crate::engine::Journal;
-use crate::engine::LogPosition;
 use crate::engine::mutation::{Mutation, is_on};
+use crate::engine::{Journal, LogPosition, RecordKind};
 
 /// One range of bytes of one segment to sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub struct LogWriter<M> {
     retired: Vec<M>,
     last: LogPosition,
     synced: LogPosition,
+    term: u64,
     sync_outstanding: bool,
     /// Bytes appended to segments before the current one.
     turned_bytes: u64,
@@ -102,7 +103,9 @@ const fn cost_of(payload_bytes: usize) -> u64 {
 #[derive(Debug)]
 struct ActiveSegment<M> {
     number: SegmentNumber,
-    salt: Salt,
+    framing: Framing,
+    /// Of another format than what is written now: it takes marks and its seal, and no payload.
+    is_old: bool,
     memory: M,
     segment_bytes: usize,
     /// Where the next record goes.
@@ -138,6 +141,7 @@ impl<M: SegmentMemory> LogWriter<M> {
             retired: Vec::new(),
             last: end.last,
             synced: end.last,
+            term: end.term,
             sync_outstanding: false,
             turned_bytes: 0,
             begun_at: end.offset,
@@ -173,6 +177,24 @@ impl<M: SegmentMemory> LogWriter<M> {
     /// Largest payload that any of the segments takes, given room; at most [`ORDINARY_PAYLOAD_BYTES_MAX`].
     pub fn payload_bytes_max(&self) -> usize {
         self.reserve.payload_bytes_max
+    }
+
+    /// The term in which records are appended.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Records are appended in `term` from now on, which is no earlier than the one before. Takes as much room as a
+    /// payload of eight bytes.
+    pub fn begin_term(&mut self, term: u64) {
+        assert!(self.term <= term, "terms only grow");
+        if self.term < term {
+            while !self.current.takes(MARK_BYTES - RECORD_HEADER_BYTES) {
+                self.turn();
+            }
+            self.term = term;
+            self.mark();
+        }
     }
 
     /// How much log is certain to be appendable. Appends of payloads up to [`Self::payload_bytes_max`] are sure to
@@ -294,7 +316,14 @@ impl<M: SegmentMemory> LogWriter<M> {
     }
 
     fn mark(&mut self) {
-        self.current.put(RecordKind::Mark, self.last, self.synced, &[]);
+        let term = self.term.to_le_bytes();
+        // Before there were terms a mark had no payload.
+        let payload = if self.current.framing.names_kinds() {
+            &term[..]
+        } else {
+            &[]
+        };
+        self.current.put(Frame::Mark, self.last, self.synced, payload);
     }
 
     /// Seals the current segment and goes on in the next.
@@ -304,7 +333,7 @@ impl<M: SegmentMemory> LogWriter<M> {
             .pop_front()
             .expect("callers append no more than room_bytes() allows");
         self.current
-            .put(RecordKind::Seal, self.last, self.synced, &spare.number.0.to_le_bytes());
+            .put(Frame::Seal, self.last, self.synced, &spare.number.0.to_le_bytes());
         self.turned_bytes = self.appended_bytes();
         self.begun_at = SEGMENT_HEADER_BYTES;
         self.sealed.push_back(std::mem::replace(&mut self.current, spare));
@@ -314,11 +343,11 @@ impl<M: SegmentMemory> LogWriter<M> {
 }
 
 impl<M: SegmentMemory> Journal for LogWriter<M> {
-    fn append(&mut self, payload: &[u8]) -> LogPosition {
-        self.append_pieces(payload, &[])
+    fn append(&mut self, kind: RecordKind, payload: &[u8]) -> LogPosition {
+        self.append_pieces(kind, payload, &[])
     }
 
-    fn append_pieces(&mut self, first: &[u8], more: &[u8]) -> LogPosition {
+    fn append_pieces(&mut self, kind: RecordKind, first: &[u8], more: &[u8]) -> LogPosition {
         let payload_bytes = first.len() + more.len();
         assert!(
             payload_bytes <= PAYLOAD_BYTES_MAX,
@@ -330,7 +359,7 @@ impl<M: SegmentMemory> Journal for LogWriter<M> {
         }
         self.last = self.last.next();
         let record = Record {
-            kind: RecordKind::Payload,
+            frame: Frame::Payload(kind),
             position: self.last,
             synced: self.synced,
             payload: first,
@@ -350,7 +379,8 @@ impl<M: SegmentMemory> ActiveSegment<M> {
         );
         Self {
             number,
-            salt: header.salt,
+            framing: header.framing(),
+            is_old: !header.is_current(),
             segment_bytes: bytes.len(),
             memory,
             offset: SEGMENT_HEADER_BYTES,
@@ -360,12 +390,15 @@ impl<M: SegmentMemory> ActiveSegment<M> {
 
     /// Whether a payload fits with the reserve left behind it.
     fn takes(&self, payload_bytes: usize) -> bool {
-        self.offset + record_bytes(payload_bytes) + SEGMENT_RESERVE_BYTES <= self.segment_bytes
+        !self.is_old && self.offset + record_bytes(payload_bytes) + SEGMENT_RESERVE_BYTES <= self.segment_bytes
     }
 
     /// See [`LogWriter::room_bytes`]. The first two marks to come may be those of records already appended; each record
     /// to come is charged with one of its own.
     fn room_bytes(&self) -> u64 {
+        if self.is_old {
+            return 0;
+        }
         let opening = if self.offset == SEGMENT_HEADER_BYTES {
             MARK_BYTES
         } else {
@@ -375,9 +408,9 @@ impl<M: SegmentMemory> ActiveSegment<M> {
         self.segment_bytes.saturating_sub(kept) as u64
     }
 
-    fn put(&mut self, kind: RecordKind, position: LogPosition, synced: LogPosition, payload: &[u8]) {
+    fn put(&mut self, frame: Frame, position: LogPosition, synced: LogPosition, payload: &[u8]) {
         let record = Record {
-            kind,
+            frame,
             position,
             synced,
             payload,
@@ -388,13 +421,13 @@ impl<M: SegmentMemory> ActiveSegment<M> {
     /// Puts a record whose payload goes on with `more`.
     fn put_with(&mut self, record: &Record<'_>, more: &[u8]) {
         let end = self.offset + record_bytes(record.payload.len() + more.len());
-        let limit = if record.kind == RecordKind::Seal {
+        let limit = if record.frame == Frame::Seal {
             self.segment_bytes
         } else {
             self.segment_bytes - SEAL_BYTES
         };
         assert!(end <= limit, "a segment always has room for its seal and its marks");
-        record.encode(more, self.salt, &mut self.memory.bytes_mut()[self.offset..end]);
+        record.encode(more, self.framing.salt, &mut self.memory.bytes_mut()[self.offset..end]);
         self.offset = end;
     }
 

@@ -126,7 +126,7 @@ impl<F: Files> CheckpointKeeper<F> {
             let read = newest.map(|begins| {
                 keeping
                     .directory
-                    .read(begins, &mut |_| Ok::<_, std::convert::Infallible>(()))
+                    .read(begins, &mut |_, _| Ok::<_, std::convert::Infallible>(()))
             });
             match read {
                 Some(Ok(_)) => true,
@@ -175,11 +175,11 @@ impl<F: Files> Keeping<F> {
                     began: Instant::now(),
                 });
             }
-            (CheckpointOrder::Part(part), Some(writing)) => {
+            (CheckpointOrder::Part(kind, part), Some(writing)) => {
                 if part.len() > PART_BYTES_MAX as usize {
                     return Err(writing.writer.too_large(part.len()));
                 }
-                let synced = writing.writer.part(part)?;
+                let synced = writing.writer.part(*kind, part)?;
                 return Ok((synced.map_or(Done::Quickly, Done::Synced), None));
             }
             (&CheckpointOrder::Close { ends }, Some(writing)) => writing.writer.close(ends)?,
@@ -195,7 +195,7 @@ impl<F: Files> Keeping<F> {
                 }
             }
             // The rest of one that was given up.
-            (CheckpointOrder::Part(_) | CheckpointOrder::Close { .. }, None) => {}
+            (CheckpointOrder::Part(..) | CheckpointOrder::Close { .. }, None) => {}
         }
         Ok((Done::Quickly, None))
     }

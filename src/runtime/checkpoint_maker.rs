@@ -141,7 +141,7 @@ impl CheckpointOrders {
 
     /// Has an order carried out.
     pub fn order(&self, order: CheckpointOrder) {
-        if let CheckpointOrder::Part(part) = &order {
+        if let CheckpointOrder::Part(_, part) = &order {
             self.line.in_flight_bytes.fetch_add(part.len(), Ordering::Relaxed);
         }
         assert!(
@@ -211,7 +211,7 @@ impl Work {
                 self.tell(shard, CheckpointNews::Failed);
             }
         }
-        if let CheckpointOrder::Part(part) = order {
+        if let CheckpointOrder::Part(_, part) = order {
             self.give_room(shard, part.len());
             // That of a long value is not kept.
             if part.capacity() <= IN_FLIGHT_BYTES_MAX {

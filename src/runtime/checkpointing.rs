@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use super::partition::Partition;
 use crate::engine::mutation::{Mutation, is_on};
-use crate::engine::{CheckpointCursor, LogPosition, ShardId, ShardMap, Timestamp};
+use crate::engine::{CheckpointCursor, LogPosition, RecordKind, ShardId, ShardMap, Timestamp};
 use crate::log::SegmentMemory;
 
 /// After how long a checkpoint that failed is tried again.
@@ -49,8 +49,8 @@ pub enum CheckpointOrder {
         /// The log is replayed from behind this position.
         begins: LogPosition,
     },
-    /// Add a part.
-    Part(Vec<u8>),
+    /// Add a part of this kind.
+    Part(RecordKind, Vec<u8>),
     /// It is complete: add the footer and sync.
     Close {
         /// The parts show the log up to here.
@@ -274,17 +274,17 @@ impl Checkpointing {
         let Some(run) = self.run.as_mut().filter(|run| run.stage == Stage::Taking) else {
             return false;
         };
-        let taken = run.cursor.next_part(partition.shard(), &mut buffer);
-        if taken {
+        let kind = run.cursor.next_part(partition.shard(), &mut buffer);
+        if let Some(kind) = kind {
             run.part_bytes += buffer.len() as u64;
-            self.orders.push(CheckpointOrder::Part(buffer));
+            self.orders.push(CheckpointOrder::Part(kind, buffer));
         } else {
             let ends = run.cursor.ends();
             run.stage = Stage::Waiting;
             partition.want_synced(ends);
             self.orders.push(CheckpointOrder::Close { ends });
         }
-        taken
+        kind.is_some()
     }
 
     /// The checkpoint under way stands, with so many bytes.

@@ -10,8 +10,10 @@ use super::super::partition::SegmentWanted;
 use super::*;
 use crate::config::SyncMode;
 use crate::engine::recovery::start;
-use crate::engine::{EngineLimits, ReplyTo, Request, Restore, Shard, ShardMessage};
-use crate::log::{Generation, LogIdentity, LogWriter, Salt, SegmentHeader, SegmentNumber, SyncPlan};
+use crate::engine::{EngineLimits, RecordKind, ReplyTo, Request, Restore, Shard, ShardMessage};
+use crate::log::{
+    Generation, LOG_FORMAT_VERSION, LogIdentity, LogWriter, Salt, SegmentHeader, SegmentNumber, SyncPlan,
+};
 
 const SHARDS: u16 = 3;
 const SEGMENT_BYTES: u64 = 256 << 10;
@@ -29,6 +31,7 @@ fn identity(shard: ShardId) -> LogIdentity {
 fn segment(shard: ShardId, number: SegmentNumber) -> Vec<u8> {
     let mut bytes = vec![0; SEGMENT_BYTES as usize];
     SegmentHeader {
+        version: LOG_FORMAT_VERSION,
         identity: identity(shard),
         number,
         segment_bytes: SEGMENT_BYTES,
@@ -49,7 +52,7 @@ struct Node {
     sync: Option<SyncPlan>,
     begun: bool,
     /// Parts of the checkpoint under way, and where they end.
-    parts: Vec<Vec<u8>>,
+    parts: Vec<(RecordKind, Vec<u8>)>,
     begins: LogPosition,
     ends: Option<LogPosition>,
     publish: bool,
@@ -204,7 +207,7 @@ impl Cluster {
                     pair.sent_before = pair.sent;
                 }
             }
-            CheckpointOrder::Part(part) => node.parts.push(part),
+            CheckpointOrder::Part(kind, part) => node.parts.push((kind, part)),
             CheckpointOrder::Close { ends } => node.ends = Some(ends),
             CheckpointOrder::Publish => {
                 let ends = node.ends.expect("closed before it is published");
@@ -362,8 +365,8 @@ proptest! {
             prop_assert_eq!(node.begins, node.partition.log().last(), "and nothing is behind it");
             let (shard, map) = (node.partition.log().identity().shard, cluster.map);
             let mut restore = Restore::new(shard, map, node.begins);
-            for part in &node.parts {
-                restore.part(part).expect("a part reads back");
+            for (kind, part) in &node.parts {
+                restore.part(*kind, part).expect("a part reads back");
             }
             let restored = restore.finish(EngineLimits::default());
             prop_assert_eq!(restored.state_hash(), node.partition.shard().state_hash());

@@ -393,7 +393,7 @@ mod tests {
     use crate::engine::entries::commands::{keys as key_commands, strings};
     use crate::engine::recovery::start;
     use crate::engine::{Ask, CommandSpec, EngineLimits, KeyPlaces, KeyRequest, OwnedArguments, Request, ShardMap};
-    use crate::log::{Generation, LogIdentity, Salt, SegmentHeader};
+    use crate::log::{Generation, LOG_FORMAT_VERSION, LogIdentity, Salt, SegmentHeader};
 
     const SEGMENT_BYTES: u64 = 16 << 10;
     const IDENTITY: LogIdentity = LogIdentity {
@@ -409,6 +409,7 @@ mod tests {
     fn segment_of(number: SegmentNumber, segment_bytes: u64) -> Vec<u8> {
         let mut bytes = vec![0; segment_bytes as usize];
         SegmentHeader {
+            version: LOG_FORMAT_VERSION,
             identity: IDENTITY,
             number,
             segment_bytes,

@@ -10,8 +10,8 @@ use crate::config::SyncMode;
 use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
 use crate::engine::{Counts, EngineLimits, LogPosition, Shard, Timestamp};
 use crate::log::{
-    CheckpointDirectory, DataDirectory, Files, GenerationEntry, LogStart, LogWriter, MappedSegment, RecoveredLog,
-    SegmentFactory, StorageError, SystemFiles, open_log,
+    CheckpointDirectory, DataDirectory, Files, GenerationEntry, LogRecord, LogStart, LogWriter, MappedSegment,
+    RecoveredLog, SegmentFactory, StorageError, SystemFiles, open_log,
 };
 
 /// What the shards are to be like.
@@ -91,7 +91,7 @@ pub fn prepare<F: Files>(
             shard_count,
         };
         for identity in identities(generation) {
-            let mut none = |_: LogPosition, _: &[u8]| Ok(());
+            let mut none = |_: LogRecord<'_>| Ok(());
             logs.push(open_log(data, identity, segment_bytes, LogStart::BEGINNING, &mut none)?);
         }
         checkpoints = vec![FoundCheckpoints::default(); shard_count.into()];

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::engine::recovery::{Resolved, repartition, resolve};
-use crate::engine::{Counts, EngineLimits, LogPosition, Record, RecordError, Restore, Shard, ShardId, ShardMap};
+use crate::engine::{
+    Counts, EngineLimits, LogPosition, Record, RecordError, RecordKind, Restore, Shard, ShardId, ShardMap,
+};
 use crate::log::{
     CheckpointDirectory, CheckpointError, CheckpointSummary, DataDirectory, Files, GenerationEntry, LogError,
-    LogIdentity, LogStart, RecoveredLog, StorageError, SystemFiles, open_log,
+    LogIdentity, LogRecord, LogStart, RecoveredLog, StorageError, SystemFiles, open_log,
 };
 
 /// How often a long recovery says how far it is.
@@ -236,11 +238,11 @@ fn restore<F: Files>(
     let mut newest_damage = None;
     for begins in directory.list()? {
         let mut restore = Restore::new(identity.shard, ShardMap::new(identity.shard_count), begins);
-        let mut on_part = |part: &[u8]| {
+        let mut on_part = |kind: RecordKind, part: &[u8]| {
             progress
                 .checkpoint_bytes
                 .fetch_add(part.len() as u64, Ordering::Relaxed);
-            restore.part(part)
+            restore.part(kind, part)
         };
         match directory.read(begins, &mut on_part) {
             Ok(summary) => {
@@ -290,11 +292,17 @@ fn replay<F: Files>(
             synced: used.ends,
         });
         let is_changed = &mut found.is_changed;
-        let mut apply = |position: LogPosition, payload: &[u8]| {
+        let mut apply = |record: LogRecord<'_>| {
+            let LogRecord {
+                position,
+                kind,
+                payload,
+                ..
+            } = record;
             progress.records.fetch_add(1, Ordering::Relaxed);
             // Decoded twice only up to the first change.
             *is_changed = *is_changed || !matches!(Record::decode(position, payload), Ok(Record::Started { .. }));
-            shard.replay(position, payload)
+            shard.replay(position, kind, payload)
         };
         open_log(data, identity, segment_bytes, start, &mut apply).map_err(|error| {
             match (damage, error.is_truncated()) {

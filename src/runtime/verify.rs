@@ -6,8 +6,10 @@ use super::recovery::{Recovered, identities, recover, total_counts, with_progres
 use super::start::StartError;
 use crate::config::VerifyConfig;
 use crate::engine::recovery::{audit, resolve};
-use crate::engine::{EngineLimits, LogPosition};
-use crate::log::{CheckpointDirectory, DataDirectory, LogIdentity, LogStart, SEGMENT_BYTES_DEFAULT, open_log};
+use crate::engine::{EngineLimits, LogPosition, RecordKind};
+use crate::log::{
+    CheckpointDirectory, DataDirectory, LogIdentity, LogRecord, LogStart, SEGMENT_BYTES_DEFAULT, open_log,
+};
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,7 @@ fn verify_checkpoints(data: &DataDirectory, identity: LogIdentity, out: &mut imp
     let mut is_whole = true;
     let mut start = None;
     let mut synced = LogPosition::ZERO;
-    let mut none = |_: &[u8]| Ok::<_, std::convert::Infallible>(());
+    let mut none = |_: RecordKind, _: &[u8]| Ok::<_, std::convert::Infallible>(());
     for begins in directory.list().map_err(StartError::Storage)? {
         match directory.read(begins, &mut none) {
             Ok(summary) => {
@@ -118,7 +120,7 @@ fn verify_checkpoints(data: &DataDirectory, identity: LogIdentity, out: &mut imp
         }
     }
     if let Some(start) = start {
-        let mut none = |_: LogPosition, _: &[u8]| Ok::<_, std::convert::Infallible>(());
+        let mut none = |_: LogRecord<'_>| Ok::<_, std::convert::Infallible>(());
         if let Err(error) = open_log(data, identity, SEGMENT_BYTES_DEFAULT, start, &mut none) {
             is_whole = false;
             writeln!(out, "{name}: {error}")?;

@@ -3,8 +3,18 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cartwright::engine::{LogPosition, ShardId};
+use cartwright::engine::{LogPosition, RecordKind, ShardId};
 use cartwright::log::{CheckpointDirectory, CheckpointError, DataDirectory, Generation, LogIdentity};
+
+const PARTS: [&[u8]; 3] = [b"one", b"", b"three, which is longer"];
+
+const fn kind_of(kind: u8) -> RecordKind {
+    RecordKind {
+        book: 7,
+        kind,
+        version: 2,
+    }
+}
 
 struct Place {
     _directory: tempfile::TempDir,
@@ -42,17 +52,19 @@ fn files(place: &Place) -> Vec<PathBuf> {
 
 fn written(place: &Place, begins: u64) {
     let mut writer = place.checkpoints.create(LogPosition(begins)).expect("created");
-    for part in [&b"one"[..], b"", b"three, which is longer"] {
-        writer.part(part).expect("written");
+    for (part, kind) in PARTS.iter().zip(1..) {
+        writer.part(kind_of(kind), part).expect("written");
     }
     writer.close(LogPosition(begins + 5)).expect("closed");
     writer.publish().expect("published");
 }
 
-fn read(place: &Place, begins: u64) -> Result<(Vec<Vec<u8>>, u64), CheckpointError<std::convert::Infallible>> {
+type Parts = Vec<(RecordKind, Vec<u8>)>;
+
+fn read(place: &Place, begins: u64) -> Result<(Parts, u64), CheckpointError<std::convert::Infallible>> {
     let mut parts = Vec::new();
-    let mut on_part = |part: &[u8]| {
-        parts.push(part.to_vec());
+    let mut on_part = |kind: RecordKind, part: &[u8]| {
+        parts.push((kind, part.to_vec()));
         Ok(())
     };
     let summary = place.checkpoints.read(LogPosition(begins), &mut on_part)?;
@@ -64,7 +76,8 @@ fn a_checkpoint_reads_back_as_written() {
     let place = place();
     written(&place, 7);
     let (parts, ends) = read(&place, 7).expect("whole");
-    assert_eq!(parts, [&b"one"[..], b"", b"three, which is longer"]);
+    let expected: Parts = (1..).map(kind_of).zip(PARTS.map(<[u8]>::to_vec)).collect();
+    assert_eq!(parts, expected);
     assert_eq!(ends, 12);
 }
 
@@ -72,7 +85,7 @@ fn a_checkpoint_reads_back_as_written() {
 fn one_that_was_not_published_leaves_nothing_behind() {
     let place = place();
     let mut writer = place.checkpoints.create(LogPosition(1)).expect("created");
-    writer.part(b"one").expect("written");
+    writer.part(kind_of(1), b"one").expect("written");
     writer.close(LogPosition(1)).expect("closed");
     drop(writer);
     assert!(place.checkpoints.list().expect("listed").is_empty());
@@ -121,15 +134,15 @@ fn every_flipped_byte_and_every_cut_is_refused() {
 fn parts_in_another_order_are_refused() {
     let place = place();
     let mut writer = place.checkpoints.create(LogPosition(1)).expect("created");
-    writer.part(b"aaaa").expect("written");
-    writer.part(b"bbbb").expect("written");
+    writer.part(kind_of(1), b"aaaa").expect("written");
+    writer.part(kind_of(1), b"bbbb").expect("written");
     writer.close(LogPosition(1)).expect("closed");
     writer.publish().expect("published");
     let path = files(&place).pop().expect("one file");
     let mut bytes = fs::read(&path).expect("read");
-    let (first, second) = (bytes[48..60].to_vec(), bytes[60..72].to_vec());
-    bytes[48..60].copy_from_slice(&second);
-    bytes[60..72].copy_from_slice(&first);
+    let (first, second) = (bytes[48..64].to_vec(), bytes[64..80].to_vec());
+    bytes[48..64].copy_from_slice(&second);
+    bytes[64..80].copy_from_slice(&first);
     fs::write(&path, &bytes).expect("written");
     assert!(matches!(read(&place, 1), Err(CheckpointError::Damage { .. })));
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::files::{copy_directory, cut_to_what_was_written, files_of, written_bytes};
 use cartwright::config::VerifyConfig;
 use cartwright::engine::ShardId;
-use cartwright::log::{DataDirectory, Generation, LogIdentity, LogStart, SEGMENT_BYTES_MIN, open_log};
+use cartwright::log::{DataDirectory, Generation, LogIdentity, LogRecord, LogStart, SEGMENT_BYTES_MIN, open_log};
 use cartwright::runtime::{ExitCode, verify};
 use cartwright_protocol::client::Client;
 use cartwright_protocol::{
@@ -223,8 +223,8 @@ impl LogReader {
     /// Its payloads, and how many of them the log proves to have been on disk.
     fn read(&self) -> Result<(Vec<Vec<u8>>, usize), String> {
         let mut payloads = Vec::new();
-        let mut on_record = |_, payload: &[u8]| {
-            payloads.push(payload.to_vec());
+        let mut on_record = |record: LogRecord<'_>| {
+            payloads.push(record.payload.to_vec());
             Ok::<_, std::convert::Infallible>(())
         };
         let log = open_log(

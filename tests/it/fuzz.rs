@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::files::{cut_to_what_was_written, files_of};
+use cartwright::engine::RecordKind;
 use cartwright::log::{CheckpointDirectory, DataDirectory, LogStart, SEGMENT_BYTES_MIN, open_log};
 use cartwright_protocol::native::{
     CLIENT_HELLO_BYTES, ClientHello, PROTOCOL_VERSION, SHARD_ANY, encode_ping, encode_reply, encode_request,
@@ -336,8 +337,8 @@ fn write_log_seeds() {
         entry::IDENTITY,
         SEGMENT_BYTES_MIN,
         LogStart::BEGINNING,
-        &mut |_, payload| {
-            payloads.push(payload.to_vec());
+        &mut |record| {
+            payloads.push(record.payload.to_vec());
             Ok::<_, std::convert::Infallible>(())
         },
     )
@@ -365,8 +366,8 @@ fn write_checkpoint_seeds() {
     let found = CheckpointDirectory::new(&data, entry::IDENTITY);
     let begins = found.list().unwrap()[0];
     let mut parts = Vec::new();
-    let mut keep = |part: &[u8]| {
-        parts.push(part.to_vec());
+    let mut keep = |kind: RecordKind, part: &[u8]| {
+        parts.push((kind, part.to_vec()));
         Ok::<_, std::convert::Infallible>(())
     };
     found.read(begins, &mut keep).unwrap();
@@ -378,14 +379,14 @@ fn write_checkpoint_seeds() {
     let mut writer = CheckpointDirectory::new(&data, entry::IDENTITY)
         .create(entry::CHECKPOINT_BEGINS)
         .unwrap();
-    for part in &parts {
-        writer.part(part).unwrap();
+    for (kind, part) in &parts {
+        writer.part(*kind, part).unwrap();
     }
     writer.close(entry::CHECKPOINT_BEGINS).unwrap();
     writer.publish().unwrap();
     let file = files_of(place.path(), entry::IDENTITY.shard.0, "checkpoint").remove(0);
     write("checkpoint_file", "stopped", &fs::read(file).unwrap());
-    for (number, part) in parts.iter().enumerate() {
+    for (number, (_, part)) in parts.iter().enumerate() {
         write("checkpoint_part", &format!("{number:02}"), part);
     }
 }

@@ -6,14 +6,20 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cartwright::engine::{Journal, LogPosition, ShardId};
+use cartwright::engine::{Journal, LogPosition, RecordKind, ShardId};
 use cartwright::log::{
-    DataDirectory, DataError, Generation, GenerationEntry, LogError, LogIdentity, LogStart, LogWriter, MappedSegment,
-    RecoveredLog, SEGMENT_BYTES_MIN, SegmentFactory, SegmentNumber, open_log, truncate_log,
+    DataDirectory, DataError, Generation, GenerationEntry, LogError, LogIdentity, LogRecord, LogStart, LogWriter,
+    MappedSegment, RecoveredLog, SEGMENT_BYTES_MIN, SegmentFactory, SegmentNumber, open_log, truncate_log,
 };
 use tempfile::TempDir;
 
 const SEGMENT_BYTES: u64 = SEGMENT_BYTES_MIN;
+
+const KIND: RecordKind = RecordKind {
+    book: 1,
+    kind: 2,
+    version: 3,
+};
 
 const FIRST: LogIdentity = LogIdentity {
     generation: Generation(1),
@@ -35,17 +41,11 @@ fn segment_path(data: &Path, number: u64) -> PathBuf {
 
 fn read(data: &DataDirectory, identity: LogIdentity) -> Result<(Vec<Vec<u8>>, RecoveredLog), LogError<Infallible>> {
     let mut payloads = Vec::new();
-    let log = open_log(
-        data,
-        identity,
-        SEGMENT_BYTES,
-        LogStart::BEGINNING,
-        &mut |position, payload| {
-            payloads.push(payload.to_vec());
-            assert_eq!(position.0, payloads.len() as u64);
-            Ok(())
-        },
-    )?;
+    let log = open_log(data, identity, SEGMENT_BYTES, LogStart::BEGINNING, &mut |record| {
+        payloads.push(record.payload.to_vec());
+        assert_eq!(record.position.0, payloads.len() as u64);
+        Ok(())
+    })?;
     assert_eq!(log.end().0, payloads.len() as u64);
     Ok((payloads, log))
 }
@@ -60,7 +60,7 @@ fn append(writer: &mut LogWriter<MappedSegment>, factory: &SegmentFactory, count
             writer.offer_segment(factory.create(number).unwrap());
         }
         let position = writer.last().next();
-        assert_eq!(writer.append(&payload(position.0)), position);
+        assert_eq!(writer.append(KIND, &payload(position.0)), position);
     }
 }
 
@@ -207,7 +207,7 @@ fn damage_names_the_file_the_place_and_what_to_do() {
     let error = read(&data, FIRST).unwrap_err().to_string();
     for part in [
         first.to_str().unwrap(),
-        "at byte 96",
+        "at byte 104",
         "checksum",
         "position 1 ",
         "up to position 20",
@@ -375,9 +375,9 @@ fn a_manifest_of_a_newer_version_or_damaged_is_refused() {
         error.contains("damaged") && error.contains(manifest.to_str().unwrap()),
         "{error}"
     );
-    fs::write(&manifest, "cartwright-manifest 2\n").unwrap();
+    fs::write(&manifest, "cartwright-manifest 3\n").unwrap();
     let error = DataDirectory::open(directory.path()).unwrap_err().to_string();
-    assert!(error.contains("version 2"), "{error}");
+    assert!(error.contains("version 3"), "{error}");
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was()
     let test = "log_on_disk::a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was";
     if let Some(directory) = std::env::var_os(LIMITED) {
         let data = DataDirectory::open(Path::new(&directory)).unwrap();
-        let log = open_log(&data, FIRST, 16 * 1024 * 1024, LogStart::BEGINNING, &mut |_, _| {
+        let log = open_log(&data, FIRST, 16 * 1024 * 1024, LogStart::BEGINNING, &mut |_| {
             Ok::<_, Infallible>(())
         })
         .unwrap();
@@ -427,7 +427,7 @@ fn a_full_disk_is_reported_when_a_segment_is_made_and_leaves_the_log_as_it_was()
         assert!(error.is_full(), "{error}");
         let path = segment_path(Path::new(&directory), 2);
         assert!(!path.exists() && !path.with_extension("log.new").exists());
-        writer.append(b"still room");
+        writer.append(KIND, b"still room");
         return;
     }
     let directory = TempDir::new().unwrap();
@@ -499,9 +499,9 @@ fn a_truncated_log_goes_on_and_is_read_from_its_checkpoint_only() {
         synced: last,
     };
     let mut positions = Vec::new();
-    let mut on_record = |position: LogPosition, payload: &[u8]| {
-        assert_eq!(payload, self::payload(position.0));
-        positions.push(position.0);
+    let mut on_record = |record: LogRecord<'_>| {
+        assert_eq!((record.kind, record.payload), (KIND, &payload(record.position.0)[..]));
+        positions.push(record.position.0);
         Ok::<_, Infallible>(())
     };
     let log = open_log(&data, FIRST, SEGMENT_BYTES, start, &mut on_record).unwrap();
@@ -548,7 +548,7 @@ fn a_segment_is_made_of_the_file_of_one_that_was_truncated() {
         from: LogPosition(60),
         synced: end,
     };
-    let log = open_log(&data, FIRST, SEGMENT_BYTES, start, &mut |_, _| Ok::<_, Infallible>(())).unwrap();
+    let log = open_log(&data, FIRST, SEGMENT_BYTES, start, &mut |_| Ok::<_, Infallible>(())).unwrap();
     log.into_writer().unwrap();
     assert!(!recycled.exists());
 }
@@ -578,7 +578,7 @@ fn a_segment_larger_than_usual_is_read_back_and_is_no_spare_nor_recycled_as_it_i
     }
     writer.offer_segment(large.create(writer.next_segment()).unwrap());
     let long = vec![b'x'; 10 * SEGMENT_BYTES as usize];
-    writer.append(&long);
+    writer.append(KIND, &long);
     sync(&mut writer);
     // One that nothing came to stand in.
     writer.offer_segment(large.create(writer.next_segment()).unwrap());

@@ -16,7 +16,7 @@ use crate::engine::books::entries::{EntriesCursor, EntryImage, Restored, are_eff
 use crate::engine::books::shop::packed_item::{put_item, take_item};
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::hashing::TableHasher;
-use crate::engine::kernel::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
+use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, ShardMap, Timestamp, TransactionId};
 use crate::engine::kernel::limits::EngineLimits;
 use crate::engine::kernel::record::RecordError;
 use crate::engine::kernel::request_keys::KeyRecord;
@@ -154,18 +154,18 @@ impl CheckpointCursor {
         (at - range.start) as f64 / range.len() as f64
     }
 
-    /// Encodes the next part into `buffer`; `false` when there is none. Empty slots make no part. Takes well under a
+    /// Encodes the next part into `buffer` and says what it is; `None` when there is none. Empty slots make no part. Takes well under a
     /// millisecond unless a single slot holds tens of thousands of items or keys.
     ///
     /// The first call must come before the shard takes another step.
-    pub fn next_part(&mut self, shard: &Shard, buffer: &mut Vec<u8>) -> bool {
+    pub fn next_part(&mut self, shard: &Shard, buffer: &mut Vec<u8>) -> Option<RecordKind> {
         let range = shard.map.slots_of(shard.id);
         let position = shard.end;
         loop {
             if let Some(part) = self.part_left() {
                 self.ends = position;
                 encode(&part, buffer);
-                return true;
+                return Some(RecordKind::OF_FORMAT_2);
             }
             let part = match self.stage {
                 Stage::Pending => {
@@ -193,7 +193,7 @@ impl CheckpointCursor {
                 }
                 Stage::Slot(index) if index == range.end => {
                     self.stage = Stage::Done;
-                    return false;
+                    return None;
                 }
                 Stage::Slot(index) => {
                     let state = shard.state.slot(slot_at(index));
@@ -229,14 +229,14 @@ impl CheckpointCursor {
                         orders,
                     }
                 }
-                Stage::Done => return false,
+                Stage::Done => return None,
             };
             self.ends = position;
             encode(&part, buffer);
             if let Part::Slot { items: packed, .. } | Part::Orders { orders: packed, .. } = part {
                 self.packed = packed;
             }
-            return true;
+            return Some(RecordKind::OF_FORMAT_2);
         }
     }
 
@@ -318,8 +318,11 @@ impl Restore {
     }
 
     /// Takes the next part, in the order in which they were written.
-    pub fn part(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+    pub fn part(&mut self, kind: RecordKind, bytes: &[u8]) -> Result<(), RecordError> {
         let position = LogPosition(self.part_count);
+        if kind != RecordKind::OF_FORMAT_2 {
+            return Err(RecordError::Unknown { position, kind });
+        }
         let refused = |detail| RecordError::Undecodable { position, detail };
         let part = rkyv::from_bytes::<Part, rkyv::rancor::Error>(bytes).map_err(|error| refused(error.to_string()))?;
         if let Part::Slot { slot, .. } | Part::Orders { slot, .. } | Part::Entries { slot, .. } = part {

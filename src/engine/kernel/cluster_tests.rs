@@ -17,7 +17,7 @@ struct MemoryLog {
 }
 
 impl Journal for MemoryLog {
-    fn append(&mut self, payload: &[u8]) -> LogPosition {
+    fn append(&mut self, _: RecordKind, payload: &[u8]) -> LogPosition {
         self.records.push(payload.to_vec());
         LogPosition(self.records.len() as u64)
     }
@@ -204,7 +204,7 @@ impl Cluster {
         let (mut cursor, mut written) = self.cursors[shard].take().unwrap_or_else(begin);
         let mut buffer = Vec::new();
         for _ in 0..parts {
-            if cursor.next_part(&self.shards[shard], &mut buffer) {
+            if cursor.next_part(&self.shards[shard], &mut buffer).is_some() {
                 written.push(buffer.clone());
             } else if self.may_publish(shard, &cursor) {
                 self.checkpoints[shard] = Some((cursor.begins(), written));
@@ -305,14 +305,14 @@ impl Cluster {
             if let Some((position, parts)) = &self.checkpoints[id.index()] {
                 let mut restore = Restore::new(id, self.map, *position);
                 for part in parts {
-                    restore.part(part).expect("a part reads back");
+                    restore.part(RecordKind::OF_FORMAT_2, part).expect("a part reads back");
                 }
                 shard = restore.finish(EngineLimits::default());
                 begins = position.0 as usize;
             }
             for (index, payload) in log.records.iter().enumerate().skip(begins) {
                 shard
-                    .replay(LogPosition(index as u64 + 1), payload)
+                    .replay(LogPosition(index as u64 + 1), RecordKind::OF_FORMAT_2, payload)
                     .expect("a log replays");
             }
             shard

@@ -87,6 +87,33 @@ impl std::fmt::Display for LogPosition {
     }
 }
 
+/// What a record of the log is, or a part of a checkpoint, beside its payload: its frame says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKind {
+    /// The book that writes it, and is the only one to read it.
+    pub book: u8,
+    /// Which of that book's.
+    pub kind: u8,
+    /// Which layout of the payload.
+    pub version: u8,
+}
+
+impl RecordKind {
+    /// A record or part as format 2 has it: the payload tells by itself what it is.
+    pub const OF_FORMAT_2: Self = Self {
+        book: 0,
+        kind: 0,
+        version: 0,
+    };
+}
+
+impl std::fmt::Display for RecordKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { book, kind, version } = self;
+        write!(formatter, "kind {kind} of book {book}, version {version}")
+    }
+}
+
 /// A cross-shard transaction, unique across restarts.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,

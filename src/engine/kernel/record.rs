@@ -9,7 +9,7 @@ use crate::engine::books::entries::are_effects;
 use crate::engine::books::shop::inventory::{StockChange, StockLine};
 use crate::engine::books::shop::orders::OrderChange;
 use crate::engine::books::shop::packed_order::PackedOrder;
-use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp, TransactionId};
+use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, Timestamp, TransactionId};
 use crate::engine::kernel::request_keys::KeyRecord;
 
 /// Largest encoded record, in bytes, but for changes of keys of one shard; what would be larger is refused with `TOOBIG`.
@@ -140,6 +140,14 @@ pub enum Record {
 /// Why a payload is no record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
+    /// No book of this version has such a thing.
+    #[error("record {position} is of {kind}, which this version of cartwright does not know")]
+    Unknown {
+        /// Where.
+        position: LogPosition,
+        /// What it says it is.
+        kind: RecordKind,
+    },
     /// The archive does not check out: written by another version, or damaged before its checksum was made.
     #[error("record {position} cannot be decoded ({detail}): was it written by another version of cartwright?")]
     Undecodable {

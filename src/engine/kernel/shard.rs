@@ -16,7 +16,7 @@ use crate::engine::books::shop::inventory::StockLine;
 use crate::engine::books::shop::packed_order::OrderPacker;
 use crate::engine::kernel::audit::Auditing;
 use crate::engine::kernel::hashing::{Fingerprint, TableHasher};
-use crate::engine::kernel::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
+use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, ShardMap, Timestamp, TransactionId};
 use crate::engine::kernel::limits::EngineLimits;
 use crate::engine::kernel::message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
 use crate::engine::kernel::record::{RECORD_BYTES_MAX, Record, RecordError};
@@ -30,7 +30,7 @@ use crate::engine::kernel::waiting::{StockQueue, Tickets, Waiting};
 pub(in crate::engine) const SETTLEMENT_BYTES: u64 = 512;
 
 /// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
-pub const FRAME_BYTES_MAX: u64 = 72;
+pub const FRAME_BYTES_MAX: u64 = 80;
 
 /// Effects beyond this go into the log from where they are.
 const COPIED_BYTES_MAX: usize = 64 << 10;
@@ -250,7 +250,10 @@ impl Shard {
     }
 
     /// Recovery: applies the record at `position` of this shard's log.
-    pub fn replay(&mut self, position: LogPosition, payload: &[u8]) -> Result<(), RecordError> {
+    pub fn replay(&mut self, position: LogPosition, kind: RecordKind, payload: &[u8]) -> Result<(), RecordError> {
+        if kind != RecordKind::OF_FORMAT_2 {
+            return Err(RecordError::Unknown { position, kind });
+        }
         let record = Record::decode(position, payload)?;
         self.replay_notes.note(self.id, position, &record);
         if let Record::OrderChanged { change, .. } = &record
@@ -511,7 +514,7 @@ impl Step<'_> {
     fn append_payload(&mut self) -> LogPosition {
         let payload = &self.shard.record_buffer;
         let bytes = payload.len();
-        let position = self.journal.append(payload);
+        let position = self.journal.append(RecordKind::OF_FORMAT_2, payload);
         self.shard.note_appended(bytes, position)
     }
 
@@ -519,7 +522,7 @@ impl Step<'_> {
     fn append_pieces(&mut self, effects: &[u8]) -> LogPosition {
         let rest = &self.shard.record_buffer;
         let bytes = effects.len() + rest.len();
-        let position = self.journal.append_pieces(effects, rest);
+        let position = self.journal.append_pieces(RecordKind::OF_FORMAT_2, effects, rest);
         self.shard.note_appended(bytes, position)
     }
 

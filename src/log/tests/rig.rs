@@ -5,8 +5,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::engine::Journal;
-use crate::engine::ShardId;
+use crate::engine::{Journal, RecordKind, ShardId};
 
 pub const SEGMENT_BYTES: usize = SEGMENT_BYTES_MIN as usize;
 
@@ -14,6 +13,12 @@ pub const IDENTITY: LogIdentity = LogIdentity {
     generation: Generation(1),
     shard: ShardId(0),
     shard_count: 2,
+};
+
+pub const KIND: RecordKind = RecordKind {
+    book: 1,
+    kind: 2,
+    version: 3,
 };
 
 /// What a disk tears: it writes whole sectors, in any order.
@@ -27,6 +32,7 @@ pub fn empty_segment_of(number: SegmentNumber, bytes: usize) -> Vec<u8> {
     let mut memory = vec![0; bytes];
     let salt = Salt(number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     SegmentHeader {
+        version: LOG_FORMAT_VERSION,
         identity: IDENTITY,
         number,
         segment_bytes: bytes as u64,
@@ -90,7 +96,7 @@ impl Rig {
     /// Appends without offering a spare segment.
     pub fn append_as_is(&mut self, bytes: usize) {
         let payload = payload(self.payloads.len() as u64 + 1, bytes);
-        let position = self.writer.append(&payload);
+        let position = self.writer.append(KIND, &payload);
         self.payloads.push(payload);
         assert_eq!(position.0, self.payloads.len() as u64, "positions have no gaps");
     }
@@ -183,9 +189,9 @@ pub fn scan(segments: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, ScanEnd), LogDamage> 
     let mut scan = LogScan::new(IDENTITY);
     let mut payloads = Vec::new();
     for (index, bytes) in segments.iter().enumerate() {
-        scan.segment(SegmentNumber(index as u64 + 1), bytes, &mut |position, payload| {
-            payloads.push(payload.to_vec());
-            assert_eq!(position.0, payloads.len() as u64);
+        scan.segment(SegmentNumber(index as u64 + 1), bytes, &mut |record| {
+            payloads.push(record.payload.to_vec());
+            assert_eq!((record.position.0, record.kind), (payloads.len() as u64, KIND));
             Ok::<(), Infallible>(())
         })
         .map_err(|error| match error {

@@ -21,8 +21,8 @@ fn scan_behind(first: usize, segments: &[Vec<u8>], start: LogStart) -> Result<Sc
     let mut records = Vec::new();
     let mut number = first;
     for bytes in segments {
-        scan.segment(number, bytes, &mut |position, payload: &[u8]| {
-            records.push((position.0, payload.to_vec()));
+        scan.segment(number, bytes, &mut |record| {
+            records.push((record.position.0, record.payload.to_vec()));
             Ok::<(), Infallible>(())
         })
         .map_err(|error| match error {
@@ -36,8 +36,8 @@ fn scan_behind(first: usize, segments: &[Vec<u8>], start: LogStart) -> Result<Sc
 
 fn openings(segments: &[Vec<u8>]) -> Vec<Option<LogPosition>> {
     let opening = |bytes: &Vec<u8>| {
-        let salt = SegmentHeader::decode(bytes).expect("a segment has a header").salt;
-        opening_mark(salt, bytes).ok()
+        let header = SegmentHeader::decode(bytes).expect("a segment has a header");
+        opening_mark(header.framing(), bytes).ok()
     };
     segments[1..].iter().map(opening).collect()
 }
