@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::data_directory::DataDirectory;
 use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::segment::LogIdentity;
-use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, shard_path, sync_directory};
+use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, sync_directory};
 use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{LogPosition, RecordKind};
 
@@ -114,7 +114,7 @@ impl<F: Files> CheckpointDirectory<F> {
         Self {
             files: data.files().clone(),
             identity,
-            directory: shard_path(data.path(), identity.generation, identity.shard),
+            directory: data.log(identity).path().to_owned(),
         }
     }
 

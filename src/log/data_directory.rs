@@ -6,8 +6,7 @@
 //! ```text
 //! DIR/LOCK       locked while a process uses the directory; holds the server's process id
 //! DIR/MANIFEST   see [`super::Manifest`]
-//! DIR/log/generation-00001/shard-000/segment-00000001.log
-//! DIR/log/generation-00001/shard-000/00000000000000001234.checkpoint
+//! DIR/log/generation-00001/shard-000   see [`super::LogDirectory`]
 //! ```
 
 use std::fs::TryLockError;
@@ -17,13 +16,11 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::files::{FileHandle, Files, Lock, Open, PathKind, SystemFiles};
+use super::log_directory::{LogDirectory, generation_path, is_unused, logs_path};
 use super::manifest::{GenerationEntry, Manifest, ManifestFault};
-use super::recovery::is_unused;
 use super::segment::{Generation, LogIdentity, SegmentNumber};
-use super::storage::{
-    Context, SegmentFactory, StorageError, TEMPORARY_SUFFIX, generation_path, logs_path, make_directory, shard_path,
-    sync_directory,
-};
+use super::segment_factory::SegmentFactory;
+use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, make_directory, sync_directory};
 use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{SHARD_COUNT_MAX, ShardId, ShardMap};
 
@@ -203,6 +200,11 @@ impl<F: Files> DataDirectory<F> {
         &self.path
     }
 
+    /// The directory of the log `identity`, whether it is there or not.
+    pub fn log(&self, identity: LogIdentity) -> LogDirectory<F> {
+        LogDirectory::new(self.files.clone(), &self.path, identity)
+    }
+
     /// Whether it was opened to serve from it.
     pub fn is_writable(&self) -> bool {
         self.is_writable
@@ -301,13 +303,13 @@ impl<F: Files> DataDirectory<F> {
         shard_count: u16,
         segment_bytes: u64,
     ) -> Result<(), StorageError> {
-        make_directory(&self.files, &shard_path(&self.path, generation, shard))?;
-        let identity = LogIdentity {
+        let directory = self.log(LogIdentity {
             generation,
             shard,
             shard_count,
-        };
-        SegmentFactory::new(self.files.clone(), &self.path, identity, segment_bytes)
+        });
+        directory.create()?;
+        SegmentFactory::new(directory, segment_bytes)
             .create(SegmentNumber::FIRST)
             .map(drop)
     }

@@ -10,11 +10,14 @@
 mod checkpoint_file;
 mod data_directory;
 mod files;
+mod log_directory;
 mod manifest;
+mod mapped_segment;
 mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod segment_factory;
 mod storage;
 mod truncation;
 mod writer;
@@ -25,7 +28,9 @@ pub use checkpoint_file::{
 };
 pub use data_directory::{DataDirectory, DataError, Incarnation};
 pub use files::{FileHandle, Files, Lock, Open, PathKind, SystemFiles};
+pub use log_directory::{LogDirectory, segments_below};
 pub use manifest::{GenerationEntry, MANIFEST_FORMAT_VERSION, Manifest, ManifestFault};
+pub use mapped_segment::MappedSegment;
 pub use record::{ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RecordFault, Salt};
 pub use recovery::{LogError, RecoveredLog, open_log};
 pub use scan::{LaterSegment, LogDamage, LogFault, LogOffset, LogRecord, LogScan, LogStart, ScanEnd, ScanError};
@@ -34,8 +39,9 @@ pub use segment::{
     SEGMENT_BYTES_FULL_PAYLOAD_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, SegmentHeader,
     SegmentMemory, SegmentNumber, is_segment_size, payload_bytes_max, segment_bytes_for,
 };
-pub use storage::{MappedSegment, SegmentFactory, StorageError};
-pub use truncation::{TruncatedLog, segments_below, truncate_log};
+pub use segment_factory::SegmentFactory;
+pub use storage::StorageError;
+pub use truncation::{TruncatedLog, truncate_log};
 pub use writer::{LogWriter, SyncPlan, SyncRange};
 
 #[cfg(test)]

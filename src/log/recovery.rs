@@ -3,23 +3,19 @@
 //! [`open_log`] changes nothing, so it also serves to verify a log and to read those of older generations. Only
 //! [`RecoveredLog::into_writer`] cuts a torn tail, and does so durably before anything new is written.
 
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
 use super::data_directory::DataDirectory;
 use super::files::{FileHandle, Files, Open, SystemFiles};
+use super::log_directory::LogDirectory;
+use super::mapped_segment::MappedSegment;
 use super::record::record_bytes;
 use super::scan::{LogDamage, LogFault, LogOffset, LogRecord, LogScan, LogStart, ScanEnd, ScanError};
-use super::segment::{
-    LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes,
-};
-use super::storage::{
-    Context, MappedSegment, SegmentFactory, StorageError, TEMPORARY_SUFFIX, list_segments, segment_path, shard_path,
-    sync_directory,
-};
-use super::truncation::first_needed;
+use super::segment::{LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
+use super::segment_factory::SegmentFactory;
+use super::storage::{Context, StorageError};
 use super::writer::LogWriter;
 use crate::engine::LogPosition;
 use crate::engine::mutation::{Mutation, is_on};
@@ -68,9 +64,8 @@ impl<E> LogError<E> {
 /// A log that was read to its end.
 #[derive(Debug)]
 pub struct RecoveredLog<F = SystemFiles> {
-    files: F,
+    directory: LogDirectory<F>,
     factory: SegmentFactory<F>,
-    directory: PathBuf,
     end: ScanEnd,
     segment_count: usize,
     bytes: u64,
@@ -88,17 +83,13 @@ pub fn open_log<F: Files, E>(
     start: LogStart,
     on_record: &mut impl FnMut(LogRecord<'_>) -> Result<(), E>,
 ) -> Result<RecoveredLog<F>, LogError<E>> {
-    let files = data.files();
-    let directory = shard_path(data.path(), identity.generation, identity.shard);
-    let numbers = match list_segments(files, &directory) {
-        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
-        numbers => numbers?,
-    };
+    let directory = data.log(identity);
+    let numbers = directory.segments()?;
     let with_path = |damage: LogDamage| LogError::Damage {
-        path: segment_path(&directory, damage.at.segment),
+        path: directory.segment_path(damage.at.segment),
         damage,
     };
-    let first = first_needed(files, &directory, &numbers, start.from)?;
+    let first = directory.first_needed(&numbers, start.from)?;
     let mut scan = LogScan::behind(identity, first, start);
     let mut buffer = Vec::new();
     let mut bytes = 0;
@@ -108,14 +99,13 @@ pub fn open_log<F: Files, E>(
         on_record(record)
     };
     for &number in numbers.iter().filter(|&&number| number >= first) {
-        let path = segment_path(&directory, number);
-        read_segment(files, &path, &mut buffer)?;
+        directory.read_segment(number, &mut buffer)?;
         bytes += buffer.len() as u64;
         scan.segment(number, &buffer, &mut on_record)
             .map_err(|error| match error {
                 ScanError::Damage(damage) => with_path(damage),
                 ScanError::Refused { at, position, error } => LogError::Refused {
-                    path,
+                    path: directory.segment_path(number),
                     at,
                     position,
                     error,
@@ -123,10 +113,8 @@ pub fn open_log<F: Files, E>(
             })?;
     }
     let end = scan.finish().map_err(with_path)?;
-    let factory = SegmentFactory::new(files.clone(), data.path(), identity, segment_bytes);
     Ok(RecoveredLog {
-        files: files.clone(),
-        factory,
+        factory: SegmentFactory::new(directory.clone(), segment_bytes),
         directory,
         end,
         segment_count: numbers.len(),
@@ -134,20 +122,6 @@ pub fn open_log<F: Files, E>(
         replayed_bytes,
         is_writable: data.is_writable(),
     })
-}
-
-/// Reads a whole segment; of a file larger than any, enough to tell.
-fn read_segment(files: &impl Files, path: &Path, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
-    buffer.clear();
-    let file = files.open(path, Open::Read).context("open the log segment", path)?;
-    // For the same reason as segments are written page by page.
-    file.expect_random_reads();
-    let size = file.size().context("look at", path)?.min(SEGMENT_BYTES_MAX);
-    buffer.reserve(size as usize + 1);
-    file.take(SEGMENT_BYTES_MAX + 1)
-        .read_to_end(buffer)
-        .context("read the log segment", path)?;
-    Ok(())
 }
 
 impl<F: Files> RecoveredLog<F> {
@@ -196,16 +170,14 @@ impl<F: Files> RecoveredLog<F> {
     /// on a log of a directory opened to be read.
     pub fn into_writer(self) -> Result<(LogWriter<MappedSegment<F>>, SegmentFactory<F>), StorageError> {
         assert!(self.is_writable, "a directory opened to be read is never written");
-        self.remove_temporary_files()?;
+        self.directory.remove_temporary_segments()?;
         let spare = self.remove_later_segments()?;
         self.rewrite_unproven()?;
-        let path = segment_path(&self.directory, self.end.segment);
-        self.erase_tail(&path)?;
-        let current = MappedSegment::open(&self.files, &path)?;
+        self.erase_tail()?;
+        let current = self.open_mapped(self.end.segment)?;
         let mut writer = LogWriter::resume(self.factory.identity(), current, &self.end);
         if let Some(number) = spare {
-            let path = segment_path(&self.directory, number);
-            writer.offer_segment(MappedSegment::open(&self.files, &path)?);
+            writer.offer_segment(self.open_mapped(number)?);
         }
         Ok((writer, self.factory))
     }
@@ -220,42 +192,26 @@ impl<F: Files> RecoveredLog<F> {
         writer.sync_blocking()
     }
 
-    fn remove_temporary_files(&self) -> Result<(), StorageError> {
-        for path in self.files.list(&self.directory).context("list", &self.directory)? {
-            if path
-                .to_str()
-                .is_some_and(|path| path.ends_with(&format!(".log{TEMPORARY_SUFFIX}")))
-            {
-                self.files
-                    .remove_file(&path)
-                    .context("remove the unfinished segment", &path)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes what lies behind the end, last first: a crash between two leaves no gap. Keeps a spare segment.
     fn remove_later_segments(&self) -> Result<Option<SegmentNumber>, StorageError> {
         for later in self.end.later.iter().rev() {
             if later.is_empty && later.number == self.end.segment.next() && self.is_as_made_now(later.number)? {
                 return Ok(Some(later.number));
             }
-            let path = segment_path(&self.directory, later.number);
-            self.files
+            let path = self.directory.segment_path(later.number);
+            self.directory
+                .files()
                 .remove_file(&path)
                 .context("remove the torn segment", &path)?;
-            sync_directory(&self.files, &self.directory)?;
+            self.directory.sync()?;
         }
         Ok(None)
     }
 
     /// A spare segment made under another setting, or by a version with another format, is made anew.
     fn is_as_made_now(&self, number: SegmentNumber) -> Result<bool, StorageError> {
-        let path = segment_path(&self.directory, number);
-        let file = self
-            .files
-            .open(&path, Open::Read)
-            .context("open the log segment", &path)?;
+        let path = self.directory.segment_path(number);
+        let file = self.directory.open_segment(number, Open::Read)?;
         let size = file.size().context("look at", &path)?;
         let mut header = [0; SEGMENT_HEADER_BYTES];
         file.read_exact_at(&mut header, 0)
@@ -264,9 +220,10 @@ impl<F: Files> RecoveredLog<F> {
         Ok(is_current && size == self.factory.segment_bytes())
     }
 
-    /// Zeros the segment at `path` from the end of the log, durably.
-    fn erase_tail(&self, path: &Path) -> Result<(), StorageError> {
-        let file = self.open_to_write(path)?;
+    /// Zeros the last segment from the end of the log, durably.
+    fn erase_tail(&self) -> Result<(), StorageError> {
+        let path = &self.directory.segment_path(self.end.segment);
+        let file = self.directory.open_segment(self.end.segment, Open::Write)?;
         // After a disorderly end even what reads as zeros: an erasure whose sync failed would read so, too.
         if !self.end.is_orderly() && !is_on(Mutation::KeepTornTail) {
             let size = file.size().context("look at", path)? as usize;
@@ -285,8 +242,8 @@ impl<F: Files> RecoveredLog<F> {
         };
         for number in from.segment.0..=self.end.segment.0 {
             let number = SegmentNumber(number);
-            let path = segment_path(&self.directory, number);
-            let file = self.open_to_write(&path)?;
+            let path = self.directory.segment_path(number);
+            let file = self.directory.open_segment(number, Open::Write)?;
             let start = if number == from.segment {
                 from.offset / PAGE_BYTES * PAGE_BYTES
             } else {
@@ -307,20 +264,8 @@ impl<F: Files> RecoveredLog<F> {
         Ok(())
     }
 
-    fn open_to_write(&self, path: &Path) -> Result<F::File, StorageError> {
-        self.files.open(path, Open::Write).context("open the log segment", path)
+    fn open_mapped(&self, number: SegmentNumber) -> Result<MappedSegment<F>, StorageError> {
+        let file = self.directory.open_segment(number, Open::Write)?;
+        MappedSegment::map(file, &self.directory.segment_path(number))
     }
-}
-
-/// Whether a shard's directory holds nothing that was ever acknowledged: no segment with anything behind its header.
-pub(super) fn is_unused(files: &impl Files, directory: &Path) -> Result<bool, StorageError> {
-    let mut buffer = Vec::new();
-    for number in list_segments(files, directory)? {
-        read_segment(files, &segment_path(directory, number), &mut buffer)?;
-        match SegmentHeader::decode(&buffer) {
-            Ok(_) if written_bytes(&buffer[SEGMENT_HEADER_BYTES..]) == 0 => {}
-            Ok(_) | Err(_) => return Ok(false),
-        }
-    }
-    Ok(true)
 }
