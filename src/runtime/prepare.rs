@@ -5,7 +5,7 @@
 use super::checkpointing::CheckpointPast;
 use super::partition::Partition;
 use super::recovery::{FoundCheckpoints, Progress, Recovered, RecoveryTotals, identities, recover, total_counts};
-use super::start::StartError;
+use super::start_error::StartError;
 use crate::config::SyncMode;
 use crate::engine::recovery::{Resolved, repartition, resolve, start, start_bytes};
 use crate::engine::{Counts, EngineLimits, LogPosition, Shard, Timestamp};

@@ -15,20 +15,21 @@ use super::cores::allowed_cores;
 use super::exit::ExitCode;
 use super::mailbox::Mailboxes;
 use super::prepare::{Prepared, Shape, prepare};
-use super::recovery::{RecoveryError, RecoveryTotals, with_progress};
+use super::recovery::{RecoveryTotals, with_progress};
 use super::segment_maker::SegmentMaker;
 use super::shard_loop::{ShardLoop, ShardParts};
 use super::shared::{Facts, Shared};
+use super::start_error::StartError;
 use super::stop::stop_on_signals;
 use super::turn::CoreParts;
-use crate::config::{PasswordError, ServeConfig, SyncMode, YesNo, core_count};
+use crate::config::{ServeConfig, SyncMode, YesNo, core_count};
 use crate::engine::recovery::Resolved;
-use crate::engine::{Counts, EngineLimits, RecordError, ShardId, ShardMap};
-use crate::log::{DataDirectory, DataError, LogError, ManifestFault, SegmentFactory, StorageError};
-use crate::net::diagnosis::{MachineError, check_machine};
+use crate::engine::{Counts, EngineLimits, ShardId, ShardMap};
+use crate::log::{DataDirectory, SegmentFactory};
+use crate::net::diagnosis::check_machine;
 use crate::net::open_files::raise_open_files_limit;
-use crate::net::{ListenError, RingError, listen};
-use crate::session::settings::{Number, SettingError};
+use crate::net::listen;
+use crate::session::settings::Number;
 use crate::session::{FixedSettings, SessionContext, Settings};
 
 /// Memory of each executor's reactor for file I/O, which shards do not do through it.
@@ -37,73 +38,6 @@ const EXECUTOR_IO_BYTES: usize = 64 << 10;
 /// Files that the server has open beside connections: a few, and some for each shard.
 const FILES_KEPT: u64 = 64;
 const FILES_KEPT_PER_SHARD: u64 = 24;
-
-/// Why the server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// This machine does not allow it.
-    #[error(transparent)]
-    Machine(#[from] MachineError),
-    /// The address cannot be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// Logs and checkpoints cannot be read, or are damaged.
-    #[error(transparent)]
-    Recovery(#[from] RecoveryError),
-    /// A new log cannot be read, or is damaged.
-    #[error(transparent)]
-    Log(#[from] LogError<RecordError>),
-    /// A log cannot be written.
-    #[error("cannot prepare the log: {0}")]
-    Storage(#[from] StorageError),
-    /// The ring's doorbells cannot be made.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// A setting on the command line is none, or not like that.
-    #[error("{0}; `cartwright serve --help` names the flags, and the README the settings")]
-    Setting(#[from] SettingError),
-    /// The password cannot be had.
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    /// A thread cannot be had.
-    #[error("cannot start a thread: {0}. Check limits on processes (ulimit -u) and memory")]
-    Thread(std::io::Error),
-    /// An executor cannot be had.
-    #[error("cannot start the executor of shard {shard}: {error}")]
-    Executor {
-        /// Whose.
-        shard: ShardId,
-        /// What glommio says.
-        error: String,
-    },
-}
-
-impl StartError {
-    /// The code that the process ends with.
-    pub const fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Machine(_) | Self::Ring(_) | Self::Thread(_) | Self::Executor { .. } => ExitCode::Machine,
-            Self::Listen(_) => ExitCode::Address,
-            Self::Setting(_) | Self::Password(_) => ExitCode::Usage,
-            Self::Data(
-                DataError::Manifest {
-                    fault: ManifestFault::Damaged,
-                    ..
-                }
-                | DataError::ManifestMissing(_)
-                | DataError::UnlistedGeneration(_),
-            ) => ExitCode::Damage,
-            Self::Data(_) => ExitCode::DataDirectory,
-            Self::Log(LogError::Storage(_))
-            | Self::Recovery(RecoveryError::Log(LogError::Storage(_)) | RecoveryError::Storage(_))
-            | Self::Storage(_) => ExitCode::Storage,
-            Self::Log(_) | Self::Recovery(_) => ExitCode::Damage,
-        }
-    }
-}
 
 /// Serves until a signal ends it.
 pub fn serve(config: &ServeConfig) -> Result<(), StartError> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::recovery::{Recovered, identities, recover, total_counts, with_progress};
-use super::start::StartError;
+use super::start_error::StartError;
 use crate::config::VerifyConfig;
 use crate::engine::recovery::{audit, resolve};
 use crate::engine::{EngineLimits, LogPosition, RecordKind};
