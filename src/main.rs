@@ -40,6 +40,12 @@ enum Command {
     Demo(DemoOptions),
 }
 
+/// A fault in a record is said once, with its place.
+fn verify_alone(config: &VerifyConfig) -> Result<Verdict, VerifyError> {
+    ExitCode::install_panic_hook();
+    verify(config, &mut std::io::stdout())
+}
+
 fn main() {
     let CommandLine { command, log } = CommandLine::parse();
     let filter = EnvFilter::try_new(&log).unwrap_or_else(|error| {
@@ -58,7 +64,7 @@ fn main() {
                 error.exit_code().die(error);
             }
         }
-        Command::Verify(config) => match verify(&config, &mut std::io::stdout()) {
+        Command::Verify(config) => match verify_alone(&config) {
             Ok(Verdict::Whole) => {}
             Ok(Verdict::Damaged) => ExitCode::Damage.die("what is kept to fall back on is damaged; see the report"),
             Ok(Verdict::Unbalanced) => ExitCode::Damage.die("the books do not balance; see the report"),

@@ -1,5 +1,7 @@
 //! Why the process ends: one exit code per cause, so that whoever supervises it can tell them apart.
 
+use super::caught;
+
 /// The exit codes. 0 is a clean end, 1 any other error, 2 a mistake on the command line (clap's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -24,6 +26,8 @@ pub enum ExitCode {
     Invariant = 17,
     /// A second signal came before the server had stopped; what was acknowledged is on disk all the same.
     Impatience = 18,
+    /// A record or a checkpoint is whole, and this version cannot apply it; nothing was changed.
+    Inapplicable = 19,
 }
 
 impl ExitCode {
@@ -39,12 +43,14 @@ impl ExitCode {
     }
 
     /// From here on a panic on any thread ends the process, after its message: a shard that is gone must not leave the
-    /// others serving.
+    /// others serving. One that somebody waits for is not reported here: see [`caught::caught`].
     pub fn install_panic_hook() {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            report(panic);
-            Self::Invariant.exit();
+            if !caught::keep(panic) {
+                report(panic);
+                Self::Invariant.exit();
+            }
         }));
     }
 }

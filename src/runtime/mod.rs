@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod broadcast;
+pub mod caught;
 pub mod checkpoint_keeper;
 pub mod checkpoint_maker;
 pub mod checkpointing;
@@ -31,6 +32,7 @@ pub mod watermark;
 pub use checkpointing::Checkpointing;
 pub use exit::ExitCode;
 pub use partition::{MARK_SYNC_DELAY_MS, Partition, SegmentWanted};
+pub use recovery::ReplayFault;
 pub use start::serve;
 pub use start_error::StartError;
 pub use verify::{Verdict, VerifyError, verify};

@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::caught::caught;
 use crate::engine::recovery::{Resolved, repartition, resolve};
 use crate::engine::{
     Counts, EngineLimits, LogPosition, Record, RecordError, RecordKind, Restore, Shard, ShardId, ShardMap,
@@ -22,12 +23,38 @@ use crate::log::{
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Why a record or a part of a checkpoint, which is whole, is not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayFault {
+    /// It is none that this version knows.
+    #[error("{0} (nothing was changed; start the version that wrote it, or a later one)")]
+    Unknown(#[from] RecordError),
+    /// It contradicts what was before it.
+    #[error(
+        "it contradicts what was before it ({said}). This is a fault of the server that wrote or reads it, not of the \
+         disk; nothing was changed. Start the version that wrote it; if that ends alike, keep a copy of the data \
+         directory, report this, and go on with one from before"
+    )]
+    Contradiction {
+        /// The assertion that it breaks.
+        said: String,
+    },
+}
+
+/// Applies a record or a part, and tells of a broken assertion as of any other fault.
+fn applied<T>(apply: impl FnOnce() -> Result<T, RecordError>) -> Result<T, ReplayFault> {
+    match caught(apply) {
+        Ok(applied) => Ok(applied?),
+        Err(said) => Err(ReplayFault::Contradiction { said }),
+    }
+}
+
 /// Why nothing could be recovered.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// A log cannot be read, is damaged, or does not fit its checkpoint.
     #[error(transparent)]
-    Log(#[from] LogError<RecordError>),
+    Log(#[from] LogError<ReplayFault>),
     /// A shard's directory cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -37,7 +64,7 @@ pub enum RecoveryError {
         /// Whose.
         identity: LogIdentity,
         /// Which, and what version.
-        error: Box<CheckpointError<RecordError>>,
+        error: Box<CheckpointError<ReplayFault>>,
     },
     /// No checkpoint can be read, and there is nothing else to begin with.
     #[error("no checkpoint of shard {} can be used, and {lacking}. {damage}. Restore the data directory from a copy", identity.shard)]
@@ -56,7 +83,7 @@ pub enum RecoveryError {
 pub enum Lacking {
     /// Its log was truncated.
     #[error("its log no longer tells how it began: {0}")]
-    Log(Box<LogError<RecordError>>),
+    Log(Box<LogError<ReplayFault>>),
     /// Older generations were removed.
     #[error("the logs of earlier numbers of shards were removed when it was written")]
     Generations,
@@ -70,7 +97,7 @@ pub enum CheckpointDamage {
     Missing,
     /// The newest one cannot be read.
     #[error("The newest: {0}")]
-    Newest(Box<CheckpointError<RecordError>>),
+    Newest(Box<CheckpointError<ReplayFault>>),
 }
 
 /// What was recovered.
@@ -242,7 +269,7 @@ fn restore<F: Files>(
             progress
                 .checkpoint_bytes
                 .fetch_add(part.len() as u64, Ordering::Relaxed);
-            restore.part(kind, part)
+            applied(|| restore.part(kind, part))
         };
         match directory.read(begins, &mut on_part) {
             Ok(summary) => {
@@ -302,7 +329,7 @@ fn replay<F: Files>(
             progress.records.fetch_add(1, Ordering::Relaxed);
             // Decoded twice only up to the first change.
             *is_changed = *is_changed || !matches!(Record::decode(position, payload), Ok(Record::Started { .. }));
-            shard.replay(position, kind, payload)
+            applied(|| shard.replay(position, kind, payload))
         };
         open_log(data, identity, segment_bytes, start, &mut apply).map_err(|error| {
             match (damage, error.is_truncated()) {

@@ -27,8 +27,8 @@ use crate::engine::recovery::Resolved;
 use crate::engine::{Counts, EngineLimits, ShardId, ShardMap};
 use crate::log::{DataDirectory, SegmentFactory};
 use crate::net::diagnosis::check_machine;
-use crate::net::open_files::raise_open_files_limit;
 use crate::net::listen;
+use crate::net::open_files::raise_open_files_limit;
 use crate::session::settings::Number;
 use crate::session::{FixedSettings, SessionContext, Settings};
 

@@ -3,9 +3,9 @@
 //! Made by everything that a start does, and by [`super::verify()`], which reads what a start would.
 
 use super::exit::ExitCode;
-use super::recovery::RecoveryError;
+use super::recovery::{RecoveryError, ReplayFault};
 use crate::config::PasswordError;
-use crate::engine::{RecordError, ShardId};
+use crate::engine::ShardId;
 use crate::log::{DataError, LogError, ManifestFault, StorageError};
 use crate::net::diagnosis::MachineError;
 use crate::net::{ListenError, RingError};
@@ -28,7 +28,7 @@ pub enum StartError {
     Recovery(#[from] RecoveryError),
     /// A new log cannot be read, or is damaged.
     #[error(transparent)]
-    Log(#[from] LogError<RecordError>),
+    Log(#[from] LogError<ReplayFault>),
     /// A log cannot be written.
     #[error("cannot prepare the log: {0}")]
     Storage(#[from] StorageError),
@@ -73,6 +73,9 @@ impl StartError {
             Self::Log(LogError::Storage(_))
             | Self::Recovery(RecoveryError::Log(LogError::Storage(_)) | RecoveryError::Storage(_))
             | Self::Storage(_) => ExitCode::Storage,
+            Self::Log(LogError::Refused { .. }) | Self::Recovery(RecoveryError::Log(LogError::Refused { .. })) => {
+                ExitCode::Inapplicable
+            }
             Self::Log(_) | Self::Recovery(_) => ExitCode::Damage,
         }
     }

@@ -12,6 +12,7 @@ mod data_directory;
 mod disk_full;
 mod files;
 mod fuzz;
+mod inapplicable;
 mod large_values;
 mod lifecycle;
 mod log_on_disk;
