@@ -199,7 +199,7 @@ impl<'a> Keys<'a> {
     /// [fit](Self::fits).
     #[inline]
     pub fn write(&mut self, name: Name<'_>, effect: &Effect<'_>) {
-        debug_assert!(self.writes, "only commands that say so change keys");
+        assert!(self.writes, "only commands that say so change keys");
         match &mut self.store {
             Store::Here(state) => {
                 effect.encode(&mut self.logs.logs[0].1);

@@ -72,7 +72,7 @@ impl ItemTable {
     /// Adds an item that is not there yet.
     pub fn insert(&mut self, item: Item) {
         let hash = item_hash(item.sku.as_bytes());
-        debug_assert!(self.get(hash, item.sku.as_bytes()).is_none(), "an item is added once");
+        assert!(self.get(hash, item.sku.as_bytes()).is_none(), "an item is added once");
         if (self.len() + 1) * 4 > self.places.len() * 3 {
             self.grow();
         }
