@@ -23,8 +23,8 @@ use super::data_directory::DataDirectory;
 use super::files::{FileHandle, Files, Open, SystemFiles};
 use super::segment::LogIdentity;
 use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, sync_directory};
-use crate::engine::mutation::{Mutation, is_on};
-use crate::engine::{LogPosition, RecordKind};
+use cartwright_core::ids::{LogPosition, RecordKind};
+use cartwright_core::mutation::{Mutation, is_on};
 
 /// Version of the layout above, which is written.
 pub const CHECKPOINT_FORMAT_VERSION: u32 = 4;

@@ -21,8 +21,8 @@ use super::manifest::{GenerationEntry, Manifest, ManifestFault};
 use super::segment::{Generation, LogIdentity, SegmentNumber};
 use super::segment_factory::SegmentFactory;
 use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, make_directory, sync_directory};
-use crate::engine::mutation::{Mutation, is_on};
-use crate::engine::{SHARD_COUNT_MAX, ShardId, ShardMap};
+use cartwright_core::ids::{SHARD_COUNT_MAX, ShardId};
+use cartwright_core::mutation::{Mutation, is_on};
 
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
@@ -290,7 +290,7 @@ impl<F: Files> DataDirectory<F> {
                 .context("remove the unused generation", &generation_directory)?;
         }
         make_directory(&self.files, &generation_directory)?;
-        let shards = ShardMap::new(shard_count).shards().collect();
+        let shards = (0..shard_count).map(ShardId).collect();
         let create = |shard| self.create_log(generation, shard, shard_count, segment_bytes);
         let made: Result<(), _> = self.files.in_parallel(shards, create).into_iter().collect();
         Ok(made?)

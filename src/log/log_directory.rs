@@ -20,7 +20,7 @@ use super::segment::{
     Generation, LogIdentity, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes,
 };
 use super::storage::{Context, StorageError, TEMPORARY_SUFFIX, make_directory, sync_directory};
-use crate::engine::LogPosition;
+use cartwright_core::ids::LogPosition;
 
 /// `DIR/log`: what holds the generations.
 pub(super) fn logs_path(data: &Path) -> PathBuf {

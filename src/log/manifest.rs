@@ -15,7 +15,7 @@ use std::fmt::Write;
 use thiserror::Error;
 
 use super::segment::Generation;
-use crate::engine::SHARD_COUNT_MAX;
+use cartwright_core::ids::SHARD_COUNT_MAX;
 
 /// Version of the data directory's format; a higher one is refused, the ones before are read. It says more than what the
 /// text is like: it goes up with the formats of logs and checkpoints, so that a server that cannot read those ends at once.

@@ -24,7 +24,7 @@
 
 use thiserror::Error;
 
-use crate::engine::{LogPosition, RecordKind};
+use cartwright_core::ids::{LogPosition, RecordKind};
 
 /// From this format version on payloads have kinds.
 const FIRST_VERSION_WITH_KINDS: u32 = 3;

@@ -17,8 +17,8 @@ use super::segment::{LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNu
 use super::segment_factory::SegmentFactory;
 use super::storage::{Context, StorageError};
 use super::writer::LogWriter;
-use crate::engine::LogPosition;
-use crate::engine::mutation::{Mutation, is_on};
+use cartwright_core::ids::LogPosition;
+use cartwright_core::mutation::{Mutation, is_on};
 
 /// Bytes are written again from the start of a page: a page is what a failed sync loses.
 const PAGE_BYTES: usize = 4096;

@@ -15,8 +15,8 @@ use thiserror::Error;
 
 use super::record::{Frame, Framing, RECORD_ALIGNMENT, Record, RecordFault, read_u64};
 use super::segment::{HeaderFault, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber, written_bytes};
-use crate::engine::mutation::{Mutation, is_on};
-use crate::engine::{LogPosition, RecordKind};
+use cartwright_core::ids::{LogPosition, RecordKind};
+use cartwright_core::mutation::{Mutation, is_on};
 
 /// How far apart places are remembered from which an unproven end could be written again; bounds what is remembered.
 const ANCHOR_BYTES: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use super::record::{
     Framing, MARK_BYTES, ORDINARY_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES,
     SEAL_BYTES, Salt, read_u32, read_u64,
 };
-use crate::engine::ShardId;
+use cartwright_core::ids::ShardId;
 
 /// Version of the segment header and of the records; a higher one is refused. The ones before are read: version 2 has
 /// neither kinds of payloads nor terms, version 1 in addition no payloads above 4 MiB.

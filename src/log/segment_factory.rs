@@ -12,7 +12,7 @@ use super::mapped_segment::MappedSegment;
 use super::record::Salt;
 use super::segment::{LOG_FORMAT_VERSION, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentNumber};
 use super::storage::{Context, StorageError, TEMPORARY_SUFFIX};
-use crate::engine::mutation::{Mutation, is_on};
+use cartwright_core::mutation::{Mutation, is_on};
 
 /// Zeros are written in pieces of a page. What is written at once, the system caches as one piece, and a store to a
 /// mapping makes the whole piece dirty: pieces of a mebibyte make every sync write a mebibyte.

@@ -8,7 +8,8 @@ use rig::{Action, IDENTITY, KIND, Rig, SECTOR_BYTES, SEGMENT_BYTES, actions, emp
 
 use super::record::{Frame, MARK_BYTES, RECORD_HEADER_BYTES, Record};
 use super::*;
-use crate::engine::{Journal, LogPosition, RecordKind, ShardId};
+use cartwright_core::ids::{LogPosition, RecordKind, ShardId};
+use cartwright_core::journal::Journal;
 
 mod rig;
 mod truncated;

@@ -10,7 +10,7 @@ use super::data_directory::DataDirectory;
 use super::files::{FileHandle, Files, Open};
 use super::segment::LogIdentity;
 use super::storage::{Context, StorageError};
-use crate::engine::LogPosition;
+use cartwright_core::ids::LogPosition;
 
 /// What was removed of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,8 +15,9 @@ use super::segment::{
     LogIdentity, RECORD_OVERHEAD_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_RESERVE_BYTES, SegmentHeader, SegmentMemory,
     SegmentNumber, payload_bytes_max, written_bytes,
 };
-use crate::engine::mutation::{Mutation, is_on};
-use crate::engine::{Journal, LogPosition, RecordKind};
+use cartwright_core::ids::{LogPosition, RecordKind};
+use cartwright_core::journal::Journal;
+use cartwright_core::mutation::{Mutation, is_on};
 
 /// One range of bytes of one segment to sync.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! What goes into a step of the engine and what comes out of it.
 
+pub use cartwright_core::journal::Journal;
 use cartwright_protocol::{Operation, Reply, Slot};
 
 use crate::engine::books::entries::{Answer, KeyMessage, KeyRequest};
 use crate::engine::kernel::audit::AuditMessage;
-use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, TransactionId};
+use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
 use crate::engine::kernel::transaction::Transaction;
 
 /// Where a reply goes: meaningless to the engine, which hands it back.
@@ -160,17 +161,6 @@ pub enum ShardMessage {
     Audit(AuditMessage),
     /// About a request to keys on several shards.
     Keys(Box<KeyMessage>),
-}
-
-/// Where a step's records go, at once and in order. The driver has made sure of the room (see [`Input::LogSpace`]).
-pub trait Journal {
-    /// Appends one encoded record of this kind; its position is the next one.
-    fn append(&mut self, kind: RecordKind, payload: &[u8]) -> LogPosition;
-
-    /// The same for a record in two pieces, of which the first is too large to be copied to the other.
-    fn append_pieces(&mut self, kind: RecordKind, first: &[u8], more: &[u8]) -> LogPosition {
-        self.append(kind, &[first, more].concat())
-    }
 }
 
 /// What a step wants done, in order; the driver drains it.

@@ -15,7 +15,7 @@ pub mod limits;
 pub mod look_ahead;
 pub mod message;
 #[doc(hidden)]
-pub mod mutation;
+pub use cartwright_core::mutation;
 pub mod prefetch;
 pub mod record;
 pub mod recovery;

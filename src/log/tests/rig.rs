@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::engine::{Journal, RecordKind, ShardId};
+use cartwright_core::ids::{RecordKind, ShardId};
+use cartwright_core::journal::Journal;
 
 pub const SEGMENT_BYTES: usize = SEGMENT_BYTES_MIN as usize;
 

@@ -9,7 +9,7 @@ use super::super::scan::opening_mark;
 use super::super::*;
 use super::rig::{Action, IDENTITY, Rig, SEGMENT_BYTES, action, power_cut};
 use super::small_log;
-use crate::engine::LogPosition;
+use cartwright_core::ids::LogPosition;
 
 /// The positions and payloads handed out, and the end.
 type Scanned = (Vec<(u64, Vec<u8>)>, ScanEnd);
