@@ -12,6 +12,7 @@ mod data_directory;
 mod disk_full;
 mod files;
 mod fuzz;
+mod golden;
 mod inapplicable;
 mod large_values;
 mod lifecycle;

@@ -240,7 +240,7 @@ fn faults(_: &[String]) -> Done {
 }
 
 fn golden(_: &[String]) -> Done {
-    run(&mut cargo(&["test", "--test", "golden"]))
+    run(&mut cargo(&["test", "--test", "it", "golden::"]))
 }
 
 fn ci(jobs: &[String]) -> Done {
