@@ -387,8 +387,7 @@ impl Server {
                 node.is_stirred = true;
             } else {
                 world.may_end_process();
-                let bytes = node.segments.segment_bytes().max(bytes_min);
-                let made = node.segments.with_segment_bytes(bytes).create(number);
+                let made = node.segments.create_of(number, bytes_min);
                 if world.has_ended() {
                     turn.ended = Some("it was making a segment");
                     return;

@@ -34,32 +34,30 @@ impl<F: Files> SegmentFactory<F> {
         }
     }
 
-    /// The same for segments of another size.
-    #[must_use]
-    pub fn with_segment_bytes(&self, segment_bytes: u64) -> Self {
-        Self {
-            segment_bytes,
-            ..self.clone()
-        }
-    }
-
     /// Which log its segments belong to.
     pub fn identity(&self) -> LogIdentity {
         self.directory.identity()
     }
 
-    /// Bytes of each segment.
+    /// Bytes of each segment that need not be larger.
     pub fn segment_bytes(&self) -> u64 {
         self.segment_bytes
     }
 
-    /// Makes segment `number`, as asked for by [`LogWriter::wants_segment`]: writes and syncs all of it, which takes as
-    /// long as the disk needs for so many bytes. An error of which [`StorageError::is_full`] is true leaves nothing
-    /// behind and may be tried again.
+    /// Makes segment `number`, as asked for by [`super::LogWriter::wants_segment`], of the usual size: see
+    /// [`Self::create_of`].
     pub fn create(&self, number: SegmentNumber) -> Result<MappedSegment<F>, StorageError> {
+        self.create_of(number, 0)
+    }
+
+    /// Makes segment `number`, of the usual size unless it must have more bytes than that: writes and syncs all of it,
+    /// which takes as long as the disk needs for so many bytes. An error of which [`StorageError::is_full`] is true leaves nothing
+    /// behind and may be tried again.
+    pub fn create_of(&self, number: SegmentNumber, bytes_min: u64) -> Result<MappedSegment<F>, StorageError> {
+        let segment_bytes = self.segment_bytes.max(bytes_min);
         let path = self.directory.segment_path(number);
         let temporary = path.with_added_extension(&TEMPORARY_SUFFIX[1..]);
-        let result = self.create_at(number, &temporary, &path);
+        let result = self.create_at(number, segment_bytes, &temporary, &path);
         if result.is_err() {
             // The error says more than a failure to tidy up would.
             let _ = self.directory.files().remove_file(&temporary);
@@ -70,6 +68,7 @@ impl<F: Files> SegmentFactory<F> {
     fn create_at(
         &self,
         number: SegmentNumber,
+        segment_bytes: u64,
         temporary: &Path,
         path: &Path,
     ) -> Result<MappedSegment<F>, StorageError> {
@@ -79,20 +78,20 @@ impl<F: Files> SegmentFactory<F> {
         let mut file = files
             .open(temporary, Open::Create)
             .context("create the log segment", temporary)?;
-        if file.size().context("look at", temporary)? > self.segment_bytes {
-            file.set_size(self.segment_bytes).context("cut", temporary)?;
+        if file.size().context("look at", temporary)? > segment_bytes {
+            file.set_size(segment_bytes).context("cut", temporary)?;
         }
-        let mut bytes = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
+        let mut bytes = vec![0; ZEROS_BYTES.min(segment_bytes as usize)];
         let salt = Salt(files.random());
         SegmentHeader {
             version: LOG_FORMAT_VERSION,
             identity: self.identity(),
             number,
-            segment_bytes: self.segment_bytes,
+            segment_bytes,
             salt,
         }
         .encode(&mut bytes);
-        let mut rest = self.segment_bytes as usize;
+        let mut rest = segment_bytes as usize;
         while rest > 0 {
             let piece = rest.min(bytes.len());
             file.write_all(&bytes[..piece])

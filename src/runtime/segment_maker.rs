@@ -56,9 +56,8 @@ impl SegmentMaker {
                         is_made,
                         shard,
                     } => {
-                        let bytes = factory.segment_bytes().max(bytes_min);
                         // A shard that has ended meanwhile does not want it any more.
-                        let _ = done.send(factory.with_segment_bytes(bytes).create(number));
+                        let _ = done.send(factory.create_of(number, bytes_min));
                         is_made.store(true, Ordering::Release);
                         doorbells[shard.index()].ring(Cause::Mail);
                     }

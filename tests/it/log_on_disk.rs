@@ -571,17 +571,16 @@ fn a_segment_larger_than_usual_is_read_back_and_is_no_spare_nor_recycled_as_it_i
     data.begin_incarnation(1, SEGMENT_BYTES).unwrap();
     let (mut writer, factory) = read(&data, FIRST).unwrap().1.into_writer().unwrap();
     append(&mut writer, &factory, 2);
-    let large = factory.with_segment_bytes(LARGE_BYTES);
     // Behind a spare one, which is too small.
     if let Some(number) = writer.wants_segment() {
         writer.offer_segment(factory.create(number).unwrap());
     }
-    writer.offer_segment(large.create(writer.next_segment()).unwrap());
+    writer.offer_segment(factory.create_of(writer.next_segment(), LARGE_BYTES).unwrap());
     let long = vec![b'x'; 10 * SEGMENT_BYTES as usize];
     writer.append(KIND, &long);
     sync(&mut writer);
     // One that nothing came to stand in.
-    writer.offer_segment(large.create(writer.next_segment()).unwrap());
+    writer.offer_segment(factory.create_of(writer.next_segment(), LARGE_BYTES).unwrap());
     drop((writer, data));
     assert_eq!(
         sizes(directory.path()),
