@@ -53,11 +53,13 @@ pub enum Mutation {
     SkipCheckpointSync,
     /// The log is truncated up to the newest checkpoint, not the one before it.
     TruncateBehindNewest,
+    /// Applying a movement of stock breaks an invariant.
+    BreakInvariant,
 }
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 23] = [
+    pub const ALL: [(&str, Self); 24] = [
         ("skip-sync", Self::SkipSync),
         ("forget-abort", Self::ForgetAbort),
         ("lose-key", Self::LoseKey),
@@ -81,6 +83,7 @@ impl Mutation {
         ("publish-past-barriers", Self::PublishPastBarriers),
         ("skip-checkpoint-sync", Self::SkipCheckpointSync),
         ("truncate-behind-newest", Self::TruncateBehindNewest),
+        ("break-invariant", Self::BreakInvariant),
     ];
 }
 

@@ -1,14 +1,22 @@
 //! Records that are whole and cannot be applied: the server and `verify` say which, where and what to do, and change
-//! nothing.
+//! nothing. What breaks an invariant while it is live is not written down in the first place.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cartwright::engine::{Journal, LogPosition, RecordKind, ShardId};
-use cartwright::log::{DataDirectory, Generation, LogIdentity, LogRecord, LogStart, SEGMENT_BYTES_MIN, open_log};
-use cartwright::runtime::ExitCode;
-use cartwright_test_support::{Site, binary, buy, checkout, connect, stock, stock_item};
+use cartwright::config::SyncMode;
+use cartwright::engine::mutation::{Mutation, switch_on};
+use cartwright::engine::{EngineLimits, Journal, LogPosition, RecordKind, ReplyTo, Request, ShardId, Timestamp};
+use cartwright::log::{
+    DataDirectory, Generation, LogIdentity, LogRecord, LogStart, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, open_log,
+};
+use cartwright::runtime::caught::caught;
+use cartwright::runtime::prepare::{Prepared, Shape, prepare};
+use cartwright::runtime::recovery::Progress;
+use cartwright::runtime::{ExitCode, StartError};
+use cartwright_protocol::{Amount, Currency, ItemPut, Operation, StockAdd, Text};
+use cartwright_test_support::{Site, binary, buy, checkout, connect, sku, stock, stock_item};
 use cartwright_tools::server_process::{ServerProcess, ServerProcessError};
 
 const SHARD_COUNT: u16 = 2;
@@ -105,4 +113,63 @@ fn a_record_of_an_unknown_kind_is_named_with_its_place() {
     };
     let place = append(&site.data(), |_, payload| (kind, payload));
     assert_refused(&site, place, "kind 7 of book 250, version 3");
+}
+
+/// What a start makes of a directory, in this process.
+fn start(data: &Path) -> Result<Prepared, StartError> {
+    let shape = Shape {
+        shard_count: 1,
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+        limits: EngineLimits::default(),
+        sync: SyncMode::Always,
+    };
+    prepare(&mut DataDirectory::open(data).unwrap(), &shape, &Progress::default())
+}
+
+fn request(operation: Operation) -> Request {
+    let reply_to = ReplyTo {
+        shard: ShardId(0),
+        connection: 1,
+        generation: 0,
+        sequence: 1,
+    };
+    Request { reply_to, operation }
+}
+
+#[test]
+fn what_breaks_an_invariant_is_not_in_the_log_and_the_next_start_works() {
+    const NOW: Timestamp = Timestamp(1);
+    let site = Site::new(1);
+    let put = Operation::ItemPut(Box::new(ItemPut {
+        sku: sku("anvil"),
+        price: Amount::new(250).unwrap(),
+        currency: Currency::new(b"GBP").unwrap(),
+        name: Text::default(),
+        limit: None,
+        backorder: None,
+        key: None,
+    }));
+    let add = Operation::StockAdd(Box::new(StockAdd {
+        sku: sku("anvil"),
+        delta: 5,
+        location: None,
+        reason: Text::default(),
+        key: None,
+    }));
+    let mut partition = start(&site.data()).unwrap().partitions.remove(0);
+    partition.request(NOW, request(put));
+    let (hash, last) = (partition.shard().state_hash(), partition.log().last());
+    switch_on(Some(Mutation::BreakInvariant));
+    let said = caught(|| partition.request(NOW, request(add))).unwrap_err();
+    assert!(said.contains("an invariant is broken on purpose"), "{said}");
+    // The process has ended; what is mapped outlives it.
+    drop(partition);
+    switch_on(None);
+    let again = start(&site.data()).unwrap().partitions.remove(0);
+    assert_eq!(again.shard().state_hash(), hash);
+    assert_eq!(
+        again.log().last(),
+        last.next(),
+        "behind what was before stands the start's own record alone"
+    );
 }

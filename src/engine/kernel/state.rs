@@ -187,6 +187,7 @@ impl State {
                 ..
             } => {
                 self.latest = self.latest.max(at);
+                assert!(!is_on(Mutation::BreakInvariant), "an invariant is broken on purpose");
                 if self.takes_up(sku.slot(), position) {
                     let times = 1 + usize::from(self.replaying && is_on(Mutation::ApplyTwice));
                     for _ in 0..times {
