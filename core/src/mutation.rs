@@ -7,6 +7,10 @@
 /// A rule that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
+    /// A transaction that begins again does not tell the last of those that had reserved.
+    KeepFirstReservation,
+    /// Of the parts that are reserved in one step the last is not logged, and its home is told that it is.
+    PrepareInPart,
     /// A sync leaves out the segment that has just become full.
     SkipSync,
     /// A transaction that turns back does not tell the last of those that prepared.
@@ -59,7 +63,9 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 24] = [
+    pub const ALL: [(&str, Self); 26] = [
+        ("keep-first-reservation", Self::KeepFirstReservation),
+        ("prepare-in-part", Self::PrepareInPart),
         ("skip-sync", Self::SkipSync),
         ("forget-abort", Self::ForgetAbort),
         ("lose-key", Self::LoseKey),

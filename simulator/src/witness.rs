@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cartwright::config::SyncMode;
-use cartwright::engine::{KeyRecord, LogPosition, OrderChange, Record, ShardId, ShardMap, Timestamp, TransactionId};
+use cartwright::engine::{
+    Decided, DecidedTransaction, KeyRecord, LogPosition, OrderChange, PreparedTransaction, Record, ShardId, ShardMap,
+    Timestamp, TransactionId,
+};
 use cartwright::log::{Generation, LogOffset, SegmentNumber};
 
 use cartwright_protocol::OrderId;
@@ -35,23 +38,16 @@ struct LogFacts {
 #[derive(Clone, Debug)]
 struct Decision {
     position: LogPosition,
-    what: Decided,
+    /// The orders it makes or changes.
+    changes: Vec<Decided>,
+    /// What it does to keys of its home.
+    effects: Vec<u8>,
     /// The other parts.
     prepared: Vec<(ShardId, LogPosition)>,
     /// Up to where the logs of shards without a part were read.
     shows: Vec<(ShardId, LogPosition)>,
     /// A crash took something that was read.
     lost_what_it_read: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Decided {
-    Order {
-        change: OrderChange,
-        key: Option<KeyRecord>,
-    },
-    /// What it does to keys of its home.
-    Keys(Vec<u8>),
 }
 
 /// What the logs tell of a transaction.
@@ -203,86 +199,15 @@ impl Witness {
                 };
                 self.change_keys(source, vec![effects])
             }
-            Record::KeysDecided {
-                transaction,
-                prepared,
-                effects,
-                ..
-            } => {
-                let entry = self.transactions.entry(transaction).or_default();
-                promise!(
-                    transaction.home == shard && entry.decision.is_none() && entry.outcome.is_none(),
-                    "R2: {transaction:?} is decided twice, or by shard {shard}"
-                );
-                let (prepared, shows) = prepared
-                    .into_iter()
-                    .partition(|(shard, _)| entry.prepared.contains_key(shard));
-                entry.decision = Some(Decision {
-                    position,
-                    what: Decided::Keys(effects),
-                    prepared,
-                    shows,
-                    lost_what_it_read: false,
-                });
-                promise!(
-                    entry.is_whole()
-                        && entry.prepared.len()
-                            == entry.decision.as_ref().map_or(0, |decision| decision.prepared.len()),
-                    "R2: {transaction:?} is decided over other parts than were prepared: {entry:?}"
-                );
-                Ok(())
-            }
-            Record::Prepared { .. } | Record::KeysPrepared { .. } => {
-                let (transaction, part) = match record {
-                    Record::KeysPrepared { transaction, effects } => (transaction, Some(effects)),
-                    Record::Prepared { transaction, .. } => (transaction, None),
-                    _ => unreachable!("one of the two"),
-                };
-                promise!(
-                    transaction.home != shard,
-                    "the home of {transaction:?} logs a piece apart from its decision"
-                );
-                let entry = self.transactions.entry(transaction).or_default();
-                promise!(
-                    entry.decision.is_none(),
-                    "{transaction:?} is prepared after its decision"
-                );
-                if let Some(part) = part {
-                    entry.key_parts.insert(shard, part);
-                }
-                let before = entry.prepared.insert(shard, position);
-                promise!(before.is_none(), "R2: shard {shard} prepares {transaction:?} twice");
-                Ok(())
-            }
-            Record::Decided {
-                transaction,
-                prepared,
-                change,
-                key,
-            } => {
-                let entry = self.transactions.entry(transaction).or_default();
-                let decision = Decision {
-                    position,
-                    what: Decided::Order { change, key },
-                    prepared,
-                    shows: Vec::new(),
-                    lost_what_it_read: false,
-                };
-                promise!(
-                    transaction.home == shard && entry.decision.is_none() && entry.outcome.is_none(),
-                    "R2: {transaction:?} is decided twice, or by shard {shard}"
-                );
-                entry.decision = Some(decision);
-                promise!(
-                    entry.is_whole()
-                        && entry.prepared.len()
-                            == entry.decision.as_ref().map_or(0, |decision| decision.prepared.len()),
-                    "R2: {transaction:?} is decided over other parts than were prepared: {entry:?}"
-                );
-                Ok(())
-            }
-            Record::Committed { transaction } => self.resolve(shard, position, transaction, true),
-            Record::Aborted { transaction } => self.resolve(shard, position, transaction, false),
+            Record::PreparedTogether { transactions } => transactions
+                .into_iter()
+                .try_for_each(|prepared| self.prepare(shard, position, prepared)),
+            Record::DecidedTogether { transactions, .. } => transactions
+                .into_iter()
+                .try_for_each(|decided| self.decide(shard, position, decided)),
+            Record::ResolvedTogether { outcomes } => outcomes
+                .into_iter()
+                .try_for_each(|(transaction, committed)| self.resolve(shard, position, transaction, committed)),
             record => {
                 let source = Source {
                     generation: self.generation,
@@ -292,6 +217,60 @@ impl Witness {
                 self.change(source, Change::Alone(record))
             }
         }
+    }
+
+    fn prepare(&mut self, shard: ShardId, position: LogPosition, prepared: PreparedTransaction) -> Checked {
+        let transaction = prepared.transaction;
+        promise!(
+            transaction.home != shard,
+            "the home of {transaction:?} logs a piece apart from its decision"
+        );
+        let entry = self.transactions.entry(transaction).or_default();
+        promise!(
+            entry.decision.is_none(),
+            "{transaction:?} is prepared after its decision"
+        );
+        if !prepared.effects.is_empty() {
+            entry.key_parts.insert(shard, prepared.effects);
+        }
+        let before = entry.prepared.insert(shard, position);
+        promise!(before.is_none(), "R2: shard {shard} prepares {transaction:?} twice");
+        Ok(())
+    }
+
+    fn decide(&mut self, shard: ShardId, position: LogPosition, decided: DecidedTransaction) -> Checked {
+        let DecidedTransaction {
+            transaction,
+            named,
+            changes,
+            effects,
+        } = decided;
+        let entry = self.transactions.entry(transaction).or_default();
+        promise!(
+            transaction.home == shard && entry.decision.is_none() && entry.outcome.is_none(),
+            "R2: {transaction:?} is decided twice, or by shard {shard}"
+        );
+        let (prepared, shows): (Vec<_>, Vec<_>) = named
+            .into_iter()
+            .partition(|(shard, _)| entry.prepared.contains_key(shard));
+        promise!(
+            shows.is_empty() || !effects.is_empty() || !entry.key_parts.is_empty(),
+            "R2: {transaction:?} changes no key, and names records that prepare nothing: {shows:?}"
+        );
+        let part_count = prepared.len();
+        entry.decision = Some(Decision {
+            position,
+            changes,
+            effects,
+            prepared,
+            shows,
+            lost_what_it_read: false,
+        });
+        promise!(
+            entry.is_whole() && entry.prepared.len() == part_count,
+            "R2: {transaction:?} is decided over other parts than were prepared: {entry:?}"
+        );
+        Ok(())
     }
 
     fn resolve(&mut self, shard: ShardId, position: LogPosition, id: TransactionId, committed: bool) -> Checked {
@@ -335,7 +314,7 @@ impl Witness {
                 safe[part.index()]
             );
         }
-        let is_of_shop = matches!(decision.what, Decided::Order { .. });
+        let is_of_shop = !decision.changes.is_empty();
         self.commit(id, decision)?;
         let moved = if is_of_shop { self.shop.take_moved() } else { Vec::new() };
         let effect = (self.shop.version, moved);
@@ -370,13 +349,18 @@ impl Witness {
             shard: id.home,
             position: decision.position,
         };
-        match decision.what {
-            Decided::Order { change, key } => self.change(source, Change::Transaction { change, key }),
-            Decided::Keys(own) => {
-                let parts = self.transactions[&id].key_parts.values().cloned();
-                self.change_keys(source, parts.chain([own]).collect())
-            }
+        for Decided { change, key } in decision.changes {
+            self.change(source, Change::Transaction { change, key })?;
         }
+        let parts = self.transactions[&id].key_parts.values().cloned();
+        let parts: Vec<_> = parts
+            .chain([decision.effects])
+            .filter(|part| !part.is_empty())
+            .collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.change_keys(source, parts)
     }
 
     fn change_keys(&mut self, source: Source, logs: Vec<Vec<u8>>) -> Checked {

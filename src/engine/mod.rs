@@ -12,7 +12,7 @@ pub use books::entries::limits::Limits as EntriesLimits;
 pub use books::entries::{Answer, CommandSpec, Invocation, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
 pub use books::shop::inventory::{Allocation, Allocations, StockChange, StockLine};
 pub use books::shop::limits::Limits as ShopLimits;
-pub use books::shop::orders::OrderChange;
+pub use books::shop::orders::{Decided, OrderChange};
 pub use books::shop::packed_order::{PackedLine, PackedOrder};
 pub use kernel::checkpoint::{CheckpointCursor, Restore};
 pub use kernel::ids::{LogPosition, RecordKind, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
@@ -21,7 +21,9 @@ pub use kernel::look_ahead::{LOOK_AHEAD_MAX, Upcoming};
 pub use kernel::message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
 #[doc(hidden)]
 pub use kernel::mutation;
-pub use kernel::record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX, Record, RecordError};
+pub use kernel::record::{
+    DecidedTransaction, LARGE_RECORD_BYTES_MAX, PreparedTransaction, RECORD_BYTES_MAX, Record, RecordError,
+};
 pub use kernel::recovery;
 pub use kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
 pub use kernel::shard::{FRAME_BYTES_MAX, Shard};

@@ -203,6 +203,7 @@ impl<M: SegmentMemory> Partition<M> {
 
     /// Messages to other shards, in the order in which they are to arrive.
     pub fn messages(&mut self) -> impl Iterator<Item = (ShardId, ShardMessage)> + '_ {
+        self.shard.flush(&mut self.output);
         self.output.messages.drain(..)
     }
 
@@ -216,6 +217,7 @@ impl<M: SegmentMemory> Partition<M> {
         self.safe() != self.told_safe
             || !self.released.is_empty()
             || !self.output.messages.is_empty()
+            || self.shard.has_mail()
             || self.may_take_held()
     }
 

@@ -2,10 +2,18 @@
 //!
 //! This is the list of them, and all that the kernel knows of them. A book is added by a folder and a line in each of
 //! these.
+//!
+//! - `shop`: catalogue, stock, carts and orders
+//! - `entries`: Redis's keys and values
+//! - `purpose`: what a transaction over several shards is for, whatever books it is about
 
 pub mod entries;
+pub mod purpose;
 pub mod shop;
 mod state_tags;
+
+pub use purpose::{Findings, Outcome, Pieces, Purpose};
+pub use shop::piece::StockPart;
 
 use cartwright_protocol::{AuditReport, Slot};
 

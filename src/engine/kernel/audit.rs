@@ -15,6 +15,7 @@ use crate::engine::kernel::message::{ReplyTo, Request, ShardMessage};
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::state::{Counts, State};
 use crate::engine::kernel::state_hash::slot_hash;
+use crate::engine::kernel::transaction::Participation;
 
 /// A step of an audit, between the coordinator and every shard.
 #[derive(Debug)]
@@ -164,14 +165,18 @@ impl Step<'_> {
     /// Goes on with whatever part of an audit can go on now.
     pub fn continue_audit(&mut self) {
         if let Some(coordinator) = self.shard.auditing.paused_for {
-            let quiet = self.shard.in_flight.is_empty()
+            let quiet = !self
+                .shard
+                .in_flight
+                .values()
+                .any(|in_flight| in_flight.purpose.writes())
                 && self.shard.stock_queue.count() == 0
-                && self.shard.keyspace.is_quiet();
+                && self.shard.keyspace.locks.waiting_changes() == 0;
             if quiet && !self.shard.auditing.said_quiet {
                 self.shard.auditing.said_quiet = true;
                 self.tell(coordinator, AuditMessage::Quiet);
             }
-            let is_left_alone = self.shard.participating.is_empty() && self.shard.keyspace.is_left_alone();
+            let is_left_alone = !self.shard.participating.values().any(Participation::may_change);
             if self.shard.auditing.scan_wanted && is_left_alone {
                 self.shard.auditing.scan_wanted = false;
                 self.shard.auditing.scan = Some(Scan::new(&self.shard.state));

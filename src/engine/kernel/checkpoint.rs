@@ -12,7 +12,10 @@ use cartwright_core::codec::Reader;
 use cartwright_protocol::{OrderId, SLOT_COUNT, Slot};
 use hashbrown::HashMap;
 
+use crate::engine::books::StockPart;
 use crate::engine::books::entries::{EntriesCursor, EntryImage, Restored, are_effects, fields_of};
+use crate::engine::books::shop::inventory::{StockChange, StockLine};
+use crate::engine::books::shop::orders::{Decided, OrderChange};
 use crate::engine::books::shop::packed_item::{put_item, take_item};
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::hashing::TableHasher;
@@ -22,19 +25,19 @@ use crate::engine::kernel::record::RecordError;
 use crate::engine::kernel::request_keys::KeyRecord;
 use crate::engine::kernel::shard::Shard;
 use crate::engine::kernel::slots::SlotState;
-use crate::engine::kernel::state::{KeysPending, Pending, State};
+use crate::engine::kernel::state::{Decision, Pending, State};
 
 /// How many orders one part holds at most: what bounds the pause of a slot in which one customer has very many.
 const ORDERS_PER_PART: u64 = 256;
 
-/// How long a part of transactions over keys gets, but for one that is longer by itself.
+/// How long a part of pending transactions gets, but for one that is longer by itself.
 const PENDING_PART_BYTES: usize = 1 << 20;
 
 /// One part of a checkpoint.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Part {
-    /// The first: what pends where the checkpoint begins.
-    Pending(Vec<(TransactionId, Pending)>),
+    /// In checkpoints of format 2, the first: carts and orders that pend where the checkpoint begins.
+    Pending(Vec<(TransactionId, PendingOfFormat2)>),
     /// A slot's items and keys, and how far its orders go.
     Slot {
         /// Index of the slot.
@@ -68,10 +71,56 @@ pub enum Part {
         /// The keys.
         entries: Vec<EntryImage>,
     },
-    /// Behind the first, where there are any: transactions over keys that pend where the checkpoint begins.
-    KeysPending(Vec<(TransactionId, LogPosition, KeysPending)>),
+    /// In checkpoints of format 2: transactions over keys that pend where the checkpoint begins.
+    KeysPending(Vec<(TransactionId, LogPosition, KeysPendingOfFormat2)>),
     /// The latest time in any record before the checkpoint, which none of its things may show.
     Latest(Timestamp),
+    /// The first, where there are any: transactions that pend where the checkpoint begins.
+    Transactions(Vec<(TransactionId, Pending)>),
+}
+
+/// What pended in a checkpoint of format 2: lines of one cart or order.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct PendingOfFormat2 {
+    position: LogPosition,
+    stock: StockChange,
+    lines: Vec<StockLine>,
+    decision: Option<DecisionOfFormat2>,
+}
+
+/// A home's part of what pended in a checkpoint of format 2.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DecisionOfFormat2 {
+    prepared: Vec<(ShardId, LogPosition)>,
+    change: OrderChange,
+    key: Option<KeyRecord>,
+}
+
+/// What pended in a checkpoint of format 2: changes of keys.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct KeysPendingOfFormat2 {
+    prepared: Option<Vec<(ShardId, LogPosition)>>,
+    effects: Vec<u8>,
+}
+
+impl From<PendingOfFormat2> for Pending {
+    fn from(pending: PendingOfFormat2) -> Self {
+        let PendingOfFormat2 {
+            position,
+            stock,
+            lines,
+            decision,
+        } = pending;
+        Self {
+            position,
+            stock: vec![StockPart { stock, lines }],
+            effects: Vec::new(),
+            decision: decision.map(|DecisionOfFormat2 { prepared, change, key }| Decision {
+                named: prepared,
+                changes: vec![Decided { change, key }],
+            }),
+        }
+    }
 }
 
 /// Where the parts of a restored checkpoint end, thing by thing.
@@ -105,8 +154,7 @@ pub struct CheckpointCursor {
     stage: Stage,
     /// The keys of the slot before, if not all of them are written.
     entries: Option<(u16, EntriesCursor)>,
-    keys_pending: VecDeque<(TransactionId, LogPosition, KeysPending)>,
-    latest: Option<Timestamp>,
+    pending: VecDeque<(TransactionId, Pending)>,
     /// Memory in which items and orders are packed.
     packed: Vec<u8>,
 }
@@ -127,8 +175,7 @@ impl CheckpointCursor {
             ends: shard.end,
             stage: Stage::Pending,
             entries: None,
-            keys_pending: VecDeque::new(),
-            latest: None,
+            pending: VecDeque::new(),
             packed: Vec::new(),
         }
     }
@@ -171,25 +218,11 @@ impl CheckpointCursor {
                 Stage::Pending => {
                     assert_eq!(self.begins, position, "what pends is taken where the checkpoint begins");
                     self.stage = Stage::Slot(range.start);
-                    let (of_keys, of_shop): (Vec<_>, Vec<_>) = shard
-                        .state
-                        .pending
-                        .iter()
-                        .partition(|(_, pending)| pending.keys.is_some());
-                    let of_keys = of_keys.into_iter().filter_map(|(&id, pending)| {
-                        let keys = pending.keys.clone()?;
-                        Some((id, pending.position, keys))
-                    });
-                    self.keys_pending = of_keys.collect();
-                    let in_order = self.keys_pending.make_contiguous();
-                    in_order.sort_by_key(|&(_, position, _)| position);
-                    self.latest = Some(shard.state.latest);
-                    let mut pending: Vec<_> = of_shop
-                        .into_iter()
-                        .map(|(&id, pending)| (id, pending.clone()))
-                        .collect();
-                    pending.sort_by_key(|(_, pending)| pending.position);
-                    Part::Pending(pending)
+                    let pending = shard.state.pending.iter();
+                    self.pending = pending.map(|(&id, pending)| (id, pending.clone())).collect();
+                    let in_order = self.pending.make_contiguous();
+                    in_order.sort_by_key(|(_, pending)| pending.position);
+                    Part::Latest(shard.state.latest)
                 }
                 Stage::Slot(index) if index == range.end => {
                     self.stage = Stage::Done;
@@ -248,18 +281,15 @@ impl CheckpointCursor {
 
     /// What belongs to the part before and is not written.
     fn part_left(&mut self) -> Option<Part> {
-        if !self.keys_pending.is_empty() {
+        if !self.pending.is_empty() {
             let (mut pending, mut bytes) = (Vec::new(), 0);
             while bytes < PENDING_PART_BYTES
-                && let Some(one) = self.keys_pending.pop_front()
+                && let Some(one) = self.pending.pop_front()
             {
-                bytes += one.2.effects().len();
+                bytes += one.1.bytes();
                 pending.push(one);
             }
-            return Some(Part::KeysPending(pending));
-        }
-        if let Some(latest) = self.latest.take() {
-            return Some(Part::Latest(latest));
+            return Some(Part::Transactions(pending));
         }
         let (slot, entries) = self.entries.as_mut()?;
         let slot = *slot;
@@ -333,11 +363,10 @@ impl Restore {
         }
         self.part_count += 1;
         match part {
+            Part::Transactions(pending) => self.restore_pending(pending).map_err(refused)?,
             Part::Pending(pending) => {
-                let mut made = pending.iter().filter_map(|(_, pending)| pending.order_made());
-                made.try_for_each(PackedOrder::check)
-                    .map_err(|fault| refused(fault.to_owned()))?;
-                self.state.pending.extend(pending);
+                let pending = pending.into_iter().map(|(id, pending)| (id, pending.into()));
+                self.restore_pending(pending.collect()).map_err(refused)?;
             }
             Part::Slot {
                 slot,
@@ -391,13 +420,32 @@ impl Restore {
             }
             Part::Latest(latest) => self.state.latest = self.state.latest.max(latest),
             Part::KeysPending(pending) => {
-                for (id, position, keys) in pending {
-                    if !are_effects(keys.effects()) {
-                        return Err(refused(format!("{id:?} does nothing to keys that is known")));
-                    }
-                    self.state.pending.insert(id, Pending::about(position, keys));
-                }
+                let pending = pending.into_iter().map(|(id, position, keys)| {
+                    let decision = keys.prepared.map(|named| Decision {
+                        named,
+                        changes: Vec::new(),
+                    });
+                    let pending = Pending {
+                        position,
+                        stock: Vec::new(),
+                        effects: keys.effects,
+                        decision,
+                    };
+                    (id, pending)
+                });
+                self.restore_pending(pending.collect()).map_err(refused)?;
             }
+        }
+        Ok(())
+    }
+
+    fn restore_pending(&mut self, pending: Vec<(TransactionId, Pending)>) -> Result<(), String> {
+        for (id, pending) in pending {
+            if !are_effects(&pending.effects) {
+                return Err(format!("{id:?} does nothing to keys that is known"));
+            }
+            pending.orders_made().try_for_each(PackedOrder::check)?;
+            self.state.pending.insert(id, pending);
         }
         Ok(())
     }

@@ -109,13 +109,28 @@ impl Cluster {
     pub(in crate::engine) fn input(&mut self, shard: usize, input: Input) {
         let mut output = Output::default();
         self.shards[shard].step(Timestamp(self.now), input, &mut self.logs[shard], &mut output);
-        for (to, message) in output.messages {
-            assert_ne!(to.index(), shard, "a shard does not write to itself");
-            self.mail.entry((shard, to.index())).or_default().push_back(message);
-        }
+        self.post(shard, output.messages);
         for (reply_to, reply, after) in output.replies {
             self.gated.push((shard, reply_to.sequence, reply, after));
         }
+    }
+
+    fn post(&mut self, shard: usize, messages: Vec<(ShardId, ShardMessage)>) {
+        for (to, message) in messages {
+            assert_ne!(to.index(), shard, "a shard does not write to itself");
+            self.mail.entry((shard, to.index())).or_default().push_back(message);
+        }
+    }
+
+    /// The shard's turn ends.
+    fn flush(&mut self, shard: usize) {
+        let mut output = Output::default();
+        self.shards[shard].flush(&mut output);
+        self.post(shard, output.messages);
+    }
+
+    fn flush_all(&mut self) {
+        (0..self.shards.len()).for_each(|shard| self.flush(shard));
     }
 
     pub(in crate::engine) fn sync(&mut self, shard: usize) {
@@ -159,6 +174,7 @@ impl Cluster {
     }
 
     pub(in crate::engine) fn deliver(&mut self, pair: (usize, usize)) {
+        self.flush(pair.0);
         if let Some(message) = self.mail.get_mut(&pair).and_then(VecDeque::pop_front) {
             self.input(
                 pair.1,
@@ -200,6 +216,7 @@ impl Cluster {
 
     /// A few parts of a checkpoint; the first if none is being written.
     fn write_checkpoint(&mut self, shard: usize, parts: usize) {
+        self.flush(shard);
         let begin = || (CheckpointCursor::begin(&self.shards[shard]), Vec::new());
         let (mut cursor, mut written) = self.cursors[shard].take().unwrap_or_else(begin);
         let mut buffer = Vec::new();
@@ -226,6 +243,7 @@ impl Cluster {
                 self.input(dice.roll(count), Input::Tick);
             }
             _ => {
+                self.flush(dice.roll(count));
                 let waiting: Vec<_> = self
                     .mail
                     .iter()
@@ -253,8 +271,10 @@ impl Cluster {
 
     /// Every message on its way arrives.
     pub(in crate::engine) fn deliver_all(&mut self) {
+        self.flush_all();
         while let Some((&pair, _)) = self.mail.iter().find(|(_, queue)| !queue.is_empty()) {
             self.deliver(pair);
+            self.flush_all();
         }
     }
 

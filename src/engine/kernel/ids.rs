@@ -46,7 +46,7 @@ impl ShardMap {
 
 /// A cross-shard transaction, unique across restarts.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub struct TransactionId {
     /// Which start of the server: counts up by one with each, durable before the first request.

@@ -8,6 +8,7 @@
 use cartwright_protocol::{Checkout, ItemGet, Operation, Sku, Slot, StockGet};
 use smallvec::SmallVec;
 
+use crate::engine::books::Pieces;
 use crate::engine::books::entries::table_hash_of;
 use crate::engine::books::shop::item_table::item_hash;
 use crate::engine::books::shop::packed_order::PackedOrder;
@@ -140,11 +141,6 @@ impl Shard {
                         chains.add(slot, Place::Entry(table_hash_of(key)));
                     }
                 }
-                Upcoming::Message(ShardMessage::Transaction(transaction)) => {
-                    for line in &transaction.lines {
-                        chains.add_item(line.slot, &line.sku);
-                    }
-                }
                 Upcoming::Ask(_) | Upcoming::Message(_) => {}
             }
         }
@@ -167,11 +163,27 @@ impl State {
     /// This transaction is about to be resolved.
     pub fn look_ahead_to_end(&self, pending: &Pending) {
         let mut chains = Chains::new(self);
-        for line in &pending.lines {
+        for line in pending.stock.iter().flat_map(|part| &part.lines) {
             chains.add_item(line.sku.slot(), &line.sku);
         }
-        if let Some(order) = pending.order_made() {
+        for order in pending.orders_made() {
             chains.add_customer_of(order);
+        }
+        chains.follow();
+    }
+
+    /// These parts are about to be reserved.
+    pub fn look_ahead_to_visits<'a>(&self, visits: impl Iterator<Item = &'a Pieces>) {
+        let mut chains = Chains::new(self);
+        for pieces in visits {
+            for line in pieces.stock.iter().flat_map(|piece| &piece.lines) {
+                chains.add_item(line.slot, &line.sku);
+            }
+            if let Some(request) = &pieces.entries {
+                for (key, slot) in request.keys().take(PLACES) {
+                    chains.add(slot, Place::Entry(table_hash_of(key)));
+                }
+            }
         }
         chains.follow();
     }

@@ -3,10 +3,10 @@
 pub use cartwright_core::journal::Journal;
 use cartwright_protocol::{Operation, Reply, Slot};
 
-use crate::engine::books::entries::{Answer, KeyMessage, KeyRequest};
+use crate::engine::books::entries::{Answer, KeyRequest};
 use crate::engine::kernel::audit::AuditMessage;
-use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
-use crate::engine::kernel::transaction::Transaction;
+use crate::engine::kernel::ids::{LogPosition, ShardId};
+use crate::engine::kernel::transaction::Batch;
 
 /// Where a reply goes: meaningless to the engine, which hands it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,19 +148,10 @@ pub enum Input {
 /// What shards say to each other. Opaque to drivers, which carry them in order.
 #[derive(Debug)]
 pub enum ShardMessage {
-    /// A transaction on its way up the shards, or back to its home: to be prepared, decided or turned back.
-    Transaction(Box<Transaction>),
-    /// From the home: the transaction that was prepared here is over.
-    Resolved {
-        /// Which transaction.
-        transaction: TransactionId,
-        /// Whether it is durable everywhere, or never was.
-        committed: bool,
-    },
+    /// What a shard has to say in a turn about transactions.
+    Transactions(Box<Batch>),
     /// A step of an audit.
     Audit(AuditMessage),
-    /// About a request to keys on several shards.
-    Keys(Box<KeyMessage>),
 }
 
 /// What a step wants done, in order; the driver drains it.

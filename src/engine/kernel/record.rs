@@ -5,9 +5,10 @@
 
 use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
 
+use crate::engine::books::StockPart;
 use crate::engine::books::entries::are_effects;
 use crate::engine::books::shop::inventory::{StockChange, StockLine};
-use crate::engine::books::shop::orders::OrderChange;
+use crate::engine::books::shop::orders::{Decided, OrderChange};
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, Timestamp, TransactionId};
 use crate::engine::kernel::request_keys::KeyRecord;
@@ -135,6 +136,66 @@ pub enum Record {
         /// What it does to keys of this shard.
         effects: Vec<u8>,
     },
+    /// Parts of transactions were checked and reserved here, in one step.
+    PreparedTogether {
+        /// Which, and what they do here.
+        transactions: Vec<PreparedTransaction>,
+    },
+    /// The home's part of transactions, decided in one step and written last: each is committed if, and only if, this
+    /// record and those it names are on disk.
+    DecidedTogether {
+        /// When.
+        at: Timestamp,
+        /// Which, and what they do.
+        transactions: Vec<DecidedTransaction>,
+    },
+    /// Transactions are over: each is durable on all its participants, and its effects are applied from here on; or it
+    /// never was.
+    ResolvedTogether {
+        /// Which, and whether they are committed.
+        outcomes: Vec<(TransactionId, bool)>,
+    },
+}
+
+/// A transaction's part on one shard.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct PreparedTransaction {
+    /// Which transaction.
+    pub transaction: TransactionId,
+    /// What it does to the stock of this shard's items.
+    pub stock: Vec<StockPart>,
+    /// What it does to keys of this shard: see [`crate::engine::entries::effect`].
+    pub effects: Vec<u8>,
+}
+
+impl PreparedTransaction {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        let lines = self.stock.iter().flat_map(|part| &part.lines);
+        let parts = self.stock.len() * 32;
+        96 + parts + lines.map(StockLine::bytes_max).sum::<usize>() + self.effects.len()
+    }
+}
+
+/// A transaction's decision, at its home.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DecidedTransaction {
+    /// Which transaction.
+    pub transaction: TransactionId,
+    /// Where the other shards' parts are, and up to where the logs of those that were only read show what was read.
+    pub named: Vec<(ShardId, LogPosition)>,
+    /// The changes of orders; lines whose items are on this shard are reserved here.
+    pub changes: Vec<Decided>,
+    /// What it does to keys of this shard.
+    pub effects: Vec<u8>,
+}
+
+impl DecidedTransaction {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        let changes = self.changes.iter().map(Decided::bytes_max);
+        128 + self.named.len() * 16 + changes.sum::<usize>() + self.effects.len()
+    }
 }
 
 /// Why a payload is no record.
@@ -200,13 +261,25 @@ impl Record {
             }
             Self::KeysChanged { effects, .. }
             | Self::KeysPrepared { effects, .. }
-            | Self::KeysDecided { effects, .. }
-                if !are_effects(effects) =>
-            {
-                Err("it does nothing to keys that is known")
-            }
+            | Self::KeysDecided { effects, .. } => check_effects(effects),
+            Self::PreparedTogether { transactions } => transactions
+                .iter()
+                .try_for_each(|prepared| check_effects(&prepared.effects)),
+            Self::DecidedTogether { transactions, .. } => transactions.iter().try_for_each(|decided| {
+                let mut made = decided.changes.iter().filter_map(|decided| decided.change.order_made());
+                made.try_for_each(PackedOrder::check)?;
+                check_effects(&decided.effects)
+            }),
             _ => Ok(()),
         }
+    }
+}
+
+fn check_effects(effects: &[u8]) -> Result<(), &'static str> {
+    if are_effects(effects) {
+        Ok(())
+    } else {
+        Err("it does nothing to keys that is known")
     }
 }
 

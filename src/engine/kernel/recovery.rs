@@ -31,16 +31,25 @@ impl ReplayNotes {
             Record::Started { incarnation } => {
                 self.started.insert(*incarnation, position);
             }
-            Record::Committed { transaction } if transaction.home == shard => {
-                let bits = self.committed.entry(transaction.incarnation).or_default();
-                let (word, bit) = bit_of(transaction.sequence);
-                if bits.len() <= word {
-                    bits.resize(word + 1, 0);
-                }
-                bits[word] |= bit;
+            Record::Committed { transaction } => self.note_committed(shard, *transaction),
+            Record::ResolvedTogether { outcomes } => {
+                let committed = outcomes.iter().filter(|(_, committed)| *committed);
+                committed.for_each(|&(transaction, _)| self.note_committed(shard, transaction));
             }
             _ => {}
         }
+    }
+
+    fn note_committed(&mut self, shard: ShardId, transaction: TransactionId) {
+        if transaction.home != shard {
+            return;
+        }
+        let bits = self.committed.entry(transaction.incarnation).or_default();
+        let (word, bit) = bit_of(transaction.sequence);
+        if bits.len() <= word {
+            bits.resize(word + 1, 0);
+        }
+        bits[word] |= bit;
     }
 
     fn is_committed(&self, transaction: TransactionId) -> bool {
@@ -105,12 +114,8 @@ fn apply_outcomes(shards: &mut [Shard], mut apply: impl FnMut(&mut Shard, Record
         pending.sort_unstable();
         for (_, transaction) in pending {
             let committed = outcomes[&transaction];
-            let record = if committed {
-                Record::Committed { transaction }
-            } else {
-                Record::Aborted { transaction }
-            };
-            apply(shard, record);
+            let outcomes = vec![(transaction, committed)];
+            apply(shard, Record::ResolvedTogether { outcomes });
         }
     }
     let committed = outcomes.values().filter(|&&committed| committed).count();

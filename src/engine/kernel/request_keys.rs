@@ -105,6 +105,17 @@ pub struct KeyRecord {
     pub reply: KeptReply,
 }
 
+impl KeyRecord {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        let text = match &self.reply {
+            KeptReply::Error(error) => error.message.len(),
+            _ => 0,
+        };
+        text + 384
+    }
+}
+
 impl KeyUse {
     /// The record of this use.
     pub fn answered(self, at: Timestamp, reply: KeptReply) -> KeyRecord {

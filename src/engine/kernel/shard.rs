@@ -23,7 +23,7 @@ use crate::engine::kernel::record::{RECORD_BYTES_MAX, Record, RecordError};
 use crate::engine::kernel::recovery::ReplayNotes;
 use crate::engine::kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyUse, KeysInFlight};
 use crate::engine::kernel::state::{Counts, State};
-use crate::engine::kernel::transaction::{Awaiting, InFlight};
+use crate::engine::kernel::transaction::{Commits, InFlight, Outbox, Participation, Preparing};
 use crate::engine::kernel::waiting::{StockQueue, Tickets, Waiting};
 
 /// Log bytes kept free for the end of everything in flight: its outcome must always find room.
@@ -64,10 +64,16 @@ pub struct Shard {
     next_transaction: u64,
     /// Transactions this shard coordinates, by sequence number.
     pub(in crate::engine) in_flight: HashMap<u64, InFlight, TableHasher>,
-    /// Transactions prepared here for other homes, with their tickets.
-    pub(in crate::engine) participating: HashMap<TransactionId, u64, TableHasher>,
-    pub(in crate::engine) awaiting: VecDeque<Awaiting>,
-    pub(in crate::engine) resolving: bool,
+    /// Transactions of other homes that have a part here.
+    pub(in crate::engine) participating: HashMap<TransactionId, Participation, TableHasher>,
+    /// Parts reserved in this step, to be logged at its end.
+    pub(in crate::engine) preparing: Preparing,
+    /// Transactions of this home all of whose shards have answered.
+    pub(in crate::engine) complete: VecDeque<u64>,
+    /// What waits for logs to be safe.
+    pub(in crate::engine) commits: Commits,
+    /// What the other shards are told at the end of the turn.
+    pub(in crate::engine) outbox: Outbox,
     pub(in crate::engine) keys_in_flight: KeysInFlight,
     /// Orders that a transaction is changing, with the requests that wait for them.
     pub(in crate::engine) locked_orders: HashMap<OrderId, VecDeque<Request>, TableHasher>,
@@ -120,8 +126,10 @@ impl Shard {
             next_transaction: 0,
             in_flight: HashMap::default(),
             participating: HashMap::default(),
-            awaiting: VecDeque::new(),
-            resolving: false,
+            preparing: Preparing::default(),
+            complete: VecDeque::new(),
+            commits: Commits::default(),
+            outbox: Outbox::new(map.shard_count()),
             keys_in_flight: KeysInFlight::default(),
             locked_orders: HashMap::default(),
             stock_queue: StockQueue::default(),
@@ -156,18 +164,8 @@ impl Shard {
             Input::Keys(reply_to, request) => step.on_keys(reply_to, request),
             Input::Message {
                 from,
-                message: ShardMessage::Keys(message),
-            } => step.on_key_message(from, *message),
-            Input::Message {
-                message: ShardMessage::Transaction(transaction),
-                ..
-            } => step.on_transaction(transaction),
-            Input::Message {
-                message: ShardMessage::Resolved { transaction, committed },
-                ..
-            } => {
-                step.on_resolved(transaction, committed);
-            }
+                message: ShardMessage::Transactions(batch),
+            } => step.on_batch(from, *batch),
             Input::Message {
                 from,
                 message: ShardMessage::Audit(message),
@@ -176,9 +174,6 @@ impl Shard {
                 let safe = &mut step.shard.safe[shard.index()];
                 assert!(*safe <= position, "a safe position never goes back");
                 *safe = position;
-                step.resolve_awaiting();
-                step.resolve_awaiting_keys();
-                step.continue_audit();
             }
             Input::Tick => step.on_tick(),
             Input::LogSpace {
@@ -213,6 +208,17 @@ impl Shard {
         Some(earliest.max(self.now.plus_ms(1)))
     }
 
+    /// The end of a turn: what the other shards are to be told becomes messages. The driver calls it before it carries
+    /// any.
+    pub fn flush(&mut self, output: &mut Output) {
+        self.outbox.flush(output);
+    }
+
+    /// Whether [`Shard::flush`] would find something.
+    pub const fn has_mail(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// How much there is of everything, as decided.
     pub const fn counts(&self) -> Counts {
         self.state.counts
@@ -225,18 +231,19 @@ impl Shard {
 
     /// Transactions that this shard coordinates or takes part in.
     pub fn transactions_in_flight(&self) -> usize {
-        self.in_flight.len() + self.participating.len() + self.keyspace.transactions()
+        self.in_flight.len() + self.participating.len()
     }
 
     /// Whether nothing is in flight that this shard coordinates or takes part in.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
             && self.participating.is_empty()
-            && self.awaiting.is_empty()
+            && self.commits.are_none()
+            && self.outbox.is_empty()
             && self.stock_queue.count() == 0
             && self.reads.is_empty()
             && !self.auditing.is_running()
-            && self.keyspace.is_idle()
+            && self.keyspace.locks.are_unused()
     }
 
     /// Whether an audit's count goes on with the next tick.
@@ -289,6 +296,12 @@ impl Shard {
     /// Log bytes that a record may not use: its own frame, and what the end of everything in flight takes.
     fn reserved_bytes(&self) -> u64 {
         (self.transactions_in_flight() as u64 + 1) * SETTLEMENT_BYTES + FRAME_BYTES_MAX
+    }
+
+    /// Whether a record of so many bytes finds room beside those that this step will log.
+    pub(in crate::engine) fn has_room(&self, bytes: usize) -> bool {
+        let staged = self.preparing.bytes() + self.commits.deciding_bytes();
+        self.log_space_bytes >= (staged + bytes) as u64 + self.reserved_bytes() + 2 * FRAME_BYTES_MAX
     }
 
     /// Bytes of effects that a record can log now: what an archive takes around them is left out.
@@ -473,6 +486,7 @@ impl Step<'_> {
 
     /// Appends a record that must find room: room was kept free for it.
     pub(in crate::engine) fn append(&mut self, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
+        self.log_staged();
         record.encode(&mut self.shard.record_buffer);
         self.append_encoded(record)
     }
@@ -482,11 +496,11 @@ impl Step<'_> {
         &mut self,
         record: Record,
     ) -> Result<(LogPosition, Option<Vec<StockLine>>), Error> {
+        self.log_staged();
         record.encode(&mut self.shard.record_buffer);
         let bytes = self.shard.record_buffer.len();
         if bytes > RECORD_BYTES_MAX {
-            let text = format_compact!("the change takes {bytes} bytes of log, the limit is {RECORD_BYTES_MAX}");
-            return Err(Error::new(ErrorCode::TooBig, text));
+            return Err(too_big(bytes));
         }
         if self.shard.log_space_bytes < bytes as u64 + self.shard.reserved_bytes() {
             return Err(self.shard.no_room());
@@ -541,11 +555,24 @@ impl Step<'_> {
         }
     }
 
+    /// What this step has reserved and decided goes into the log. Before any other record of it, and at its end.
+    pub(in crate::engine) fn log_staged(&mut self) {
+        self.log_prepared();
+        self.log_decided();
+    }
+
     /// The end of every step: those whose wait is over go on.
     fn settle(&mut self) {
         loop {
             while let Some(sku) = self.shard.moved.pop_front() {
                 self.retry_waiting(&sku);
+            }
+            self.settle_keys();
+            while let Some(sequence) = self.shard.complete.pop_front() {
+                self.complete(sequence);
+            }
+            if !self.shard.moved.is_empty() {
+                continue;
             }
             let ready = self
                 .shard
@@ -555,18 +582,20 @@ impl Step<'_> {
             if ready {
                 let (_, read) = self.shard.reads.pop_front().expect("looked at above");
                 self.stock_get_decided(&read);
-            } else {
+                continue;
+            }
+            self.log_staged();
+            if !self.end_what_is_safe() {
                 break;
             }
         }
-        self.settle_keys();
         self.continue_audit();
     }
 
     fn retry_waiting(&mut self, sku: &Sku) {
         while let Some(waiting) = self.shard.stock_queue.pop(sku) {
             match waiting {
-                Waiting::Piece(transaction) => self.prepare(transaction, Some(sku)),
+                Waiting::Visit(visit, keys) => self.visit(*visit, Some(sku), keys),
                 Waiting::ItemPut(request) => {
                     let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
                     self.item_put(request, key.as_ref(), true);
@@ -636,6 +665,12 @@ impl Step<'_> {
             });
         }
     }
+}
+
+/// A change is too large for one record.
+pub(in crate::engine) fn too_big(bytes: usize) -> Error {
+    let text = format_compact!("the change takes {bytes} bytes of log, the limit is {RECORD_BYTES_MAX}");
+    Error::new(ErrorCode::TooBig, text)
 }
 
 fn conflict(key: &KeyUse) -> Error {

@@ -8,18 +8,18 @@ mod pending;
 use cartwright_protocol::{OrderId, Slot};
 use hashbrown::HashMap;
 
-use crate::engine::books;
 use crate::engine::books::shop::inventory::{Item, StockLine};
-use crate::engine::books::shop::orders::OrderChange;
+use crate::engine::books::shop::orders::{Decided, OrderChange};
+use crate::engine::books::{self, StockPart};
 use crate::engine::kernel::checkpoint::ImagePositions;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
 use crate::engine::kernel::mutation::{Mutation, is_on};
-use crate::engine::kernel::record::Record;
+use crate::engine::kernel::record::{DecidedTransaction, PreparedTransaction, Record};
 use crate::engine::kernel::request_keys::KeyRecord;
 use crate::engine::kernel::slots::SlotState;
 
-pub use pending::{Decision, KeysPending, Pending};
+pub use pending::{Decision, Pending};
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -216,59 +216,89 @@ impl State {
                 self.keep(position, key);
                 return lines;
             }
+            Record::KeysChanged { at, effects } => {
+                self.latest = self.latest.max(at);
+                self.apply_effects(position, &effects);
+            }
+            Record::PreparedTogether { transactions } => {
+                for prepared in transactions {
+                    self.insert_prepared(position, prepared);
+                }
+            }
+            Record::DecidedTogether { at, transactions } => {
+                self.latest = self.latest.max(at);
+                for decided in transactions {
+                    self.insert_decided(position, decided);
+                }
+            }
+            Record::ResolvedTogether { outcomes } => {
+                let mut moved = Vec::new();
+                for (transaction, committed) in outcomes {
+                    moved.extend(self.resolve(position, transaction, committed));
+                }
+                return Some(moved);
+            }
+            // As logs of format 2 have them, one transaction a record.
             Record::Prepared {
                 transaction,
                 stock,
                 lines,
             } => {
-                self.insert_pending(
-                    transaction,
-                    Pending {
-                        position,
+                let stock = vec![StockPart { stock, lines }];
+                let effects = Vec::new();
+                self.insert_prepared(
+                    position,
+                    PreparedTransaction {
+                        transaction,
                         stock,
-                        lines,
-                        decision: None,
-                        keys: None,
+                        effects,
                     },
                 );
             }
-            Record::KeysChanged { at, effects } => {
-                self.latest = self.latest.max(at);
-                self.apply_effects(position, &effects);
-            }
             Record::KeysPrepared { transaction, effects } => {
-                self.insert_pending(transaction, Pending::of_keys(position, None, effects));
+                let stock = Vec::new();
+                self.insert_prepared(
+                    position,
+                    PreparedTransaction {
+                        transaction,
+                        stock,
+                        effects,
+                    },
+                );
             }
             Record::KeysDecided {
                 transaction,
-                prepared,
+                prepared: named,
                 at,
                 effects,
             } => {
                 self.latest = self.latest.max(at);
-                self.insert_pending(transaction, Pending::of_keys(position, Some(prepared), effects));
+                let changes = Vec::new();
+                self.insert_decided(
+                    position,
+                    DecidedTransaction {
+                        transaction,
+                        named,
+                        changes,
+                        effects,
+                    },
+                );
             }
             Record::Decided {
                 transaction,
-                prepared,
+                prepared: named,
                 change,
                 key,
             } => {
-                let (stock, lines) = (change.stock(), change.stock_lines(|sku| self.owns(sku)));
-                if let OrderChange::Made(order) = &change {
-                    let id = order.id();
-                    let shop = &mut self.slot_mut(id.slot()).books.shop;
-                    shop.order_sequence = shop.order_sequence.max(id.sequence());
-                }
-                let decision = Some(Decision { prepared, change, key });
-                self.insert_pending(
-                    transaction,
-                    Pending {
-                        position,
-                        stock,
-                        lines,
-                        decision,
-                        keys: None,
+                let changes = vec![Decided { change, key }];
+                let effects = Vec::new();
+                self.insert_decided(
+                    position,
+                    DecidedTransaction {
+                        transaction,
+                        named,
+                        changes,
+                        effects,
                     },
                 );
             }
@@ -296,10 +326,61 @@ impl State {
         new
     }
 
-    fn insert_pending(&mut self, transaction: TransactionId, pending: Pending) {
-        if !self.replaying {
-            self.reserve(pending.stock, &pending.lines);
+    /// A part is in the log. Live, its units have been reserved before.
+    fn insert_prepared(&mut self, position: LogPosition, prepared: PreparedTransaction) {
+        let PreparedTransaction {
+            transaction,
+            stock,
+            effects,
+        } = prepared;
+        let pending = Pending {
+            position,
+            stock,
+            effects,
+            decision: None,
+        };
+        self.insert_pending(transaction, pending);
+    }
+
+    /// A decision is in the log. Live, the units of this shard have been reserved before.
+    fn insert_decided(&mut self, position: LogPosition, decided: DecidedTransaction) {
+        let DecidedTransaction {
+            transaction,
+            named,
+            changes,
+            effects,
+        } = decided;
+        let mut stock = Vec::with_capacity(changes.len());
+        for Decided { change, .. } in &changes {
+            let lines = change.stock_lines(|sku| self.owns(sku));
+            if !lines.is_empty() {
+                stock.push(StockPart {
+                    stock: change.stock(),
+                    lines,
+                });
+            }
         }
+        self.give_out_numbers(&changes);
+        let pending = Pending {
+            position,
+            stock,
+            effects,
+            decision: Some(Decision { named, changes }),
+        };
+        self.insert_pending(transaction, pending);
+    }
+
+    /// These changes are decided, and their record is about to follow: the numbers of the orders that they make are
+    /// given out.
+    pub fn give_out_numbers(&mut self, changes: &[Decided]) {
+        for order in changes.iter().filter_map(|decided| decided.change.order_made()) {
+            let id = order.id();
+            let shop = &mut self.slot_mut(id.slot()).books.shop;
+            shop.order_sequence = shop.order_sequence.max(id.sequence());
+        }
+    }
+
+    fn insert_pending(&mut self, transaction: TransactionId, pending: Pending) {
         let before = self.pending.insert(transaction, pending);
         assert!(before.is_none(), "a shard takes part in {transaction:?} once");
     }
@@ -314,8 +395,8 @@ impl State {
         if std::mem::replace(&mut self.replaying, false) {
             self.replayed_images = None;
             let pending = std::mem::take(&mut self.pending);
-            for Pending { stock, lines, .. } in pending.values() {
-                self.reserve(*stock, lines);
+            for part in pending.values().flat_map(|pending| &pending.stock) {
+                self.reserve(part.stock, &part.lines);
             }
             self.pending = pending;
         }
@@ -325,38 +406,36 @@ impl State {
         let pending = self.pending.remove(&transaction);
         let pending = pending.unwrap_or_else(|| panic!("{transaction:?} is resolved once, after it was prepared"));
         self.look_ahead_to_end(&pending);
-        if !self.replaying {
-            self.settle(pending.stock, &pending.lines, committed);
-        } else if committed {
-            // Nothing was reserved: a slot's image is of decided state.
-            for StockLine {
-                sku,
-                quantity,
-                allocations,
-            } in &pending.lines
-            {
-                if self.is_new_to(sku.slot(), position) {
-                    self.existing_item(sku).apply(pending.stock, *quantity, allocations);
+        for StockPart { stock, lines } in &pending.stock {
+            if !self.replaying {
+                self.settle(*stock, lines, committed);
+            } else if committed {
+                // Nothing was reserved: a slot's image is of decided state.
+                for line in lines {
+                    if self.is_new_to(line.sku.slot(), position) {
+                        let item = self.existing_item(&line.sku);
+                        item.apply(*stock, line.quantity, &line.allocations);
+                    }
                 }
             }
         }
-        if let Some(keys) = &pending.keys
-            && committed
-        {
-            self.apply_effects(position, &keys.effects);
+        if committed {
+            self.apply_effects(position, &pending.effects);
         }
         if let Some(decision) = pending.decision
             && committed
         {
-            let changed_at = self.slot(decision.change.id().slot()).changed_at;
-            let slot = decision.change.id().slot();
-            let keeps_key = !is_on(Mutation::LoseKey);
-            self.change_order(position, decision.change, keeps_key);
-            self.keep(position, decision.key.filter(|_| keeps_key));
-            // What it changed was safe before: no reply has to wait for this record.
-            self.slot_mut(slot).changed_at = changed_at;
+            for Decided { change, key } in decision.changes {
+                let slot = change.id().slot();
+                let changed_at = self.slot(slot).changed_at;
+                let keeps_key = !is_on(Mutation::LoseKey);
+                self.change_order(position, change, keeps_key);
+                self.keep(position, key.filter(|_| keeps_key));
+                // What it changed was safe before: no reply has to wait for this record.
+                self.slot_mut(slot).changed_at = changed_at;
+            }
         }
-        pending.lines
+        pending.stock.into_iter().flat_map(|part| part.lines).collect()
     }
 
     /// Whether the order has yet to see the record at `position`.

@@ -8,15 +8,16 @@ use std::collections::VecDeque;
 use cartwright_protocol::Sku;
 use hashbrown::HashMap;
 
+use crate::engine::books::entries::locks::Ticket;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::message::Request;
-use crate::engine::kernel::transaction::Transaction;
+use crate::engine::kernel::transaction::Visit;
 
 /// Something that waits for units of an item.
 #[derive(Debug)]
 pub enum Waiting {
-    /// A piece of a transaction.
-    Piece(Box<Transaction>),
+    /// A part of a transaction, which holds these keys.
+    Visit(Box<Visit>, Option<Ticket>),
     /// An `ITEM.PUT` of an item that is there.
     ItemPut(Request),
     /// A `STOCK.ADD` with a negative delta.

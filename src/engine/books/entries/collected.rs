@@ -81,6 +81,29 @@ impl Collected {
         reveals
     }
 
+    /// Adds what another shard has found. `draw` is a random number.
+    pub fn merge(&mut self, other: Self, draw: u64) {
+        for entry in other.table.into_entries() {
+            self.table.insert_new(hash_of(&entry.key), entry);
+        }
+        self.found += other.found;
+        self.asked.extend(other.asked);
+        self.counted += other.counted;
+        for other in other.surveys {
+            let Some(own) = self.surveys.iter_mut().find(|survey| survey.index == other.index) else {
+                self.surveys.push(other);
+                continue;
+            };
+            own.names.extend(other.names);
+            own.scanned = own.scanned.take().or(other.scanned);
+            own.drawn_from += other.drawn_from;
+            // Each shard's comes through with the probability of its share.
+            if other.any.is_some() && draw.rotate_left(32) % own.drawn_from < other.drawn_from {
+                own.any = other.any;
+            }
+        }
+    }
+
     fn survey(
         &mut self,
         state: &State,

@@ -13,9 +13,9 @@ use hashbrown::HashMap;
 
 use super::bytes::ValueBytes;
 use super::request::KeyRequest;
-use super::transaction::KeyTransaction;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::transaction::Visit;
 
 /// A place in the queues of one shard: later ones are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,8 +26,8 @@ pub struct Ticket(u64);
 pub enum Waiting {
     /// A request all of whose keys are on this shard.
     Request(ReplyTo, Box<KeyRequest>),
-    /// A transaction over several shards.
-    Visit(Box<KeyTransaction>),
+    /// A part of a transaction over several shards.
+    Visit(Box<Visit>),
 }
 
 impl Waiting {

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 
 use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::command::KeyPlaces;
-use cartwright_protocol::{Error, Slot};
-use hashbrown::HashMap;
+use cartwright_protocol::{Error, ErrorCode, Slot};
 
 use super::answer::Answer;
 use super::bytes::ValueBytes;
@@ -17,9 +16,7 @@ use super::locks::{Locks, Waiting};
 use super::name::Name;
 use super::request::{Invocation, KeyRequest};
 use super::slot::Expiry;
-use super::transaction::{Awaiting, InFlight, Participation};
-use crate::engine::kernel::hashing::TableHasher;
-use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp, TransactionId};
+use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp};
 use crate::engine::kernel::message::{Ask, ReplyTo};
 use crate::engine::kernel::record::Record;
 use crate::engine::kernel::shard::{EXPIRY_RETRY_MS, Shard, Step};
@@ -37,18 +34,14 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// What a shard knows of requests to keys that are not over. Volatile.
 #[derive(Debug)]
 pub struct Keyspace {
-    pub(super) locks: Locks,
-    /// Transactions this shard coordinates, by sequence number.
-    pub(super) in_flight: HashMap<u64, InFlight, TableHasher>,
-    /// Transactions of other homes that have keys of this shard.
-    pub(super) participating: HashMap<TransactionId, Participation, TableHasher>,
-    /// Transactions of this home that are decided, and wait for logs.
-    pub(super) awaiting: VecDeque<Awaiting>,
+    /// Who has which keys.
+    pub locks: Locks,
     /// Changes that wait for the end of an audit.
     paused: VecDeque<(ReplyTo, Box<KeyRequest>)>,
     /// Active expiry found no room: it is not tried before.
     expiry_retry_at: Timestamp,
-    pub(super) dice: Random<SplitMix64>,
+    /// What is drawn.
+    pub dice: Random<SplitMix64>,
     buffer: Vec<u8>,
 }
 
@@ -57,38 +50,11 @@ impl Keyspace {
     pub fn new(seed: u64) -> Self {
         Self {
             locks: Locks::default(),
-            in_flight: HashMap::default(),
-            participating: HashMap::default(),
-            awaiting: VecDeque::new(),
             paused: VecDeque::new(),
             expiry_retry_at: Timestamp::default(),
             dice: Random::new(seed),
             buffer: Vec::new(),
         }
-    }
-
-    /// Transactions that this shard coordinates or takes part in.
-    pub fn transactions(&self) -> usize {
-        self.in_flight.len() + self.participating.len()
-    }
-
-    /// Whether nothing is in flight that this shard coordinates or takes part in.
-    pub fn is_idle(&self) -> bool {
-        self.locks.are_unused() && self.in_flight.is_empty() && self.participating.is_empty()
-    }
-
-    /// Whether nothing that was taken on here is in flight: no change comes from here while an audit pauses them.
-    pub fn is_quiet(&self) -> bool {
-        !self.in_flight.values().any(|in_flight| in_flight.writes) && self.locks.waiting_changes() == 0
-    }
-
-    /// Whether no transaction of others changes keys of this shard. Reads come and go: an audit that waited for them
-    /// might wait for ever.
-    pub fn is_left_alone(&self) -> bool {
-        !self
-            .participating
-            .values()
-            .any(|participation| participation.is_prepared)
     }
 }
 
@@ -217,8 +183,8 @@ impl Step<'_> {
         if locks.are_unused() || (!takes_shard() && locks.are_free(request.keys().map(|(key, _)| key))) {
             return self.run_keys(reply_to, &request);
         }
-        if let Err(answer) = self.may_wait_for_keys() {
-            return self.answer_keys(reply_to, answer, LogPosition::ZERO);
+        if let Err(error) = self.may_wait_for_keys() {
+            return self.answer_keys(reply_to, refusal(&error), LogPosition::ZERO);
         }
         let takes_shard = takes_shard();
         let locks = &mut self.shard.keyspace.locks;
@@ -236,12 +202,12 @@ impl Step<'_> {
     }
 
     /// Whether one more may queue up for keys.
-    pub(super) fn may_wait_for_keys(&self) -> Result<(), Answer> {
+    pub fn may_wait_for_keys(&self) -> Result<(), Error> {
         let limit = self.shard.limits.waiting_max;
         if self.shard.keyspace.locks.waiting_count() < limit {
             return Ok(());
         }
-        Err(refusal(&self.shard.busy("requests waiting for keys", limit)))
+        Err(self.shard.busy("requests waiting for keys", limit))
     }
 
     fn pause_keys(&mut self, reply_to: ReplyTo, request: Box<KeyRequest>) {
@@ -260,13 +226,13 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn answer_keys(&mut self, reply_to: ReplyTo, answer: Answer, after: LogPosition) {
+    pub fn answer_keys(&mut self, reply_to: ReplyTo, answer: Answer, after: LogPosition) {
         self.output.replies.push((reply_to, answer.into(), after));
     }
 
     /// Bytes of effects that the request may make beside those its arguments come to; or why it is refused. Where other
     /// shards have a part in it, none of them can have more log made ready.
-    pub(super) fn spare_bytes(&self, request: &KeyRequest, runs_here: bool) -> Result<usize, Answer> {
+    pub(super) fn spare_bytes(&self, request: &KeyRequest, runs_here: bool) -> Result<usize, Error> {
         if !request.writes() {
             return Ok(0);
         }
@@ -278,7 +244,7 @@ impl Step<'_> {
                 .iter()
                 .all(|invocation| invocation.command.removes_only())
             {
-                return Err(refusal(&self.shard.busy("keys", limits.entries_max as usize)));
+                return Err(self.shard.busy("keys", limits.entries_max as usize));
             }
         }
         let (needed, room) = (request.effect_bytes_max(), self.shard.room_bytes() as usize);
@@ -291,20 +257,22 @@ impl Step<'_> {
             (room, EFFECTS_BYTES_MAX, "the change of keys on several shards")
         };
         if needed > limit {
-            return Err(Answer::Error(compact_str::format_compact!(
-                "ERR {what} may take {needed} bytes of log, the limit is {limit}; send it in several"
-            )));
+            let text = compact_str::format_compact!(
+                "{what} may take {needed} bytes of log, the limit is {limit}; send it in several"
+            );
+            return Err(Error::new(ErrorCode::Err, text));
         }
         let spare = room.checked_sub(needed);
-        spare.ok_or_else(|| refusal(&self.shard.no_room()))
+        spare.ok_or_else(|| self.shard.no_room())
     }
 
     /// Runs a request all of whose keys are here and free: one step, at most one record.
     fn run_keys(&mut self, reply_to: ReplyTo, request: &KeyRequest) {
         let spare_bytes = match self.spare_bytes(request, true) {
             Ok(bytes) => bytes,
-            Err(answer) => return self.answer_keys(reply_to, answer, LogPosition::ZERO),
+            Err(error) => return self.answer_keys(reply_to, refusal(&error), LogPosition::ZERO),
         };
+        self.log_staged();
         // What had to wait here may find that others have used up what was made ready for it.
         if request.may_be_large() && self.shard.key_log_piece_wanted(request) > self.shard.log_piece_bytes {
             let answer = refusal(&self.shard.no_room());
@@ -358,9 +326,7 @@ impl Step<'_> {
                         self.shard.keyspace.locks.release(ticket);
                     }
                 }
-                Waiting::Visit(transaction) => {
-                    self.collect(transaction, ticket.expect("who visits takes keys"));
-                }
+                Waiting::Visit(visit) => self.visit(*visit, None, ticket),
             }
         }
     }
@@ -371,6 +337,7 @@ impl Step<'_> {
         if self.shard.keyspace.expiry_retry_at > now {
             return;
         }
+        self.log_staged();
         let shard = &mut *self.shard;
         let mut effects = std::mem::take(&mut shard.keyspace.buffer);
         effects.clear();
@@ -429,7 +396,7 @@ impl Step<'_> {
 }
 
 /// A refusal in the words of the shop's errors: code first.
-pub(super) fn refusal(error: &Error) -> Answer {
+pub fn refusal(error: &Error) -> Answer {
     Answer::Error(compact_str::format_compact!("{error}"))
 }
 

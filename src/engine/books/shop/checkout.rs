@@ -7,9 +7,11 @@ use cartwright_protocol::{
 use compact_str::format_compact;
 use hashbrown::HashMap;
 
+use crate::engine::books::Purpose;
 use crate::engine::books::shop::inventory::{Allocations, StockChange};
 use crate::engine::books::shop::orders::OrderChange;
 use crate::engine::books::shop::packed_order::{OrderHeader, PackedOrder};
+use crate::engine::books::shop::piece::{PieceLine, StockPiece, Verdict, parts_of};
 use crate::engine::books::shop::slot::ORDER_SEQUENCE_MAX;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::LogPosition;
@@ -18,7 +20,7 @@ use crate::engine::kernel::record::Record;
 use crate::engine::kernel::request_keys::KeyUse;
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::state::Pending;
-use crate::engine::kernel::transaction::{InFlight, PieceLine, Purpose, Verdict};
+use crate::engine::kernel::transaction::InFlight;
 
 /// Up to here lines of one SKU are found by comparing all with all.
 const MERGE_BY_COMPARISON_MAX: usize = 16;
@@ -42,10 +44,13 @@ impl Step<'_> {
         } else {
             StockChange::Commit
         };
-        let mut waits = false;
-        if lines.iter().all(|line| line.shard == self.shard.id) {
-            let mut currency = None;
-            match self.check_piece(&mut lines, &mut currency, None) {
+        let is_here = lines.iter().all(|line| line.shard == self.shard.id);
+        if is_here {
+            let mut piece = StockPiece::new(stock, std::mem::take(&mut lines));
+            let checked = self.check_piece(&mut piece, None);
+            let currency = piece.currency;
+            lines = piece.lines;
+            match checked {
                 Ok(()) => {
                     if let Err(error) = self.check_limits(&customer, &lines) {
                         let purpose = Purpose::Checkout { customer, hold_ms };
@@ -60,20 +65,12 @@ impl Step<'_> {
                     let (reply, after) = self.refuse(Some(key), error, reveals);
                     return self.answer(reply_to, reply, after);
                 }
-                Err(Verdict::Wait(_)) => waits = true,
+                Err(Verdict::Wait(_)) => {}
             }
         }
-        debug_assert!(waits || lines.iter().any(|line| line.shard != self.shard.id));
         let purpose = Purpose::Checkout { customer, hold_ms };
-        self.begin_transaction(
-            InFlight {
-                reply_to: Some(reply_to),
-                key: Some(key),
-                purpose,
-            },
-            stock,
-            lines,
-        );
+        let parts = parts_of(stock, lines);
+        self.begin_transaction(InFlight::new(Some(reply_to), Some(key), purpose, parts), is_here);
     }
 
     fn check_checkout_bounds(&self, line_count: usize) -> Result<(), Error> {
@@ -165,7 +162,14 @@ impl Step<'_> {
             let state = &self.shard.state;
             let slot = state.slot(customer.slot());
             let settled = slot.books.shop.orders_of(customer, None);
-            let decided = state.pending.values().filter_map(Pending::order_made);
+            let deciding = self
+                .shard
+                .commits
+                .deciding()
+                .iter()
+                .flat_map(|decided| &decided.changes);
+            let deciding = deciding.filter_map(|decided| decided.change.order_made());
+            let decided = state.pending.values().flat_map(Pending::orders_made).chain(deciding);
             let orders = settled.chain(decided.filter(|order| order.customer_bytes() == customer.as_bytes()));
             let open: u64 = orders.map(|order| u64::from(order.open_units(&line.sku))).sum();
             if open + u64::from(line.quantity) > u64::from(limit.units()) {

@@ -142,6 +142,17 @@ pub struct StockLine {
     pub allocations: Allocations,
 }
 
+impl StockLine {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        let parts = match &self.allocations {
+            Allocations::Main => 0,
+            Allocations::Split(parts) => parts.iter().map(|part| part.location.as_str().len() + 32).sum(),
+        };
+        self.sku.as_bytes().len() + 48 + parts
+    }
+}
+
 /// Why units can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {

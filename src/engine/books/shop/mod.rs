@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod catalogue;
 pub mod checkout;
+pub mod decision;
 pub mod inventory;
 pub mod item_table;
 pub mod limits;
@@ -11,5 +12,6 @@ pub mod order_key;
 pub mod orders;
 pub mod packed_item;
 pub mod packed_order;
+pub mod piece;
 pub mod slot;
 pub mod state;

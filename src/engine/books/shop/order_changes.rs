@@ -7,15 +7,17 @@ use std::collections::VecDeque;
 use cartwright_protocol::{Amount, Customer, Error, ErrorCode, Operation, OrderId, OrderState, Reply, Slot};
 use compact_str::format_compact;
 
+use crate::engine::books::Purpose;
 use crate::engine::books::shop::inventory::StockChange;
 use crate::engine::books::shop::orders::{OrderChange, stock_change};
 use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::books::shop::piece::{PieceLine, parts_of};
 use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::message::{ReplyTo, Request};
 use crate::engine::kernel::record::Record;
 use crate::engine::kernel::request_keys::{KeptReply, KeyUse};
 use crate::engine::kernel::shard::Step;
-use crate::engine::kernel::transaction::{InFlight, PieceLine, Purpose};
+use crate::engine::kernel::transaction::InFlight;
 
 impl Step<'_> {
     /// `ORDER.GET`.
@@ -173,18 +175,11 @@ impl Step<'_> {
                 allocations: line.allocations,
             }
         });
-        let lines = lines.collect();
+        let parts = parts_of(stock, lines.collect());
         let from = self.existing(id).state();
         self.shard.locked_orders.insert(id, VecDeque::new());
-        self.begin_transaction(
-            InFlight {
-                reply_to,
-                key,
-                purpose: Purpose::OrderChange { id, from, to },
-            },
-            stock,
-            lines,
-        );
+        let purpose = Purpose::OrderChange { id, from, to };
+        self.begin_transaction(InFlight::new(reply_to, key, purpose, parts), false);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use cartwright_protocol::{OrderId, OrderState, Sku};
 use crate::engine::books::shop::inventory::{StockChange, StockLine};
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::ids::Timestamp;
+use crate::engine::kernel::request_keys::KeyRecord;
 
 /// A decided change to one order, with every choice made. Says itself what it does to stock, so that a record can be
 /// applied to the slot of an item without looking at the slot of the order.
@@ -68,6 +69,26 @@ impl OrderChange {
             Self::Made(order) => order.stock_lines().filter(|line| owns(&line.sku)).collect(),
             Self::Moved { lines, .. } => lines.clone(),
         }
+    }
+}
+
+/// A change of an order as a transaction decides it, with the key that it came with where the order does not hold it.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Decided {
+    /// The change; lines whose items are on the record's shard are reserved there.
+    pub change: OrderChange,
+    /// The key it came with.
+    pub key: Option<KeyRecord>,
+}
+
+impl Decided {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        let change = match &self.change {
+            OrderChange::Made(order) => order.bytes().len(),
+            OrderChange::Moved { lines, .. } => lines.iter().map(StockLine::bytes_max).sum(),
+        };
+        change + 128 + self.key.as_ref().map_or(0, KeyRecord::bytes_max)
     }
 }
 

@@ -236,6 +236,11 @@ impl PackedOrder {
         put_u32(&mut bytes[start..], PREVIOUS_AT, 0);
     }
 
+    /// All of it, as it is kept and logged.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Bytes from a file, to be looked at with [`PackedOrder::check`] before anything else.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.into())
