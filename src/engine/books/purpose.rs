@@ -8,10 +8,10 @@ use cartwright_protocol::{Customer, Error, OrderId, OrderState, Reply};
 use smallvec::SmallVec;
 
 use super::entries::collected::Collected;
-use super::entries::{Answer, KeyRequest};
+use super::entries::{Answer, KeyRequest, ShardEffects};
 use super::shop::orders::Decided;
 use super::shop::piece::StockPiece;
-use crate::engine::kernel::ids::{LogPosition, ShardId};
+use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::request_keys::KeptReply;
 use crate::engine::kernel::shard::{EXPIRY_RETRY_MS, Step};
 use crate::engine::kernel::transaction::{InFlight, Refusal};
@@ -106,7 +106,7 @@ pub enum Outcome {
 
 impl Step<'_> {
     /// All parts are reserved: what is to be done to keys, by shard, where the transaction is about keys.
-    pub fn run_transaction(&mut self, sequence: u64) -> Result<Vec<(ShardId, Vec<u8>)>, Refusal> {
+    pub fn run_transaction(&mut self, sequence: u64) -> Result<ShardEffects, Refusal> {
         let in_flight = self.shard.in_flight.get_mut(&sequence);
         let in_flight = in_flight.expect("a home knows what it coordinates");
         let Purpose::Entries(request) = &in_flight.purpose else {
@@ -125,13 +125,11 @@ impl Step<'_> {
 
     /// What a transaction comes to, all of whose parts are reserved: changes of orders, and what is answered.
     pub fn decision_of(&mut self, in_flight: &mut InFlight) -> Result<(Vec<Decided>, Outcome), Refusal> {
-        match in_flight.take_answer() {
-            Some(answer) => Ok((Vec::new(), answer)),
-            None => {
-                let (decided, reply) = self.order_decision(in_flight)?;
-                Ok((vec![decided], Outcome::Kept(reply)))
-            }
+        if let Some(answer) = in_flight.take_answer() {
+            return Ok((Vec::new(), answer));
         }
+        let (decided, reply) = self.order_decision(in_flight)?;
+        Ok((vec![decided], Outcome::Kept(reply)))
     }
 
     /// A transaction is over: answers everybody who asked for it, and lets go of what its book has locked.

@@ -45,4 +45,5 @@ pub use request::{Invocation, KeyRequest, Watched};
 pub use run::{Keyspace, refusal};
 pub use state::entry_hash;
 pub use table::hash_of as table_hash_of;
+pub use transaction::ShardEffects;
 pub use value::KeyTable;

@@ -23,6 +23,9 @@ use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::transaction::InFlight;
 use crate::engine::kernel::transaction::home::Part;
 
+/// What a request does to keys, by shard.
+pub type ShardEffects = Vec<(ShardId, Vec<u8>)>;
+
 impl Step<'_> {
     /// Takes on a request with keys on other shards.
     pub(super) fn begin_key_transaction(&mut self, reply_to: ReplyTo, request: Box<KeyRequest>) {
@@ -76,7 +79,7 @@ impl Step<'_> {
         &mut self,
         request: &KeyRequest,
         collected: &mut Collected,
-    ) -> Result<(Answer, Vec<(ShardId, Vec<u8>)>), Error> {
+    ) -> Result<(Answer, ShardEffects), Error> {
         let spare_bytes = self.spare_bytes(request, false)?;
         let shard = &mut *self.shard;
         let mut keys = Keys {

@@ -7,7 +7,6 @@
 use cartwright_protocol::Sku;
 
 use crate::engine::books::entries::locks::Ticket;
-use crate::engine::books::shop::inventory::StockLine;
 use crate::engine::books::shop::piece::Verdict;
 use crate::engine::books::{Findings, Pieces, StockPart};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
@@ -216,7 +215,7 @@ impl Step<'_> {
                 }
             }
             let piece = &visit.pieces.stock[index];
-            let lines: Vec<StockLine> = piece.lines.iter().map(|line| line.stock_line()).collect();
+            let lines = piece.stock_lines();
             self.shard.state.reserve(piece.stock, &lines);
             participation.reserved.push(StockPart {
                 stock: piece.stock,
