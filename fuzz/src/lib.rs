@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use cartwright::engine::{EngineLimits, Journal, LogPosition, Record, RecordKind, Restore, ShardId, ShardMap};
+use cartwright::engine::{EngineLimits, Journal, LogPosition, Packing, Record, RecordKind, Restore, ShardId, ShardMap};
 use cartwright::log::{
     CheckpointDirectory, DataDirectory, Generation, LOG_FORMAT_VERSION, LogIdentity, LogRecord, LogScan, LogWriter,
     Manifest, SEGMENT_BYTES_MIN, Salt, ScanEnd, SegmentHeader, SegmentNumber,
@@ -240,14 +240,18 @@ pub fn log_damage(bytes: &[u8]) -> bool {
     last > 0
 }
 
-/// A log's payload: what decodes is encoded and decoded to the same again.
+/// A log's payload behind its kind: what decodes is encoded and decoded to the same again.
 pub fn log_payload(bytes: &[u8]) -> bool {
-    let Ok(record) = Record::decode(LogPosition(1), bytes) else {
+    let Some((&[book, kind, version], payload)) = bytes.split_first_chunk() else {
+        return false;
+    };
+    let kind = RecordKind { book, kind, version };
+    let Ok(record) = Record::decode(LogPosition(1), kind, payload) else {
         return false;
     };
     let mut again = Vec::new();
-    record.encode(&mut again);
-    assert_eq!(Record::decode(LogPosition(1), &again).unwrap(), record);
+    let kind = record.encode(&mut Packing::default(), &mut again);
+    assert_eq!(Record::decode(LogPosition(1), kind, &again).unwrap(), record);
     true
 }
 

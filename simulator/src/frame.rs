@@ -1,6 +1,6 @@
 //! The frames of a log's segments, read by the documented layout, apart from the log's own code.
 
-use cartwright::engine::LogPosition;
+use cartwright::engine::{LogPosition, RecordKind};
 use cartwright::log::{SEGMENT_HEADER_BYTES, SegmentNumber};
 
 /// One whole record in the bytes of a log, whatever its kind.
@@ -16,6 +16,8 @@ pub struct Frame {
     pub synced: LogPosition,
     /// What it is: 1 a payload, 2 a mark, 3 a seal.
     pub kind: u8,
+    /// What its payload is, where it carries one.
+    pub payload_kind: RecordKind,
 }
 
 /// Kind of a frame that carries a payload.
@@ -44,6 +46,11 @@ impl Frame {
             position: LogPosition(word(16)),
             synced: LogPosition(word(24)),
             kind: header[12],
+            payload_kind: RecordKind {
+                book: header[13],
+                kind: header[14],
+                version: header[15],
+            },
         })
     }
 

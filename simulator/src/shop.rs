@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cartwright::engine::{
-    Allocations, KEY_RETENTION_MS, KeptReply, KeyRecord, LogPosition, OrderChange, PackedOrder, Record, Scope, ShardId,
-    Timestamp,
+    Allocations, BookRecord, KEY_RETENTION_MS, KeptReply, KeyRecord, LogPosition, OrderChange, PackedOrder, Record,
+    Scope, ShardId, ShopRecord, Timestamp,
 };
 use cartwright::log::Generation;
 use cartwright_protocol::{
@@ -316,7 +316,7 @@ impl Shop {
                 self.keep(source, key.as_ref(), latest)?;
             }
             Change::Alone(record) => match record {
-                Record::ItemPut {
+                Record::Book(BookRecord::Shop(ShopRecord::ItemPut {
                     sku,
                     price,
                     currency,
@@ -324,7 +324,7 @@ impl Shop {
                     limit,
                     backorder,
                     key,
-                } => {
+                })) => {
                     let entry = (
                         *price,
                         *currency,
@@ -335,14 +335,14 @@ impl Shop {
                     self.put_item(source, sku, entry)?;
                     self.keep(source, key.as_ref(), latest)?;
                 }
-                Record::StockAdded {
+                Record::Book(BookRecord::Shop(ShopRecord::StockAdded {
                     sku,
                     location,
                     delta,
                     reason,
                     key,
                     ..
-                } => {
+                })) => {
                     let on_hand = self.add_stock(source, sku, location, *delta, reason.as_str())?;
                     let kept = key.as_ref().map(|key| &key.reply);
                     promise!(
@@ -351,7 +351,7 @@ impl Shop {
                     );
                     self.keep(source, key.as_ref(), latest)?;
                 }
-                Record::OrderChanged { change, key } => {
+                Record::Book(BookRecord::Shop(ShopRecord::OrderChanged { change, key })) => {
                     self.change_order(source, change, latest)?;
                     self.keep(source, key.as_ref(), latest)?;
                 }

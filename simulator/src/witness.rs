@@ -10,8 +10,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cartwright::config::SyncMode;
 use cartwright::engine::{
-    Decided, DecidedTransaction, KeyRecord, LogPosition, OrderChange, PreparedTransaction, Record, ShardId, ShardMap,
-    Timestamp, TransactionId,
+    BookRecord, Decided, DecidedTransaction, EntriesRecord, KeyRecord, LogPosition, OrderChange, PreparedTransaction,
+    Record, ShardId, ShardMap, ShopRecord, Timestamp, TransactionId,
 };
 use cartwright::log::{Generation, LogOffset, SegmentNumber};
 
@@ -182,7 +182,8 @@ impl Witness {
             "shard {shard} appends position {position} after {} records",
             log.payloads.len()
         );
-        let record = Record::decode(position, payload).map_err(|error| violation!("shard {shard}: {error}"))?;
+        let record = Record::decode(position, frame.payload_kind, payload);
+        let record = record.map_err(|error| violation!("shard {shard}: {error}"))?;
         log.payloads.push(hash_of(payload));
         log.frames.push_back(frame);
         self.take(shard, position, record)
@@ -191,7 +192,7 @@ impl Witness {
     fn take(&mut self, shard: ShardId, position: LogPosition, record: Record) -> Checked {
         match record {
             Record::Started { .. } => Ok(()),
-            Record::KeysChanged { effects, .. } => {
+            Record::Book(BookRecord::Entries(EntriesRecord::Changed { effects, .. })) => {
                 let source = Source {
                     generation: self.generation,
                     shard,
@@ -372,10 +373,10 @@ impl Witness {
     fn change(&mut self, source: Source, change: Change) -> Checked {
         self.shop.apply(source, &change, self.latest)?;
         match &change {
-            Change::Alone(Record::OrderChanged {
+            Change::Alone(Record::Book(BookRecord::Shop(ShopRecord::OrderChanged {
                 change: OrderChange::Made(order),
                 ..
-            })
+            })))
             | Change::Transaction {
                 change: OrderChange::Made(order),
                 ..

@@ -6,14 +6,18 @@
 mod books;
 mod kernel;
 
-pub use books::Limits;
 pub use books::entries;
 pub use books::entries::limits::Limits as EntriesLimits;
+pub use books::entries::records::EntriesRecord;
 pub use books::entries::{Answer, CommandSpec, Invocation, KeyPlaces, KeyRequest, OwnedArguments, ValueBytes, Watched};
+#[doc(hidden)]
+pub use books::format_2::Record as RecordOfFormat2;
 pub use books::shop::inventory::{Allocation, Allocations, StockChange, StockLine};
 pub use books::shop::limits::Limits as ShopLimits;
 pub use books::shop::orders::{Decided, OrderChange};
 pub use books::shop::packed_order::{PackedLine, PackedOrder};
+pub use books::shop::records::ShopRecord;
+pub use books::{BookRecord, Limits};
 pub use kernel::checkpoint::{CheckpointCursor, Restore};
 pub use kernel::ids::{LogPosition, RecordKind, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use kernel::limits::EngineLimits;
@@ -22,7 +26,7 @@ pub use kernel::message::{Ask, Input, Journal, Output, Question, ReplyTo, Reques
 #[doc(hidden)]
 pub use kernel::mutation;
 pub use kernel::record::{
-    DecidedTransaction, LARGE_RECORD_BYTES_MAX, PreparedTransaction, RECORD_BYTES_MAX, Record, RecordError,
+    DecidedTransaction, LARGE_RECORD_BYTES_MAX, Packing, PreparedTransaction, RECORD_BYTES_MAX, Record, RecordError,
 };
 pub use kernel::recovery;
 pub use kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};

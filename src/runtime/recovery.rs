@@ -328,7 +328,7 @@ fn replay<F: Files>(
             } = record;
             progress.records.fetch_add(1, Ordering::Relaxed);
             // Decoded twice only up to the first change.
-            *is_changed = *is_changed || !matches!(Record::decode(position, payload), Ok(Record::Started { .. }));
+            *is_changed = *is_changed || !matches!(Record::decode(position, kind, payload), Ok(Record::Started { .. }));
             applied(|| shard.replay(position, kind, payload))
         };
         open_log(data, identity, segment_bytes, start, &mut apply).map_err(|error| {

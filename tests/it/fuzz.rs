@@ -338,7 +338,8 @@ fn write_log_seeds() {
         SEGMENT_BYTES_MIN,
         LogStart::BEGINNING,
         &mut |record| {
-            payloads.push(record.payload.to_vec());
+            let RecordKind { book, kind, version } = record.kind;
+            payloads.push([&[book, kind, version], record.payload].concat());
             Ok::<_, std::convert::Infallible>(())
         },
     )

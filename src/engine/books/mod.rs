@@ -8,11 +8,17 @@
 //! - `purpose`: what a transaction over several shards is for, whatever books it is about
 
 pub mod entries;
+pub mod format_2;
+mod pieces;
 pub mod purpose;
+mod records;
 pub mod shop;
 mod state_tags;
 
+pub use pieces::{put_pieces, take_pieces};
 pub use purpose::{Findings, Outcome, Pieces, Purpose};
+pub use records::BookRecord;
+pub use shop::orders::Decided;
 pub use shop::piece::StockPart;
 
 use cartwright_protocol::{AuditReport, Slot};

@@ -12,13 +12,13 @@ use proptest::prelude::*;
 use crate::engine::*;
 
 struct MemoryLog {
-    records: Vec<Vec<u8>>,
+    records: Vec<(RecordKind, Vec<u8>)>,
     synced: usize,
 }
 
 impl Journal for MemoryLog {
-    fn append(&mut self, _: RecordKind, payload: &[u8]) -> LogPosition {
-        self.records.push(payload.to_vec());
+    fn append(&mut self, kind: RecordKind, payload: &[u8]) -> LogPosition {
+        self.records.push((kind, payload.to_vec()));
         LogPosition(self.records.len() as u64)
     }
 }
@@ -330,9 +330,9 @@ impl Cluster {
                 shard = restore.finish(EngineLimits::default());
                 begins = position.0 as usize;
             }
-            for (index, payload) in log.records.iter().enumerate().skip(begins) {
+            for (index, (kind, payload)) in log.records.iter().enumerate().skip(begins) {
                 shard
-                    .replay(LogPosition(index as u64 + 1), RecordKind::OF_FORMAT_2, payload)
+                    .replay(LogPosition(index as u64 + 1), *kind, payload)
                     .expect("a log replays");
             }
             shard

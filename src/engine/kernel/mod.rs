@@ -3,6 +3,7 @@
 //!
 //! Called through [`shard::Shard::step`] alone. It decides nothing that only one book needs.
 
+pub mod archive;
 pub mod audit;
 pub mod balance;
 pub mod book;
@@ -16,8 +17,11 @@ pub mod look_ahead;
 pub mod message;
 #[doc(hidden)]
 pub use cartwright_core::mutation;
+pub mod packed_key;
+pub mod packed_transaction;
 pub mod prefetch;
 pub mod record;
+pub mod records;
 pub mod recovery;
 pub mod request_key_table;
 pub mod request_keys;

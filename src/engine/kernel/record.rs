@@ -1,16 +1,21 @@
 //! The log's payloads: decided operations with every choice already made.
 //!
-//! [`crate::engine::kernel::state::State::apply`] is the only reader of their meaning; live traffic, recovery and replicas go through
-//! it. Encoded as rkyv archives (little-endian, unaligned, 32-bit offsets), checked before they are trusted.
+//! [`crate::engine::kernel::state::State::apply`] is the only reader of their meaning; live traffic, recovery and
+//! replicas go through it. How each is archived stands with its kind: the kernel's own in
+//! [`crate::engine::kernel::records`], a book's with the book.
 
-use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
-
-use crate::engine::books::StockPart;
-use crate::engine::books::entries::are_effects;
-use crate::engine::books::shop::inventory::{StockChange, StockLine};
-use crate::engine::books::shop::orders::{Decided, OrderChange};
-use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::books::{BookRecord, Decided, StockPart};
+use crate::engine::kernel::archive::{encode, read};
 use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, Timestamp, TransactionId};
+use crate::engine::kernel::packed_key::{put_key, read_key_if_any};
+use crate::engine::kernel::packed_transaction::{
+    put_decided, put_outcomes, put_prepared, read_decided, read_outcomes, read_prepared,
+};
+use crate::engine::kernel::records::{
+    ANSWERED_1, Answered1, ArchivedAnswered1, ArchivedDecided1, ArchivedPrepared1, ArchivedRequestKeysForgotten1,
+    ArchivedResolved1, ArchivedStarted1, DECIDED_1, Decided1, KERNEL, PREPARED_1, Prepared1, REQUEST_KEYS_FORGOTTEN_1,
+    RESOLVED_1, RequestKeysForgotten1, Resolved1, STARTED_1, Started1,
+};
 use crate::engine::kernel::request_keys::KeyRecord;
 
 /// Largest encoded record, in bytes, but for changes of keys of one shard; what would be larger is refused with `TOOBIG`.
@@ -20,121 +25,24 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 pub const LARGE_RECORD_BYTES_MAX: usize = 800 << 20;
 
 /// One record of a shard's log.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// The server started: what follows was written by this incarnation.
     Started {
         /// See [`TransactionId::incarnation`].
         incarnation: u32,
     },
-    /// `ITEM.PUT`.
-    ItemPut {
-        /// The item's code.
-        sku: Sku,
-        /// Price of one unit.
-        price: Amount,
-        /// The price's currency.
-        currency: Currency,
-        /// What people call it.
-        name: Text,
-        /// Most units one customer may have in open orders.
-        limit: Option<Quantity>,
-        /// How far below zero `available` may go.
-        backorder: u32,
-        /// The key it came with.
-        key: Option<KeyRecord>,
-    },
-    /// `STOCK.ADD`.
-    StockAdded {
-        /// The item's code.
-        sku: Sku,
-        /// Where.
-        location: Location,
-        /// Units; negative for shrinkage.
-        delta: i64,
-        /// Why.
-        reason: Text,
-        /// When.
-        at: Timestamp,
-        /// The key it came with.
-        key: Option<KeyRecord>,
-    },
-    /// A change of an order all of whose items are on this shard.
-    OrderChanged {
-        /// What.
-        change: OrderChange,
-        /// The key it came with.
-        key: Option<KeyRecord>,
-    },
-    /// A piece of a cross-shard transaction was checked and reserved here.
-    Prepared {
-        /// Which transaction.
-        transaction: TransactionId,
-        /// What it does to stock.
-        stock: StockChange,
-        /// The items of this shard.
-        lines: Vec<StockLine>,
-    },
-    /// The home shard's part of a cross-shard transaction, written last: committed if, and only if, this record and
-    /// those it names are on disk.
-    Decided {
-        /// Which transaction.
-        transaction: TransactionId,
-        /// Where every other participant's `Prepared` is.
-        prepared: Vec<(ShardId, LogPosition)>,
-        /// The change of the order; lines whose items are on this shard are reserved here.
-        change: OrderChange,
-        /// The key it came with.
-        key: Option<KeyRecord>,
-    },
-    /// The transaction is durable on all its participants: its effects are applied from here on.
-    Committed {
-        /// Which transaction.
-        transaction: TransactionId,
-    },
-    /// The transaction never was.
-    Aborted {
-        /// Which transaction.
-        transaction: TransactionId,
-    },
     /// A request with a key was answered without changing anything: a refusal, or a state already reached.
     Answered {
         /// The key and the answer.
         key: KeyRecord,
     },
-    /// Keys of this slot last used before `before` are forgotten.
+    /// Request keys of this slot last used before `before` are forgotten.
     KeysForgotten {
         /// Index of the slot.
         slot: u16,
         /// From when on keys are kept.
         before: Timestamp,
-    },
-    /// Keys of the keyspace changed.
-    KeysChanged {
-        /// When.
-        at: Timestamp,
-        /// How: see [`crate::engine::books::entries::effect`].
-        effects: Vec<u8>,
-    },
-    /// What a transaction over keys of several shards does here, once it is decided.
-    KeysPrepared {
-        /// Which transaction.
-        transaction: TransactionId,
-        /// To keys of this shard.
-        effects: Vec<u8>,
-    },
-    /// The home shard's part of a transaction over keys, written last: committed if, and only if, this record and those
-    /// it names are on disk.
-    KeysDecided {
-        /// Which transaction.
-        transaction: TransactionId,
-        /// Where the other shards' `KeysPrepared` are, and up to where the logs of those that were only read show what
-        /// was read.
-        prepared: Vec<(ShardId, LogPosition)>,
-        /// When.
-        at: Timestamp,
-        /// What it does to keys of this shard.
-        effects: Vec<u8>,
     },
     /// Parts of transactions were checked and reserved here, in one step.
     PreparedTogether {
@@ -155,10 +63,12 @@ pub enum Record {
         /// Which, and whether they are committed.
         outcomes: Vec<(TransactionId, bool)>,
     },
+    /// What one book does on one shard by itself.
+    Book(BookRecord),
 }
 
 /// A transaction's part on one shard.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedTransaction {
     /// Which transaction.
     pub transaction: TransactionId,
@@ -171,14 +81,13 @@ pub struct PreparedTransaction {
 impl PreparedTransaction {
     /// Log bytes that it takes, at most.
     pub fn bytes_max(&self) -> usize {
-        let lines = self.stock.iter().flat_map(|part| &part.lines);
-        let parts = self.stock.len() * 32;
-        96 + parts + lines.map(StockLine::bytes_max).sum::<usize>() + self.effects.len()
+        let parts = self.stock.iter().map(StockPart::bytes_max);
+        96 + parts.sum::<usize>() + self.effects.len()
     }
 }
 
 /// A transaction's decision, at its home.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecidedTransaction {
     /// Which transaction.
     pub transaction: TransactionId,
@@ -219,111 +128,106 @@ pub enum RecordError {
     },
 }
 
+/// Memory in which records are packed.
+#[derive(Debug, Default)]
+pub struct Packing {
+    bytes: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Packing {
+    /// Memory to pack one thing in.
+    pub const fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
 impl Record {
-    /// Encodes into `buffer`, replacing what it holds.
-    pub fn encode(&self, buffer: &mut Vec<u8>) {
-        let mut taken = std::mem::take(buffer);
-        taken.clear();
-        *buffer = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, taken)
-            .expect("encoding into growing memory does not fail");
-    }
-
-    /// Encodes a record with these effects, which are large, without copying them: what follows them is put into
-    /// `buffer`, replacing what it holds. `false`: everything is in there, effects included.
-    pub fn encode_behind(&self, effects: &[u8], buffer: &mut Vec<u8>) -> bool {
-        let mut taken = std::mem::take(buffer);
-        taken.clear();
-        let behind = Behind {
-            effects,
-            are_skipped: false,
-            rest: taken,
-        };
-        let behind = rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, behind)
-            .expect("encoding into growing memory does not fail");
-        *buffer = behind.rest;
-        behind.are_skipped
-    }
-
-    /// Checks and decodes one payload.
-    pub fn decode(position: LogPosition, payload: &[u8]) -> Result<Self, RecordError> {
-        let undecodable = |detail| RecordError::Undecodable { position, detail };
-        let record = rkyv::from_bytes::<Self, rkyv::rancor::Error>(payload);
-        let record = record.map_err(|error| undecodable(error.to_string()))?;
-        record.check().map_err(|fault| undecodable(fault.to_owned()))?;
-        Ok(record)
-    }
-
-    /// Checks the parts that are packed bytes. The error says what is wrong with them.
-    fn check(&self) -> Result<(), &'static str> {
+    /// Encodes into `buffer`, replacing what it holds. Gives the payload's kind.
+    pub fn encode(&self, packing: &mut Packing, buffer: &mut Vec<u8>) -> RecordKind {
+        let Packing { bytes, scratch } = packing;
+        bytes.clear();
         match self {
-            Self::OrderChanged { change, .. } | Self::Decided { change, .. } => {
-                change.order_made().map_or(Ok(()), PackedOrder::check)
+            Self::Started { incarnation } => {
+                let incarnation = *incarnation;
+                encode(&Started1 { incarnation }, buffer);
+                STARTED_1
             }
-            Self::KeysChanged { effects, .. }
-            | Self::KeysPrepared { effects, .. }
-            | Self::KeysDecided { effects, .. } => check_effects(effects),
-            Self::PreparedTogether { transactions } => transactions
-                .iter()
-                .try_for_each(|prepared| check_effects(&prepared.effects)),
-            Self::DecidedTogether { transactions, .. } => transactions.iter().try_for_each(|decided| {
-                let mut made = decided.changes.iter().filter_map(|decided| decided.change.order_made());
-                made.try_for_each(PackedOrder::check)?;
-                check_effects(&decided.effects)
-            }),
-            _ => Ok(()),
+            Self::Answered { key } => {
+                put_key(bytes, key);
+                encode(&Answered1 { key: bytes }, buffer);
+                ANSWERED_1
+            }
+            Self::KeysForgotten { slot, before } => {
+                let (slot, before) = (*slot, before.unix_ms());
+                encode(&RequestKeysForgotten1 { slot, before }, buffer);
+                REQUEST_KEYS_FORGOTTEN_1
+            }
+            Self::PreparedTogether { transactions } => {
+                put_prepared(bytes, scratch, transactions);
+                encode(&Prepared1 { transactions: bytes }, buffer);
+                PREPARED_1
+            }
+            Self::DecidedTogether { at, transactions } => {
+                put_decided(bytes, scratch, transactions);
+                let decided = Decided1 {
+                    at: at.unix_ms(),
+                    transactions: bytes,
+                };
+                encode(&decided, buffer);
+                DECIDED_1
+            }
+            Self::ResolvedTogether { outcomes } => {
+                put_outcomes(bytes, outcomes);
+                encode(&Resolved1 { outcomes: bytes }, buffer);
+                RESOLVED_1
+            }
+            Self::Book(record) => record.encode(bytes, buffer),
         }
     }
-}
 
-fn check_effects(effects: &[u8]) -> Result<(), &'static str> {
-    if are_effects(effects) {
-        Ok(())
-    } else {
-        Err("it does nothing to keys that is known")
-    }
-}
-
-/// Takes an archive but for the effects that it begins with.
-struct Behind<'a> {
-    effects: &'a [u8],
-    are_skipped: bool,
-    rest: Vec<u8>,
-}
-
-impl rkyv::ser::Positional for Behind<'_> {
-    fn pos(&self) -> usize {
-        self.rest.len() + if self.are_skipped { self.effects.len() } else { 0 }
-    }
-}
-
-impl<E> rkyv::ser::Writer<E> for Behind<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
-        if !self.are_skipped && self.rest.is_empty() && std::ptr::eq(bytes, self.effects) {
-            self.are_skipped = true;
+    /// Checks and decodes one payload of this kind.
+    pub fn decode(position: LogPosition, kind: RecordKind, payload: &[u8]) -> Result<Self, RecordError> {
+        let decoded = if kind.book == KERNEL {
+            Self::decode_own(kind, payload)
         } else {
-            self.rest.extend_from_slice(bytes);
-        }
-        Ok(())
+            BookRecord::decode(kind, payload)
+        };
+        decoded
+            .ok_or(RecordError::Unknown { position, kind })?
+            .map_err(|detail| RecordError::Undecodable { position, detail })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_behind_its_effects_is_the_same_as_in_one_piece() {
-        let record = Record::KeysChanged {
-            at: Timestamp(1 << 41),
-            effects: vec![b'x'; 5000],
-        };
-        let Record::KeysChanged { effects, .. } = &record else {
-            unreachable!("made above")
-        };
-        let (mut whole, mut rest) = (Vec::new(), vec![1, 2, 3]);
-        record.encode(&mut whole);
-        assert!(record.encode_behind(effects, &mut rest), "the effects come first");
-        assert!(rest.len() < 512, "what is set aside for it is enough");
-        assert!([effects, &rest[..]].concat() == whole);
+    fn decode_own(kind: RecordKind, payload: &[u8]) -> Option<Result<Self, String>> {
+        Some(match kind {
+            STARTED_1 => read(payload).map(|started: &ArchivedStarted1| Self::Started {
+                incarnation: started.incarnation.to_native(),
+            }),
+            ANSWERED_1 => read(payload).and_then(|answered: &ArchivedAnswered1<'_>| {
+                let key = read_key_if_any(&answered.key)?;
+                let key = key.ok_or("it answers a request without a key")?;
+                Ok(Self::Answered { key })
+            }),
+            REQUEST_KEYS_FORGOTTEN_1 => {
+                read(payload).map(|forgotten: &ArchivedRequestKeysForgotten1| Self::KeysForgotten {
+                    slot: forgotten.slot.to_native(),
+                    before: Timestamp(forgotten.before.to_native()),
+                })
+            }
+            PREPARED_1 => read(payload).and_then(|prepared: &ArchivedPrepared1<'_>| {
+                let transactions = read_prepared(&prepared.transactions)?;
+                Ok(Self::PreparedTogether { transactions })
+            }),
+            DECIDED_1 => read(payload).and_then(|decided: &ArchivedDecided1<'_>| {
+                let transactions = read_decided(&decided.transactions)?;
+                let at = Timestamp(decided.at.to_native());
+                Ok(Self::DecidedTogether { at, transactions })
+            }),
+            RESOLVED_1 => read(payload).and_then(|resolved: &ArchivedResolved1<'_>| {
+                let outcomes = read_outcomes(&resolved.outcomes)?;
+                Ok(Self::ResolvedTogether { outcomes })
+            }),
+            _ => return None,
+        })
     }
 }

@@ -31,7 +31,6 @@ impl ReplayNotes {
             Record::Started { incarnation } => {
                 self.started.insert(*incarnation, position);
             }
-            Record::Committed { transaction } => self.note_committed(shard, *transaction),
             Record::ResolvedTogether { outcomes } => {
                 let committed = outcomes.iter().filter(|(_, committed)| *committed);
                 committed.for_each(|&(transaction, _)| self.note_committed(shard, transaction));

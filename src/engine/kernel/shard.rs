@@ -11,6 +11,7 @@ use cartwright_protocol::{
 use compact_str::format_compact;
 use hashbrown::HashMap;
 
+use crate::engine::books::BookRecord;
 use crate::engine::books::entries::Keyspace;
 use crate::engine::books::shop::inventory::StockLine;
 use crate::engine::books::shop::packed_order::OrderPacker;
@@ -19,7 +20,7 @@ use crate::engine::kernel::hashing::{Fingerprint, TableHasher};
 use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, ShardMap, Timestamp, TransactionId};
 use crate::engine::kernel::limits::EngineLimits;
 use crate::engine::kernel::message::{Input, Journal, Output, ReplyTo, Request, ShardMessage};
-use crate::engine::kernel::record::{RECORD_BYTES_MAX, Record, RecordError};
+use crate::engine::kernel::record::{Packing, RECORD_BYTES_MAX, Record, RecordError};
 use crate::engine::kernel::recovery::ReplayNotes;
 use crate::engine::kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyUse, KeysInFlight};
 use crate::engine::kernel::state::{Counts, State};
@@ -31,9 +32,6 @@ pub(in crate::engine) const SETTLEMENT_BYTES: u64 = 512;
 
 /// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
 pub const FRAME_BYTES_MAX: u64 = 80;
-
-/// Effects beyond this go into the log from where they are.
-const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// How many expired orders one tick takes on.
 const EXPIRATIONS_PER_TICK_MAX: usize = 256;
@@ -93,6 +91,7 @@ pub struct Shard {
     fingerprint: Fingerprint,
     pub(in crate::engine) order_packer: OrderPacker,
     record_buffer: Vec<u8>,
+    packing: Packing,
     /// Only while recovering.
     pub(in crate::engine) replay_notes: ReplayNotes,
 }
@@ -144,6 +143,7 @@ impl Shard {
             fingerprint: Fingerprint::default(),
             order_packer: OrderPacker::default(),
             record_buffer: Vec::new(),
+            packing: Packing::default(),
             replay_notes: ReplayNotes::default(),
         }
     }
@@ -258,15 +258,10 @@ impl Shard {
 
     /// Recovery: applies the record at `position` of this shard's log.
     pub fn replay(&mut self, position: LogPosition, kind: RecordKind, payload: &[u8]) -> Result<(), RecordError> {
-        if kind != RecordKind::OF_FORMAT_2 {
-            return Err(RecordError::Unknown { position, kind });
-        }
-        let record = Record::decode(position, payload)?;
+        let record = Record::decode(position, kind, payload)?;
         self.replay_notes.note(self.id, position, &record);
-        if let Record::OrderChanged { change, .. } = &record
-            && let Some(order) = change.order_made()
-        {
-            self.state.look_ahead_to(order);
+        if let Record::Book(record) = &record {
+            record.look_ahead(&self.state);
         }
         self.state.apply(position, record);
         self.end = position;
@@ -322,6 +317,11 @@ impl Shard {
     /// Sets the longest string that a command may make from now on.
     pub const fn set_string_bytes_max(&mut self, bytes: usize) {
         self.limits.books.entries.string_bytes_max = bytes;
+    }
+
+    /// Encodes a record into the buffer for them. Gives the payload's kind.
+    fn encode(&mut self, record: &Record) -> RecordKind {
+        record.encode(&mut self.packing, &mut self.record_buffer)
     }
 
     fn note_appended(&mut self, payload_bytes: usize, position: LogPosition) -> LogPosition {
@@ -487,17 +487,18 @@ impl Step<'_> {
     /// Appends a record that must find room: room was kept free for it.
     pub(in crate::engine) fn append(&mut self, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
         self.log_staged();
-        record.encode(&mut self.shard.record_buffer);
-        self.append_encoded(record)
+        let kind = self.shard.encode(&record);
+        self.append_encoded(kind, record)
     }
 
     /// Appends a record, or refuses where the log has no room for it or it would be over the limit.
     pub(in crate::engine) fn append_if_room(
         &mut self,
-        record: Record,
+        record: impl Into<Record>,
     ) -> Result<(LogPosition, Option<Vec<StockLine>>), Error> {
+        let record = record.into();
         self.log_staged();
-        record.encode(&mut self.shard.record_buffer);
+        let kind = self.shard.encode(&record);
         let bytes = self.shard.record_buffer.len();
         if bytes > RECORD_BYTES_MAX {
             return Err(too_big(bytes));
@@ -505,39 +506,37 @@ impl Step<'_> {
         if self.shard.log_space_bytes < bytes as u64 + self.shard.reserved_bytes() {
             return Err(self.shard.no_room());
         }
-        Ok(self.append_encoded(record))
+        Ok(self.append_encoded(kind, record))
     }
 
     /// Appends a record that does fit, and whose effects have been applied as they were made.
-    pub(in crate::engine) fn append_applied(&mut self, record: &Record) -> LogPosition {
-        if let Record::KeysChanged { effects, .. } = record
-            && effects.len() > COPIED_BYTES_MAX
-            && record.encode_behind(effects, &mut self.shard.record_buffer)
-        {
-            return self.append_pieces(effects);
+    pub(in crate::engine) fn append_applied(&mut self, record: &BookRecord) -> LogPosition {
+        let shard = &mut *self.shard;
+        let (kind, first) = record.encode_behind(&mut shard.packing, &mut shard.record_buffer);
+        match first {
+            Some(first) => self.append_pieces(kind, first),
+            None => self.append_payload(kind),
         }
-        record.encode(&mut self.shard.record_buffer);
-        self.append_payload()
     }
 
-    fn append_encoded(&mut self, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
+    fn append_encoded(&mut self, kind: RecordKind, record: Record) -> (LogPosition, Option<Vec<StockLine>>) {
         // What breaks an invariant ends the process here: it must not be in the log of the next.
         let applied = self.shard.state.apply(self.shard.end.next(), record);
-        (self.append_payload(), applied)
+        (self.append_payload(kind), applied)
     }
 
-    fn append_payload(&mut self) -> LogPosition {
+    fn append_payload(&mut self, kind: RecordKind) -> LogPosition {
         let payload = &self.shard.record_buffer;
         let bytes = payload.len();
-        let position = self.journal.append(RecordKind::OF_FORMAT_2, payload);
+        let position = self.journal.append(kind, payload);
         self.shard.note_appended(bytes, position)
     }
 
     /// Appends a record that begins with these effects and goes on with the buffer.
-    fn append_pieces(&mut self, effects: &[u8]) -> LogPosition {
+    fn append_pieces(&mut self, kind: RecordKind, effects: &[u8]) -> LogPosition {
         let rest = &self.shard.record_buffer;
         let bytes = effects.len() + rest.len();
-        let position = self.journal.append_pieces(RecordKind::OF_FORMAT_2, effects, rest);
+        let position = self.journal.append_pieces(kind, effects, rest);
         self.shard.note_appended(bytes, position)
     }
 

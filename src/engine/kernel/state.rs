@@ -8,8 +8,8 @@ mod pending;
 use cartwright_protocol::{OrderId, Slot};
 use hashbrown::HashMap;
 
-use crate::engine::books::shop::inventory::{Item, StockLine};
-use crate::engine::books::shop::orders::{Decided, OrderChange};
+use crate::engine::books::shop::inventory::StockLine;
+use crate::engine::books::shop::orders::Decided;
 use crate::engine::books::{self, StockPart};
 use crate::engine::kernel::checkpoint::ImagePositions;
 use crate::engine::kernel::hashing::TableHasher;
@@ -157,69 +157,6 @@ impl State {
     pub fn apply(&mut self, position: LogPosition, record: Record) -> Option<Vec<StockLine>> {
         match record {
             Record::Started { .. } => {}
-            Record::ItemPut {
-                sku,
-                price,
-                currency,
-                name,
-                limit,
-                backorder,
-                key,
-            } => {
-                if self.takes_up(sku.slot(), position) {
-                    let change = |item: &mut Item| {
-                        item.price = price;
-                        item.currency = currency;
-                        item.name = name;
-                        item.limit = limit;
-                        item.backorder = backorder;
-                    };
-                    self.put_item(&sku, change, || Item::new(sku.clone(), price, currency));
-                }
-                self.keep(position, key);
-            }
-            Record::StockAdded {
-                sku,
-                location,
-                delta,
-                at,
-                key,
-                ..
-            } => {
-                self.latest = self.latest.max(at);
-                assert!(!is_on(Mutation::BreakInvariant), "an invariant is broken on purpose");
-                if self.takes_up(sku.slot(), position) {
-                    let times = 1 + usize::from(self.replaying && is_on(Mutation::ApplyTwice));
-                    for _ in 0..times {
-                        self.existing_item(&sku).add(&location, delta);
-                    }
-                }
-                self.keep(position, key);
-            }
-            Record::OrderChanged { change, key } => {
-                let stock = change.stock();
-                let lines = match &change {
-                    OrderChange::Made(order) => {
-                        order.lines().for_each(|line| {
-                            self.apply_line(position, line.sku_bytes(), stock, line.ordered, &line.allocations);
-                        });
-                        None
-                    }
-                    OrderChange::Moved { lines, .. } => {
-                        for line in lines {
-                            self.apply_line(position, line.sku.as_bytes(), stock, line.quantity, &line.allocations);
-                        }
-                        Some(lines.clone())
-                    }
-                };
-                self.change_order(position, change, true);
-                self.keep(position, key);
-                return lines;
-            }
-            Record::KeysChanged { at, effects } => {
-                self.latest = self.latest.max(at);
-                self.apply_effects(position, &effects);
-            }
             Record::PreparedTogether { transactions } => {
                 for prepared in transactions {
                     self.insert_prepared(position, prepared);
@@ -238,72 +175,7 @@ impl State {
                 }
                 return Some(moved);
             }
-            // As logs of format 2 have them, one transaction a record.
-            Record::Prepared {
-                transaction,
-                stock,
-                lines,
-            } => {
-                let stock = vec![StockPart { stock, lines }];
-                let effects = Vec::new();
-                self.insert_prepared(
-                    position,
-                    PreparedTransaction {
-                        transaction,
-                        stock,
-                        effects,
-                    },
-                );
-            }
-            Record::KeysPrepared { transaction, effects } => {
-                let stock = Vec::new();
-                self.insert_prepared(
-                    position,
-                    PreparedTransaction {
-                        transaction,
-                        stock,
-                        effects,
-                    },
-                );
-            }
-            Record::KeysDecided {
-                transaction,
-                prepared: named,
-                at,
-                effects,
-            } => {
-                self.latest = self.latest.max(at);
-                let changes = Vec::new();
-                self.insert_decided(
-                    position,
-                    DecidedTransaction {
-                        transaction,
-                        named,
-                        changes,
-                        effects,
-                    },
-                );
-            }
-            Record::Decided {
-                transaction,
-                prepared: named,
-                change,
-                key,
-            } => {
-                let changes = vec![Decided { change, key }];
-                let effects = Vec::new();
-                self.insert_decided(
-                    position,
-                    DecidedTransaction {
-                        transaction,
-                        named,
-                        changes,
-                        effects,
-                    },
-                );
-            }
-            Record::Committed { transaction } => return Some(self.resolve(position, transaction, true)),
-            Record::Aborted { transaction } => return Some(self.resolve(position, transaction, false)),
+            Record::Book(record) => return record.apply(self, position),
             Record::Answered { key } => self.keep(position, Some(key)),
             Record::KeysForgotten { slot, before } => {
                 let slot = Slot::new(slot).expect("a record's slot is a slot");
@@ -452,7 +324,7 @@ impl State {
             .is_none_or(|images| images.slot(slot) < position)
     }
 
-    fn keep(&mut self, position: LogPosition, key: Option<KeyRecord>) {
+    pub(in crate::engine) fn keep(&mut self, position: LogPosition, key: Option<KeyRecord>) {
         let Some(key) = key else { return };
         self.latest = self.latest.max(key.at);
         let slot = key.scope.slot();

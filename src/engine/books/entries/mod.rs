@@ -7,6 +7,9 @@
 //! - `checkpoint`: keys in a checkpoint
 //! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
 
+/// The number of keys and values among the books: in the kinds of their records and parts.
+pub const BOOK: u8 = 2;
+
 pub mod answer;
 pub mod arguments;
 pub mod bytes;
@@ -21,6 +24,7 @@ pub mod keys;
 pub mod limits;
 pub mod locks;
 pub mod name;
+pub mod records;
 mod removals;
 pub mod request;
 mod run;

@@ -14,11 +14,12 @@ use super::image::image_bytes_max;
 use super::keys::{EffectLogs, Keys, Store};
 use super::locks::{Locks, Waiting};
 use super::name::Name;
+use super::records::EntriesRecord;
 use super::request::{Invocation, KeyRequest};
 use super::slot::Expiry;
+use crate::engine::books::BookRecord;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp};
 use crate::engine::kernel::message::{Ask, ReplyTo};
-use crate::engine::kernel::record::Record;
 use crate::engine::kernel::shard::{EXPIRY_RETRY_MS, Shard, Step};
 
 /// How many expired keys one tick removes, and how many bytes of names.
@@ -302,9 +303,9 @@ impl Step<'_> {
             effects
         } else {
             let at = self.shard.now;
-            let record = Record::KeysChanged { at, effects };
+            let record = BookRecord::Entries(EntriesRecord::Changed { at, effects });
             after = self.append_applied(&record);
-            let Record::KeysChanged { effects, .. } = record else {
+            let BookRecord::Entries(EntriesRecord::Changed { effects, .. }) = record else {
                 unreachable!("made above")
             };
             if effects.capacity() > BUFFER_BYTES_KEPT {
@@ -384,9 +385,9 @@ impl Step<'_> {
                 let effect = Effect::Delete { key };
                 shard.state.apply_effect(position, *slot, *hash, &effect);
             }
-            let record = Record::KeysChanged { at: now, effects };
+            let record = BookRecord::Entries(EntriesRecord::Changed { at: now, effects });
             self.append_applied(&record);
-            let Record::KeysChanged { effects: used, .. } = record else {
+            let BookRecord::Entries(EntriesRecord::Changed { effects: used, .. }) = record else {
                 unreachable!("made above")
             };
             effects = used;

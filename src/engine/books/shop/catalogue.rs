@@ -4,10 +4,10 @@ use cartwright_protocol::{Error, ErrorCode, ItemPut, Location, Operation, Quanti
 use compact_str::format_compact;
 
 use crate::engine::books::shop::inventory::{LOCATIONS_MAX, ON_HAND_MAX, Shortage};
+use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::message::{ReplyTo, Request};
 use crate::engine::kernel::mutation::{Mutation, is_on};
-use crate::engine::kernel::record::Record;
 use crate::engine::kernel::request_keys::{KeptReply, KeyUse};
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::waiting::Waiting;
@@ -87,7 +87,7 @@ impl Step<'_> {
                 limit,
                 ..
             } = *put;
-            let record = Record::ItemPut {
+            let record = ShopRecord::ItemPut {
                 sku: sku.clone(),
                 price,
                 currency,
@@ -206,7 +206,7 @@ impl Step<'_> {
         key: Option<KeyUse>,
     ) -> (Reply, LogPosition) {
         let at = self.shard.now;
-        let record = Record::StockAdded {
+        let record = ShopRecord::StockAdded {
             sku: add.sku.clone(),
             location,
             delta: add.delta,

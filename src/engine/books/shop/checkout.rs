@@ -12,11 +12,11 @@ use crate::engine::books::shop::inventory::{Allocations, StockChange};
 use crate::engine::books::shop::orders::OrderChange;
 use crate::engine::books::shop::packed_order::{OrderHeader, PackedOrder};
 use crate::engine::books::shop::piece::{PieceLine, StockPiece, Verdict, parts_of};
+use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::books::shop::slot::ORDER_SEQUENCE_MAX;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::message::ReplyTo;
-use crate::engine::kernel::record::Record;
 use crate::engine::kernel::request_keys::KeyUse;
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::state::Pending;
@@ -145,7 +145,7 @@ impl Step<'_> {
             .make_order(customer, hold_ms, currency, lines, key)
             .and_then(|order| {
                 let answer = Reply::Receipt(order.receipt());
-                let record = Record::OrderChanged {
+                let record = ShopRecord::OrderChanged {
                     change: OrderChange::Made(order),
                     key: None,
                 };

@@ -1,5 +1,8 @@
 //! The shop: catalogue, stock, carts and orders.
 
+/// The shop's number among the books: in the kinds of its records and parts.
+pub const BOOK: u8 = 1;
+
 pub mod audit;
 pub mod catalogue;
 pub mod checkout;
@@ -11,7 +14,9 @@ pub mod order_changes;
 pub mod order_key;
 pub mod orders;
 pub mod packed_item;
+pub mod packed_lines;
 pub mod packed_order;
 pub mod piece;
+pub mod records;
 pub mod slot;
 pub mod state;

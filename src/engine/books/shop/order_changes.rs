@@ -12,9 +12,9 @@ use crate::engine::books::shop::inventory::StockChange;
 use crate::engine::books::shop::orders::{OrderChange, stock_change};
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::books::shop::piece::{PieceLine, parts_of};
+use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::message::{ReplyTo, Request};
-use crate::engine::kernel::record::Record;
 use crate::engine::kernel::request_keys::{KeptReply, KeyUse};
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::transaction::InFlight;
@@ -141,7 +141,7 @@ impl Step<'_> {
             at: self.shard.now,
             lines,
         };
-        let (position, lines) = self.append_if_room(Record::OrderChanged { change, key })?;
+        let (position, lines) = self.append_if_room(ShopRecord::OrderChanged { change, key })?;
         self.stock_moved(lines.as_deref().unwrap_or_default());
         Ok(position)
     }

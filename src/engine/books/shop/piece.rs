@@ -78,6 +78,13 @@ pub struct StockPart {
     pub lines: Vec<StockLine>,
 }
 
+impl StockPart {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        32 + self.lines.iter().map(StockLine::bytes_max).sum::<usize>()
+    }
+}
+
 /// The parts of a transaction over these lines, ascending by shard.
 pub fn parts_of(stock: StockChange, mut lines: Vec<PieceLine>) -> SmallVec<[Part; 2]> {
     lines.sort_by_key(|line| line.shard);

@@ -7,7 +7,9 @@ use cartwright_protocol::{OrderId, Sku, Slot};
 use crate::engine::books::shop::inventory::{Allocations, Item, StockChange, StockLine};
 use crate::engine::books::shop::orders::OrderChange;
 use crate::engine::books::shop::packed_order::PackedOrder;
+use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
+use crate::engine::kernel::mutation::{Mutation, is_on};
 use crate::engine::kernel::state::State;
 
 /// What is kept over all slots of a shard.
@@ -125,6 +127,80 @@ impl State {
             self.counts.books.shop.items += 1;
         }
         change(self.existing_item(sku));
+    }
+
+    /// Applies the shop's record at `position`. Returns what a change that is over did to items here.
+    ///
+    /// # Panics
+    /// Where the record contradicts the records before it.
+    pub(in crate::engine) fn apply_to_shop(
+        &mut self,
+        position: LogPosition,
+        record: ShopRecord,
+    ) -> Option<Vec<StockLine>> {
+        match record {
+            ShopRecord::ItemPut {
+                sku,
+                price,
+                currency,
+                name,
+                limit,
+                backorder,
+                key,
+            } => {
+                if self.takes_up(sku.slot(), position) {
+                    let change = |item: &mut Item| {
+                        item.price = price;
+                        item.currency = currency;
+                        item.name = name;
+                        item.limit = limit;
+                        item.backorder = backorder;
+                    };
+                    self.put_item(&sku, change, || Item::new(sku.clone(), price, currency));
+                }
+                self.keep(position, key);
+                None
+            }
+            ShopRecord::StockAdded {
+                sku,
+                location,
+                delta,
+                at,
+                key,
+                ..
+            } => {
+                self.latest = self.latest.max(at);
+                assert!(!is_on(Mutation::BreakInvariant), "an invariant is broken on purpose");
+                if self.takes_up(sku.slot(), position) {
+                    let times = 1 + usize::from(self.is_replaying() && is_on(Mutation::ApplyTwice));
+                    for _ in 0..times {
+                        self.existing_item(&sku).add(&location, delta);
+                    }
+                }
+                self.keep(position, key);
+                None
+            }
+            ShopRecord::OrderChanged { change, key } => {
+                let stock = change.stock();
+                let lines = match &change {
+                    OrderChange::Made(order) => {
+                        order.lines().for_each(|line| {
+                            self.apply_line(position, line.sku_bytes(), stock, line.ordered, &line.allocations);
+                        });
+                        None
+                    }
+                    OrderChange::Moved { lines, .. } => {
+                        for line in lines {
+                            self.apply_line(position, line.sku.as_bytes(), stock, line.quantity, &line.allocations);
+                        }
+                        Some(lines.clone())
+                    }
+                };
+                self.change_order(position, change, true);
+                self.keep(position, key);
+                lines
+            }
+        }
     }
 
     /// Counts what is in the shop's part of a slot that came as it is.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use cartwright_protocol::Error;
 use smallvec::SmallVec;
 
+use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::books::{Findings, Outcome, Pieces, Purpose};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
 use crate::engine::kernel::message::ReplyTo;
@@ -528,7 +529,7 @@ impl Step<'_> {
             self.let_go(&mut own);
         }
         let decided = changes.pop().expect("the caller has looked");
-        let record = Record::OrderChanged {
+        let record = ShopRecord::OrderChanged {
             change: decided.change,
             key: decided.key,
         };
