@@ -314,10 +314,14 @@ pub fn checkpoint_file(bytes: &[u8]) -> bool {
     })
 }
 
-/// One part of a checkpoint.
+/// One part of a checkpoint behind its kind.
 pub fn checkpoint_part(bytes: &[u8]) -> bool {
+    let Some((&[book, kind, version], part)) = bytes.split_first_chunk() else {
+        return false;
+    };
+    let kind = RecordKind { book, kind, version };
     let mut restore = Restore::new(IDENTITY.shard, ShardMap::new(IDENTITY.shard_count), CHECKPOINT_BEGINS);
-    let is_part = restore.part(RecordKind::OF_FORMAT_2, bytes).is_ok();
+    let is_part = restore.part(kind, part).is_ok();
     if is_part {
         restore.finish(EngineLimits::default());
     }

@@ -4,6 +4,8 @@
 //! imports neither the log, the network nor the runtime, which are drivers around it.
 
 mod books;
+#[cfg(test)]
+mod golden_tests;
 mod kernel;
 
 pub use books::entries;
@@ -18,7 +20,7 @@ pub use books::shop::orders::{Decided, OrderChange};
 pub use books::shop::packed_order::{PackedLine, PackedOrder};
 pub use books::shop::records::ShopRecord;
 pub use books::{BookRecord, Limits};
-pub use kernel::checkpoint::{CheckpointCursor, Restore};
+pub use kernel::checkpoint::CheckpointCursor;
 pub use kernel::ids::{LogPosition, RecordKind, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use kernel::limits::EngineLimits;
 pub use kernel::look_ahead::{LOOK_AHEAD_MAX, Upcoming};
@@ -30,5 +32,6 @@ pub use kernel::record::{
 };
 pub use kernel::recovery;
 pub use kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
+pub use kernel::restore::Restore;
 pub use kernel::shard::{FRAME_BYTES_MAX, Shard};
 pub use kernel::state::Counts;

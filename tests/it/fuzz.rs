@@ -387,7 +387,8 @@ fn write_checkpoint_seeds() {
     writer.publish().unwrap();
     let file = files_of(place.path(), entry::IDENTITY.shard.0, "checkpoint").remove(0);
     write("checkpoint_file", "stopped", &fs::read(file).unwrap());
-    for (number, (_, part)) in parts.iter().enumerate() {
-        write("checkpoint_part", &format!("{number:02}"), part);
+    for (number, (RecordKind { book, kind, version }, part)) in parts.iter().enumerate() {
+        let part = [&[*book, *kind, *version], &part[..]].concat();
+        write("checkpoint_part", &format!("{number:02}"), &part);
     }
 }

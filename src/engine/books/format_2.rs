@@ -7,14 +7,20 @@
 use cartwright_protocol::{Amount, Currency, Location, Quantity, Sku, Text};
 
 use super::entries::are_effects;
+use super::entries::checkpoint::EntryImage;
+use super::entries::parts::restore_image;
 use super::entries::records::EntriesRecord;
 use super::shop::inventory::{StockChange, StockLine};
 use super::shop::orders::{Decided, OrderChange};
+use super::shop::packed_order::PackedOrder;
+use super::shop::parts::{restore_items, restore_packed_orders};
 use super::shop::piece::StockPart;
 use super::shop::records::ShopRecord;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp, TransactionId};
 use crate::engine::kernel::record::{self, DecidedTransaction, PreparedTransaction};
 use crate::engine::kernel::request_keys::KeyRecord;
+use crate::engine::kernel::restore::Restore;
+use crate::engine::kernel::state::{Decision, Pending};
 
 /// One record of a log of format 2.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -259,4 +265,163 @@ impl From<Record> for record::Record {
             },
         }
     }
+}
+
+/// One part of a checkpoint of format 2.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum Part {
+    /// The first: carts and orders that pend where the checkpoint begins.
+    Pending(Vec<(TransactionId, OldPending)>),
+    /// A slot's items and keys, and how far its orders go.
+    Slot {
+        /// Index of the slot.
+        slot: u16,
+        /// The part shows the log up to here.
+        position: LogPosition,
+        /// The largest order sequence number given out.
+        order_sequence: u64,
+        /// Keys used before are forgotten, those of orders, too.
+        keys_from: Timestamp,
+        /// Its items: see [`crate::engine::books::shop::packed_item`].
+        items: Vec<u8>,
+        /// Its keys, but for those of orders.
+        keys: Vec<KeyRecord>,
+    },
+    /// Some orders of a slot: those up to a sequence number and above that of the part before.
+    Orders {
+        /// Index of the slot.
+        slot: u16,
+        /// The part shows the log up to here.
+        position: LogPosition,
+        /// The largest sequence number that belongs to this part.
+        sequence_last: u64,
+        /// The orders, each with its length before: see [`crate::engine::books::shop::packed_order`].
+        orders: Vec<u8>,
+    },
+    /// Some keys of the slot whose part came last, as of the same position.
+    Entries {
+        /// Index of the slot.
+        slot: u16,
+        /// The keys.
+        entries: Vec<EntryImage>,
+    },
+    /// Transactions over keys that pend where the checkpoint begins.
+    KeysPending(Vec<(TransactionId, LogPosition, OldKeysPending)>),
+    /// The latest time in any record before the checkpoint, which none of its things may show.
+    Latest(Timestamp),
+}
+
+/// What pended: lines of one cart or order.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct OldPending {
+    position: LogPosition,
+    stock: StockChange,
+    lines: Vec<StockLine>,
+    decision: Option<OldDecision>,
+}
+
+/// A home's part of what pended in a checkpoint of format 2.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct OldDecision {
+    prepared: Vec<(ShardId, LogPosition)>,
+    change: OrderChange,
+    key: Option<KeyRecord>,
+}
+
+/// What pended: changes of keys.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct OldKeysPending {
+    prepared: Option<Vec<(ShardId, LogPosition)>>,
+    effects: Vec<u8>,
+}
+
+impl From<OldPending> for Pending {
+    fn from(pending: OldPending) -> Self {
+        let OldPending {
+            position,
+            stock,
+            lines,
+            decision,
+        } = pending;
+        Self {
+            position,
+            stock: vec![StockPart { stock, lines }],
+            effects: Vec::new(),
+            decision: decision.map(|OldDecision { prepared, change, key }| Decision {
+                named: prepared,
+                changes: vec![Decided { change, key }],
+            }),
+        }
+    }
+}
+
+impl From<OldKeysPending> for Pending {
+    fn from(OldKeysPending { prepared, effects }: OldKeysPending) -> Self {
+        Self {
+            position: LogPosition::ZERO,
+            stock: Vec::new(),
+            effects,
+            decision: prepared.map(|named| Decision {
+                named,
+                changes: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// Restores a part of a checkpoint. The error says what is wrong with it.
+pub fn restore(restore: &mut Restore, bytes: &[u8]) -> Result<(), String> {
+    match rkyv::from_bytes::<Part, rkyv::rancor::Error>(bytes).map_err(|error| error.to_string())? {
+        Part::Pending(pending) => {
+            let pending = pending.into_iter().map(|(id, pending)| (id, Pending::from(pending)));
+            restore_pending(restore, pending.collect())
+        }
+        Part::Slot {
+            slot,
+            position,
+            order_sequence,
+            keys_from,
+            items,
+            keys,
+        } => {
+            let slot = restore.own_slot(slot)?;
+            restore.positions.set_slot(slot, position);
+            restore_items(&mut restore.state, slot, order_sequence, &items)?;
+            restore.restore_request_keys(slot, keys_from, keys)
+        }
+        Part::Orders {
+            slot,
+            position,
+            sequence_last,
+            orders,
+        } => restore_packed_orders(restore, slot, position, sequence_last, &orders),
+        Part::Entries { slot, entries } => {
+            let slot = restore.own_slot(slot)?;
+            entries
+                .into_iter()
+                .try_for_each(|image| restore_image(restore, slot, Some(image)))
+        }
+        Part::KeysPending(pending) => {
+            let pending = pending.into_iter().map(|(id, position, keys)| {
+                let pending = Pending::from(keys);
+                (id, Pending { position, ..pending })
+            });
+            restore_pending(restore, pending.collect())
+        }
+        Part::Latest(latest) => {
+            restore.restore_latest(latest);
+            Ok(())
+        }
+    }
+}
+
+fn restore_pending(restore: &mut Restore, pending: Vec<(TransactionId, Pending)>) -> Result<(), String> {
+    for (id, pending) in &pending {
+        if !are_effects(&pending.effects) {
+            return Err(format!("{id:?} does nothing to keys that is known"));
+        }
+        pending.orders_made().try_for_each(PackedOrder::check)?;
+    }
+    restore.restore_pending(pending);
+    Ok(())
 }

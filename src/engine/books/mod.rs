@@ -9,12 +9,14 @@
 
 pub mod entries;
 pub mod format_2;
+mod parts;
 mod pieces;
 pub mod purpose;
 mod records;
 pub mod shop;
 mod state_tags;
 
+pub use parts::{BookPositions, SlotCursor, put_slot, restore_part, restore_slot};
 pub use pieces::{put_pieces, take_pieces};
 pub use purpose::{Findings, Outcome, Pieces, Purpose};
 pub use records::BookRecord;

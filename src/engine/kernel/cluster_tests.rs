@@ -51,8 +51,8 @@ pub(in crate::engine) struct Cluster {
     next_sequence: u64,
     incarnation: u32,
     /// The newest whole checkpoint of each shard: where it begins, and its parts.
-    checkpoints: Vec<Option<(LogPosition, Vec<Vec<u8>>)>>,
-    cursors: Vec<Option<(CheckpointCursor, Vec<Vec<u8>>)>>,
+    checkpoints: Vec<Option<(LogPosition, Vec<(RecordKind, Vec<u8>)>)>>,
+    cursors: Vec<Option<(CheckpointCursor, Vec<(RecordKind, Vec<u8>)>)>>,
 }
 
 impl Cluster {
@@ -221,8 +221,8 @@ impl Cluster {
         let (mut cursor, mut written) = self.cursors[shard].take().unwrap_or_else(begin);
         let mut buffer = Vec::new();
         for _ in 0..parts {
-            if cursor.next_part(&self.shards[shard], &mut buffer).is_some() {
-                written.push(buffer.clone());
+            if let Some(kind) = cursor.next_part(&self.shards[shard], &mut buffer) {
+                written.push((kind, buffer.clone()));
             } else if self.may_publish(shard, &cursor) {
                 self.checkpoints[shard] = Some((cursor.begins(), written));
                 return;
@@ -324,8 +324,8 @@ impl Cluster {
             let mut shard = Shard::new(id, self.map, EngineLimits::default());
             if let Some((position, parts)) = &self.checkpoints[id.index()] {
                 let mut restore = Restore::new(id, self.map, *position);
-                for part in parts {
-                    restore.part(RecordKind::OF_FORMAT_2, part).expect("a part reads back");
+                for (kind, part) in parts {
+                    restore.part(*kind, part).expect("a part reads back");
                 }
                 shard = restore.finish(EngineLimits::default());
                 begins = position.0 as usize;

@@ -2,7 +2,9 @@
 //!
 //! A transaction is its incarnation, its home and its number (numbers). One that is prepared: the transaction, and its
 //! pieces. One that is decided: the transaction, how many records of other logs it names and for each its shard and
-//! position, and its pieces. One that is over: the transaction, and a byte that is 1 where it is committed. What pieces
+//! position, and its pieces. One that
+//! is over: the transaction, and a byte that is 1 where it is committed. One that pends: the transaction, where its record
+//! is, a byte that is 1 on its home and there what it names, and its pieces. What pieces
 //! are is the books' to say (see [`crate::engine::books::put_pieces`]); numbers are as in [`cartwright_core::codec`].
 
 use cartwright_core::codec::{Reader, put_number};
@@ -10,6 +12,7 @@ use cartwright_core::codec::{Reader, put_number};
 use crate::engine::books::{put_pieces, take_pieces};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
 use crate::engine::kernel::record::{DecidedTransaction, PreparedTransaction};
+use crate::engine::kernel::state::{Decision, Pending};
 
 const CUT: &str = "a transaction is cut short";
 
@@ -100,6 +103,44 @@ pub fn read_decided(bytes: &[u8]) -> Result<Vec<DecidedTransaction>, String> {
             changes: pieces.changes,
             effects: pieces.effects,
         })
+    })
+}
+
+/// Adds a transaction that pends; `scratch` is memory to do it in.
+pub fn put_pending(bytes: &mut Vec<u8>, scratch: &mut Vec<u8>, id: TransactionId, pending: &Pending) {
+    put_id(bytes, id);
+    put_number(bytes, pending.position.0);
+    bytes.push(pending.decision.is_some().into());
+    let mut changes = &[][..];
+    if let Some(decision) = &pending.decision {
+        put_named(bytes, &decision.named);
+        changes = &decision.changes;
+    }
+    put_pieces(bytes, scratch, &pending.stock, changes, &pending.effects);
+}
+
+/// Reads transactions that pend. The error says what is wrong with them.
+pub fn read_pending(bytes: &[u8]) -> Result<Vec<(TransactionId, Pending)>, String> {
+    read_all(bytes, |reader| {
+        let id = take_id(reader)?;
+        let position = LogPosition(reader.number().ok_or(CUT)?);
+        let named = match reader.take(1) {
+            Some([0]) => None,
+            Some([1]) => Some(take_named(reader)?),
+            _ => return Err(CUT.to_owned()),
+        };
+        let pieces = take_pieces(reader)?;
+        if named.is_none() && !pieces.changes.is_empty() {
+            return Err("a part of a transaction decides something".to_owned());
+        }
+        let changes = pieces.changes;
+        let pending = Pending {
+            position,
+            stock: pieces.stock,
+            effects: pieces.effects,
+            decision: named.map(|named| Decision { named, changes }),
+        };
+        Ok((id, pending))
     })
 }
 

@@ -5,15 +5,15 @@
 
 mod pending;
 
-use cartwright_protocol::{OrderId, Slot};
+use cartwright_protocol::Slot;
 use hashbrown::HashMap;
 
 use crate::engine::books::shop::inventory::StockLine;
 use crate::engine::books::shop::orders::Decided;
 use crate::engine::books::{self, StockPart};
-use crate::engine::kernel::checkpoint::ImagePositions;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, ShardId, ShardMap, Timestamp, TransactionId};
+use crate::engine::kernel::image_positions::ImagePositions;
 use crate::engine::kernel::mutation::{Mutation, is_on};
 use crate::engine::kernel::record::{DecidedTransaction, PreparedTransaction, Record};
 use crate::engine::kernel::request_keys::KeyRecord;
@@ -310,11 +310,9 @@ impl State {
         pending.stock.into_iter().flat_map(|part| part.lines).collect()
     }
 
-    /// Whether the order has yet to see the record at `position`.
-    pub(in crate::engine) fn order_is_new_to(&self, id: OrderId, position: LogPosition) -> bool {
-        self.replayed_images
-            .as_ref()
-            .is_none_or(|images| images.order(id) < position)
+    /// Where records are replayed over a checkpoint: where its images end.
+    pub(in crate::engine) const fn replayed_images(&self) -> Option<&ImagePositions> {
+        self.replayed_images.as_ref()
     }
 
     /// Whether `slot` has yet to see the record at `position`.

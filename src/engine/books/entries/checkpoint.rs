@@ -22,13 +22,13 @@ const STRING_PIECE_BYTES: usize = 1 << 20;
 /// A key, or a part of one, as a checkpoint holds it.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct EntryImage {
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     /// Unix milliseconds; 0: never.
-    expires_at: u64,
+    pub(super) expires_at: u64,
     /// The value, or more of one.
-    image: Vec<u8>,
+    pub(super) image: Vec<u8>,
     /// This is more of the value that came before under the same key: fields of a hash, or bytes of a string.
-    continues: bool,
+    pub(super) continues: bool,
 }
 
 /// The keys of a slot on their way into a checkpoint.

@@ -16,6 +16,7 @@ pub mod orders;
 pub mod packed_item;
 pub mod packed_lines;
 pub mod packed_order;
+pub mod parts;
 pub mod piece;
 pub mod records;
 pub mod slot;

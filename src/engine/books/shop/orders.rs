@@ -73,7 +73,7 @@ impl OrderChange {
 }
 
 /// A change of an order as a transaction decides it, with the key that it came with where the order does not hold it.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
     /// The change; lines whose items are on the record's shard are reserved there.
     pub change: OrderChange,

@@ -70,7 +70,7 @@ impl StockPiece {
 }
 
 /// What a part does to the stock of its shard's items: reserved, then logged.
-#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockPart {
     /// What it does to the stock of its lines.
     pub stock: StockChange,

@@ -129,6 +129,12 @@ impl State {
         change(self.existing_item(sku));
     }
 
+    /// Whether the order has yet to see the record at `position`.
+    fn order_is_new_to(&self, id: OrderId, position: LogPosition) -> bool {
+        self.replayed_images()
+            .is_none_or(|images| images.books.shop.order(id).unwrap_or(images.begins) < position)
+    }
+
     /// Applies the shop's record at `position`. Returns what a change that is over did to items here.
     ///
     /// # Panics

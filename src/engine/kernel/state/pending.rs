@@ -6,7 +6,7 @@ use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::ids::{LogPosition, ShardId};
 
 /// The home shard's part of a pending transaction.
-#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Decision {
     /// The records of other logs that it needs: those of the other parts, and up to where the logs show what was read.
     pub named: Vec<(ShardId, LogPosition)>,
@@ -15,7 +15,7 @@ pub struct Decision {
 }
 
 /// A transaction that is in this shard's log and whose outcome is not.
-#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Pending {
     /// Where its record is.
     pub position: LogPosition,
@@ -38,12 +38,5 @@ impl Pending {
     pub fn orders_made(&self) -> impl Iterator<Item = &PackedOrder> {
         let changes = self.decision.iter().flat_map(|decision| &decision.changes);
         changes.filter_map(|decided| decided.change.order_made())
-    }
-
-    /// About how many bytes it takes in a checkpoint.
-    pub fn bytes(&self) -> usize {
-        let lines: usize = self.stock.iter().map(|part| part.lines.len()).sum();
-        let orders: usize = self.orders_made().map(|order| order.bytes().len()).sum();
-        self.effects.len() + lines * 64 + orders + 128
     }
 }
