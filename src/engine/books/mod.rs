@@ -9,17 +9,21 @@
 
 pub mod entries;
 pub mod format_2;
+mod look_ahead;
 mod parts;
 mod pieces;
 pub mod purpose;
 mod records;
 pub mod shop;
 mod state_tags;
+mod volatile;
 
+pub use look_ahead::{Place, look_ahead_to_ask};
 pub use parts::{BookPositions, SlotCursor, put_slot, restore_part, restore_slot};
 pub use pieces::{put_pieces, take_pieces};
 pub use purpose::{Findings, Outcome, Pieces, Purpose};
 pub use records::BookRecord;
+pub use shop::inventory::StockLine;
 pub use shop::orders::Decided;
 pub use shop::piece::StockPart;
 
@@ -30,6 +34,7 @@ use crate::engine::kernel::hashing::Fingerprint;
 use crate::engine::kernel::state::State;
 
 pub use state_tags::StateTag;
+pub use volatile::Volatile;
 
 /// A thing that holds the request key that made it.
 pub type KeyHolder = shop::packed_order::PackedOrder;

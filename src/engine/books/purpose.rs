@@ -156,7 +156,7 @@ impl Step<'_> {
                 },
             ) => {
                 // Those who wait for the order would try again at once, and so for ever.
-                self.shard.expiry_retry_at = self.shard.now.plus_ms(EXPIRY_RETRY_MS);
+                self.shard.books.shop.expiry_retry_at = self.shard.now.plus_ms(EXPIRY_RETRY_MS);
                 (Reply::Error(error), after)
             }
             (Outcome::Refused(error), _) => self.refuse(key.clone(), error, after),

@@ -170,8 +170,8 @@ impl Step<'_> {
                 .in_flight
                 .values()
                 .any(|in_flight| in_flight.purpose.writes())
-                && self.shard.stock_queue.count() == 0
-                && self.shard.keyspace.locks.waiting_changes() == 0;
+                && self.shard.books.shop.stock_queue.count() == 0
+                && self.shard.books.entries.locks.waiting_changes() == 0;
             if quiet && !self.shard.auditing.said_quiet {
                 self.shard.auditing.said_quiet = true;
                 self.tell(coordinator, AuditMessage::Quiet);

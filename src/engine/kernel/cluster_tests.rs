@@ -11,6 +11,9 @@ use proptest::prelude::*;
 
 use crate::engine::*;
 
+/// Parts of a checkpoint.
+type Parts = Vec<(RecordKind, Vec<u8>)>;
+
 struct MemoryLog {
     records: Vec<(RecordKind, Vec<u8>)>,
     synced: usize,
@@ -51,8 +54,8 @@ pub(in crate::engine) struct Cluster {
     next_sequence: u64,
     incarnation: u32,
     /// The newest whole checkpoint of each shard: where it begins, and its parts.
-    checkpoints: Vec<Option<(LogPosition, Vec<(RecordKind, Vec<u8>)>)>>,
-    cursors: Vec<Option<(CheckpointCursor, Vec<(RecordKind, Vec<u8>)>)>>,
+    checkpoints: Vec<Option<(LogPosition, Parts)>>,
+    cursors: Vec<Option<(CheckpointCursor, Parts)>>,
 }
 
 impl Cluster {

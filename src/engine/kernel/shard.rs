@@ -6,15 +6,12 @@
 use std::collections::VecDeque;
 
 use cartwright_protocol::{
-    Error, ErrorCode, ItemGet, Operation, OrderCancel, OrderConfirm, OrderGet, OrderId, OrderList, Reply, Sku,
+    Error, ErrorCode, ItemGet, Operation, OrderCancel, OrderConfirm, OrderGet, OrderList, Reply,
 };
 use compact_str::format_compact;
 use hashbrown::HashMap;
 
-use crate::engine::books::BookRecord;
-use crate::engine::books::entries::Keyspace;
-use crate::engine::books::shop::inventory::StockLine;
-use crate::engine::books::shop::packed_order::OrderPacker;
+use crate::engine::books::{BookRecord, StockLine, Volatile};
 use crate::engine::kernel::audit::Auditing;
 use crate::engine::kernel::hashing::{Fingerprint, TableHasher};
 use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, ShardMap, Timestamp, TransactionId};
@@ -25,16 +22,13 @@ use crate::engine::kernel::recovery::ReplayNotes;
 use crate::engine::kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyUse, KeysInFlight};
 use crate::engine::kernel::state::{Counts, State};
 use crate::engine::kernel::transaction::{Commits, InFlight, Outbox, Participation, Preparing};
-use crate::engine::kernel::waiting::{StockQueue, Tickets, Waiting};
+use crate::engine::kernel::waiting::Tickets;
 
 /// Log bytes kept free for the end of everything in flight: its outcome must always find room.
 pub(in crate::engine) const SETTLEMENT_BYTES: u64 = 512;
 
 /// What a record costs in the log above its payload, at most. The driver makes sure that its log does not take more.
 pub const FRAME_BYTES_MAX: u64 = 80;
-
-/// How many expired orders one tick takes on.
-const EXPIRATIONS_PER_TICK_MAX: usize = 256;
 
 /// How long an expiry that found no room waits before it tries again.
 pub(in crate::engine) const EXPIRY_RETRY_MS: u64 = 1000;
@@ -73,23 +67,13 @@ pub struct Shard {
     /// What the other shards are told at the end of the turn.
     pub(in crate::engine) outbox: Outbox,
     pub(in crate::engine) keys_in_flight: KeysInFlight,
-    /// Orders that a transaction is changing, with the requests that wait for them.
-    pub(in crate::engine) locked_orders: HashMap<OrderId, VecDeque<Request>, TableHasher>,
-    pub(in crate::engine) stock_queue: StockQueue,
-    /// Items whose pending transactions changed in this step, for those who wait.
-    moved: VecDeque<Sku>,
     pub(in crate::engine) tickets: Tickets,
-    /// Reads that wait for the transactions before their ticket.
-    pub(in crate::engine) reads: VecDeque<(u64, Request)>,
     pub(in crate::engine) auditing: Auditing,
-    /// Requests to keys that are not over.
-    pub(in crate::engine) keyspace: Keyspace,
-    /// Expiries found no room: none is tried before.
-    pub(in crate::engine) expiry_retry_at: Timestamp,
+    /// What each book knows of requests that are not over.
+    pub(in crate::engine) books: Volatile,
     next_key_sweep: Timestamp,
     key_sweep_slot: usize,
-    fingerprint: Fingerprint,
-    pub(in crate::engine) order_packer: OrderPacker,
+    pub(in crate::engine) fingerprint: Fingerprint,
     record_buffer: Vec<u8>,
     packing: Packing,
     /// Only while recovering.
@@ -130,18 +114,12 @@ impl Shard {
             commits: Commits::default(),
             outbox: Outbox::new(map.shard_count()),
             keys_in_flight: KeysInFlight::default(),
-            locked_orders: HashMap::default(),
-            stock_queue: StockQueue::default(),
-            moved: VecDeque::new(),
             tickets: Tickets::default(),
-            reads: VecDeque::new(),
             auditing: Auditing::default(),
-            keyspace: Keyspace::new(u64::from(id.0)),
-            expiry_retry_at: Timestamp::default(),
+            books: Volatile::new(id),
             next_key_sweep: Timestamp::default(),
             key_sweep_slot: 0,
             fingerprint: Fingerprint::default(),
-            order_packer: OrderPacker::default(),
             record_buffer: Vec::new(),
             packing: Packing::default(),
             replay_notes: ReplayNotes::default(),
@@ -191,16 +169,9 @@ impl Shard {
 
     /// When this shard wants an [`Input::Tick`] next.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        let expiry = self
-            .state
-            .books
-            .shop
-            .expirations
-            .first()
-            .map(|&(at, _)| at.max(self.expiry_retry_at));
         let sweep = (self.state.counts.request_keys > 0).then_some(self.next_key_sweep);
         let count = self.auditing.is_counting().then_some(self.now);
-        let earliest = [expiry, sweep, count, self.next_entry_expiry()]
+        let earliest = [sweep, count, self.books.next_timer(&self.state)]
             .into_iter()
             .flatten()
             .min()?;
@@ -224,11 +195,6 @@ impl Shard {
         self.state.counts
     }
 
-    /// How many keys expire some day.
-    pub fn expiring_keys(&self) -> usize {
-        self.state.books.entries.expirations.len()
-    }
-
     /// Transactions that this shard coordinates or takes part in.
     pub fn transactions_in_flight(&self) -> usize {
         self.in_flight.len() + self.participating.len()
@@ -240,10 +206,8 @@ impl Shard {
             && self.participating.is_empty()
             && self.commits.are_none()
             && self.outbox.is_empty()
-            && self.stock_queue.count() == 0
-            && self.reads.is_empty()
             && !self.auditing.is_running()
-            && self.keyspace.locks.are_unused()
+            && self.books.are_idle()
     }
 
     /// Whether an audit's count goes on with the next tick.
@@ -540,47 +504,14 @@ impl Step<'_> {
         self.shard.note_appended(bytes, position)
     }
 
-    /// Pending transactions on these items are over: those who wait for them are looked at before the step ends.
-    pub(in crate::engine) fn stock_moved(&mut self, lines: &[StockLine]) {
-        for line in lines {
-            self.item_moved(&line.sku);
-        }
-    }
-
-    /// Like [`Self::stock_moved`], for one item.
-    pub(in crate::engine) fn item_moved(&mut self, sku: &Sku) {
-        if self.shard.stock_queue.count() > 0 && self.shard.state.item(sku).is_some_and(|item| item.has_waiting) {
-            self.shard.moved.push_back(sku.clone());
-        }
-    }
-
-    /// What this step has reserved and decided goes into the log. Before any other record of it, and at its end.
-    pub(in crate::engine) fn log_staged(&mut self) {
-        self.log_prepared();
-        self.log_decided();
-    }
-
     /// The end of every step: those whose wait is over go on.
     fn settle(&mut self) {
         loop {
-            while let Some(sku) = self.shard.moved.pop_front() {
-                self.retry_waiting(&sku);
-            }
-            self.settle_keys();
+            self.settle_books();
             while let Some(sequence) = self.shard.complete.pop_front() {
                 self.complete(sequence);
             }
-            if !self.shard.moved.is_empty() {
-                continue;
-            }
-            let ready = self
-                .shard
-                .reads
-                .front()
-                .is_some_and(|&(ticket, _)| self.shard.tickets.all_over_before(ticket));
-            if ready {
-                let (_, read) = self.shard.reads.pop_front().expect("looked at above");
-                self.stock_get_decided(&read);
+            if self.settle_reads() {
                 continue;
             }
             self.log_staged();
@@ -591,57 +522,13 @@ impl Step<'_> {
         self.continue_audit();
     }
 
-    fn retry_waiting(&mut self, sku: &Sku) {
-        while let Some(waiting) = self.shard.stock_queue.pop(sku) {
-            match waiting {
-                Waiting::Visit(visit, keys) => self.visit(*visit, Some(sku), keys),
-                Waiting::ItemPut(request) => {
-                    let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
-                    self.item_put(request, key.as_ref(), true);
-                }
-                Waiting::StockAdd(request) => {
-                    let key = KeyUse::of(&request.operation, &mut self.shard.fingerprint);
-                    self.stock_add(request, key.as_ref(), true);
-                }
-            }
-            if self.shard.stock_queue.was_put_back() {
-                return;
-            }
-        }
-        if self.shard.stock_queue.is_over(sku)
-            && let Some(item) = self.shard.state.item_mut(sku)
-        {
-            item.has_waiting = false;
-        }
-    }
-
     fn on_tick(&mut self) {
         self.count_on();
         if self.shard.auditing.is_paused() {
             return;
         }
+        self.tick_books();
         let now = self.shard.now;
-        if self.shard.expiry_retry_at <= now {
-            let due: Vec<_> = self
-                .shard
-                .state
-                .books
-                .shop
-                .expirations
-                .iter()
-                .take_while(|&&(at, _)| at <= now)
-                .filter(|(_, id)| !self.shard.locked_orders.contains_key(id))
-                .take(EXPIRATIONS_PER_TICK_MAX)
-                .map(|&(_, id)| id)
-                .collect();
-            for id in due {
-                if !self.expire_order(id) {
-                    self.shard.expiry_retry_at = now.plus_ms(EXPIRY_RETRY_MS);
-                    break;
-                }
-            }
-        }
-        self.expire_keys();
         if self.shard.next_key_sweep <= now && self.shard.state.counts.request_keys > 0 {
             self.shard.next_key_sweep = now.plus_ms(KEY_SWEEP_INTERVAL_MS);
             self.sweep_keys();

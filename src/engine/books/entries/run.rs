@@ -40,7 +40,7 @@ pub struct Keyspace {
     /// Changes that wait for the end of an audit.
     paused: VecDeque<(ReplyTo, Box<KeyRequest>)>,
     /// Active expiry found no room: it is not tried before.
-    expiry_retry_at: Timestamp,
+    pub expiry_retry_at: Timestamp,
     /// What is drawn.
     pub dice: Random<SplitMix64>,
     buffer: Vec<u8>,
@@ -60,10 +60,9 @@ impl Keyspace {
 }
 
 impl Shard {
-    /// When a key expires next, or is looked at again.
-    pub(in crate::engine) fn next_entry_expiry(&self) -> Option<Timestamp> {
-        let first = self.state.books.entries.expirations.first();
-        first.map(|&(at, ..)| at.max(self.keyspace.expiry_retry_at))
+    /// How many keys expire some day.
+    pub fn expiring_keys(&self) -> usize {
+        self.state.books.entries.expirations.len()
     }
 
     /// How much log in one piece a request whose home is this shard may take, with all that has to stay free beside it;
@@ -179,7 +178,7 @@ impl Step<'_> {
         if !self.shard.runs_here(&request) {
             return self.begin_key_transaction(reply_to, request);
         }
-        let locks = &self.shard.keyspace.locks;
+        let locks = &self.shard.books.entries.locks;
         let takes_shard = || request.takes_shard(|slot| self.shard.is_here(slot));
         if locks.are_unused() || (!takes_shard() && locks.are_free(request.keys().map(|(key, _)| key))) {
             return self.run_keys(reply_to, &request);
@@ -188,7 +187,7 @@ impl Step<'_> {
             return self.answer_keys(reply_to, refusal(&error), LogPosition::ZERO);
         }
         let takes_shard = takes_shard();
-        let locks = &mut self.shard.keyspace.locks;
+        let locks = &mut self.shard.books.entries.locks;
         if request.only_walks() {
             return locks.look_on(Waiting::Request(reply_to, request));
         }
@@ -196,7 +195,7 @@ impl Step<'_> {
         let (ticket, is_free) = locks.take(keys, takes_shard);
         if is_free {
             self.run_keys(reply_to, &request);
-            self.shard.keyspace.locks.release(ticket);
+            self.shard.books.entries.locks.release(ticket);
         } else {
             locks.wait(ticket, Waiting::Request(reply_to, request));
         }
@@ -205,7 +204,7 @@ impl Step<'_> {
     /// Whether one more may queue up for keys.
     pub fn may_wait_for_keys(&self) -> Result<(), Error> {
         let limit = self.shard.limits.waiting_max;
-        if self.shard.keyspace.locks.waiting_count() < limit {
+        if self.shard.books.entries.locks.waiting_count() < limit {
             return Ok(());
         }
         Err(self.shard.busy("requests waiting for keys", limit))
@@ -213,16 +212,16 @@ impl Step<'_> {
 
     fn pause_keys(&mut self, reply_to: ReplyTo, request: Box<KeyRequest>) {
         let limit = self.shard.limits.waiting_max;
-        if self.shard.keyspace.paused.len() >= limit {
+        if self.shard.books.entries.paused.len() >= limit {
             let error = self.shard.busy("changes waiting for an audit", limit);
             return self.answer_keys(reply_to, refusal(&error), LogPosition::ZERO);
         }
-        self.shard.keyspace.paused.push_back((reply_to, request));
+        self.shard.books.entries.paused.push_back((reply_to, request));
     }
 
     /// An audit is over: what waited for its end goes on.
     pub(in crate::engine) fn resume_keys(&mut self) {
-        for (reply_to, request) in std::mem::take(&mut self.shard.keyspace.paused) {
+        for (reply_to, request) in std::mem::take(&mut self.shard.books.entries.paused) {
             self.on_keys(reply_to, request);
         }
     }
@@ -280,7 +279,7 @@ impl Step<'_> {
             return self.answer_keys(reply_to, answer, LogPosition::ZERO);
         }
         let shard = &mut *self.shard;
-        let buffer = std::mem::take(&mut shard.keyspace.buffer);
+        let buffer = std::mem::take(&mut shard.books.entries.buffer);
         let mut keys = Keys {
             store: Store::Here(&mut shard.state),
             map: shard.map,
@@ -294,12 +293,12 @@ impl Step<'_> {
             places: KeyPlaces::NONE,
             slots: &[],
             index: 0,
-            dice: &mut shard.keyspace.dice,
+            dice: &mut shard.books.entries.dice,
         };
         let answer = keys.run(request);
         let (mut after, logs) = (keys.reveals, keys.logs);
         let (_, effects) = logs.into_logs().next().expect("this shard has a log of effects");
-        self.shard.keyspace.buffer = if effects.is_empty() {
+        self.shard.books.entries.buffer = if effects.is_empty() {
             effects
         } else {
             let at = self.shard.now;
@@ -319,12 +318,12 @@ impl Step<'_> {
 
     /// Those whose keys have become free go on.
     pub(in crate::engine) fn settle_keys(&mut self) {
-        while let Some((ticket, waiting)) = self.shard.keyspace.locks.next_ready() {
+        while let Some((ticket, waiting)) = self.shard.books.entries.locks.next_ready() {
             match waiting {
                 Waiting::Request(reply_to, request) => {
                     self.run_keys(reply_to, &request);
                     if let Some(ticket) = ticket {
-                        self.shard.keyspace.locks.release(ticket);
+                        self.shard.books.entries.locks.release(ticket);
                     }
                 }
                 Waiting::Visit(visit) => self.visit(*visit, None, ticket),
@@ -335,14 +334,14 @@ impl Step<'_> {
     /// Removes keys whose time is over, some at a time, in a record of their own: replaying looks at no clock.
     pub(in crate::engine) fn expire_keys(&mut self) {
         let now = self.shard.now;
-        if self.shard.keyspace.expiry_retry_at > now {
+        if self.shard.books.entries.expiry_retry_at > now {
             return;
         }
         self.log_staged();
         let shard = &mut *self.shard;
-        let mut effects = std::mem::take(&mut shard.keyspace.buffer);
+        let mut effects = std::mem::take(&mut shard.books.entries.buffer);
         effects.clear();
-        let locks = &shard.keyspace.locks;
+        let locks = &shard.books.entries.locks;
         let entry_of = |&(at, slot, hash): &Expiry| {
             let slot = Slot::new(slot).expect("a shard's slots are slots");
             let entries = &shard.state.slot(slot).books.entries.table;
@@ -377,7 +376,7 @@ impl Step<'_> {
             }
         }
         if is_full || expired.is_empty() {
-            shard.keyspace.expiry_retry_at = now.plus_ms(if is_full { EXPIRY_RETRY_MS } else { 1 });
+            shard.books.entries.expiry_retry_at = now.plus_ms(if is_full { EXPIRY_RETRY_MS } else { 1 });
         }
         if !expired.is_empty() {
             let position = shard.end.next();
@@ -392,7 +391,7 @@ impl Step<'_> {
             };
             effects = used;
         }
-        self.shard.keyspace.buffer = effects;
+        self.shard.books.entries.buffer = effects;
     }
 }
 

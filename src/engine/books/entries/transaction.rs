@@ -56,7 +56,7 @@ impl Step<'_> {
         let here = |slot: Slot| map.shard_of(slot) == id;
         let own = || request.keys().filter(|&(_, slot)| here(slot)).map(|(key, _)| key);
         let takes_shard = request.takes_shard(here);
-        let locks = &mut self.shard.keyspace.locks;
+        let locks = &mut self.shard.books.entries.locks;
         let is_free = locks.are_unused() || (!takes_shard && locks.are_free(own()));
         if !is_free && !waits {
             return (None, false);
@@ -67,7 +67,7 @@ impl Step<'_> {
 
     /// What the request's keys of this shard hold, and up to where that shows the log.
     pub fn collect(&mut self, request: &KeyRequest) -> (Findings, LogPosition) {
-        let draw = self.shard.keyspace.dice.bits();
+        let draw = self.shard.books.entries.dice.bits();
         let mut collected = Box::new(Collected::default());
         let shows = collected.add(&self.shard.state, request, self.shard.now, draw);
         let entries = Some(collected);
@@ -95,7 +95,7 @@ impl Step<'_> {
             places: KeyPlaces::NONE,
             slots: &[],
             index: 0,
-            dice: &mut shard.keyspace.dice,
+            dice: &mut shard.books.entries.dice,
         };
         let answer = keys.run(request);
         let logs = keys.logs.into_logs().filter(|(_, log)| !log.is_empty());

@@ -34,13 +34,17 @@ impl Step<'_> {
         if item.is_none_or(|item| item.pending_count == 0) || is_on(Mutation::ReadPastPending) {
             return self.stock_get_decided(&request);
         }
-        if self.shard.reads.len() >= self.shard.limits.waiting_max {
+        if self.shard.books.shop.reads.len() >= self.shard.limits.waiting_max {
             let error = self
                 .shard
                 .busy("reads waiting for transactions", self.shard.limits.waiting_max);
             return self.answer(request.reply_to, Reply::Error(error), LogPosition::ZERO);
         }
-        self.shard.reads.push_back((self.shard.tickets.next(), request));
+        self.shard
+            .books
+            .shop
+            .reads
+            .push_back((self.shard.tickets.next(), request));
     }
 
     /// `STOCK.GET` of what is decided now.
@@ -110,7 +114,7 @@ impl Step<'_> {
     /// Joins the item's queue, or stays at its front.
     fn wait_for_stock(&mut self, sku: &Sku, waiting: Waiting, key: Option<&KeyUse>, at_front: bool) {
         if at_front {
-            return self.shard.stock_queue.push_front(sku, waiting);
+            return self.shard.books.shop.stock_queue.push_front(sku, waiting);
         }
         if let Err(error) = self.join_stock_queue(sku) {
             let (Waiting::ItemPut(request) | Waiting::StockAdd(request)) = waiting else {
@@ -121,7 +125,7 @@ impl Step<'_> {
         if let Some(key) = key {
             self.shard.keys_in_flight.begin(key);
         }
-        self.shard.stock_queue.push(sku, waiting);
+        self.shard.books.shop.stock_queue.push(sku, waiting);
     }
 
     fn check_item_put(&self, put: &ItemPut, backorder: u32) -> Result<(), (Error, LogPosition)> {

@@ -207,7 +207,7 @@ impl Step<'_> {
         if sequence > ORDER_SEQUENCE_MAX {
             return Err(self.shard.busy("orders in one slot", ORDER_SEQUENCE_MAX as usize));
         }
-        let packer = &mut self.shard.order_packer;
+        let packer = &mut self.shard.books.shop.order_packer;
         packer.begin(&OrderHeader {
             id: OrderId::new(slot, sequence),
             customer,

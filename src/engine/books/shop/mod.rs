@@ -21,3 +21,5 @@ pub mod piece;
 pub mod records;
 pub mod slot;
 pub mod state;
+pub mod volatile;
+mod waiters;

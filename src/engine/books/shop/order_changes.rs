@@ -49,7 +49,7 @@ impl Step<'_> {
     /// `ORDER.CONFIRM` and `ORDER.CANCEL`.
     pub fn change_order_state(&mut self, request: Request, id: OrderId, key: Option<KeyUse>) {
         let reply_to = request.reply_to;
-        if let Some(queue) = self.shard.locked_orders.get_mut(&id) {
+        if let Some(queue) = self.shard.books.shop.locked_orders.get_mut(&id) {
             if queue.len() >= self.shard.limits.waiting_max {
                 let error = self
                     .shard
@@ -71,7 +71,7 @@ impl Step<'_> {
         let from = order.state();
         if order.expires_at().is_some_and(|at| at <= self.shard.now) {
             // Its time is over: it expires first, and this request finds it expired.
-            if self.shard.now < self.shard.expiry_retry_at || !self.expire_order(id) {
+            if self.shard.now < self.shard.books.shop.expiry_retry_at || !self.expire_order(id) {
                 let error = Error::new(ErrorCode::Busy, format_compact!("order {id} is expiring; try again"));
                 return self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
             }
@@ -177,7 +177,7 @@ impl Step<'_> {
         });
         let parts = parts_of(stock, lines.collect());
         let from = self.existing(id).state();
-        self.shard.locked_orders.insert(id, VecDeque::new());
+        self.shard.books.shop.locked_orders.insert(id, VecDeque::new());
         let purpose = Purpose::OrderChange { id, from, to };
         self.begin_transaction(InFlight::new(reply_to, key, purpose, parts), false);
         Ok(())
@@ -187,12 +187,14 @@ impl Step<'_> {
     pub fn unlock_order(&mut self, id: OrderId) {
         let mut queue = self
             .shard
+            .books
+            .shop
             .locked_orders
             .remove(&id)
             .expect("an order that changes is locked");
         while let Some(request) = queue.pop_front() {
             self.on_mutation(request);
-            if let Some(locked_again) = self.shard.locked_orders.get_mut(&id) {
+            if let Some(locked_again) = self.shard.books.shop.locked_orders.get_mut(&id) {
                 locked_again.append(&mut queue);
             }
         }

@@ -152,7 +152,7 @@ impl Step<'_> {
 
     /// The item's queue may be joined; remembers that somebody waits.
     pub fn join_stock_queue(&mut self, sku: &Sku) -> Result<(), Error> {
-        if self.shard.stock_queue.count() >= self.shard.limits.waiting_max {
+        if self.shard.books.shop.stock_queue.count() >= self.shard.limits.waiting_max {
             return Err(self
                 .shard
                 .busy("requests waiting for stock", self.shard.limits.waiting_max));

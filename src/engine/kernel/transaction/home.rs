@@ -248,7 +248,7 @@ impl Step<'_> {
     /// A shard answers a visit.
     pub fn on_visited(&mut self, from: ShardId, visited: Visited) {
         let sequence = visited.transaction.sequence;
-        let dice = &mut self.shard.keyspace.dice;
+        let dice = &mut self.shard.books.entries.dice;
         let in_flight = self.shard.in_flight.get_mut(&sequence);
         let in_flight = in_flight.expect("a home knows what it coordinates");
         in_flight.missing -= 1;

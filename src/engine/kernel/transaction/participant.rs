@@ -134,7 +134,7 @@ impl Step<'_> {
                         && let Some(participation) = self.shard.participating.get_mut(&transaction)
                         && let Some(ticket) = participation.keys.take()
                     {
-                        self.shard.keyspace.locks.release(ticket);
+                        self.shard.books.entries.locks.release(ticket);
                     }
                 }
                 VisitOutcome::Reserved {
@@ -186,7 +186,7 @@ impl Step<'_> {
                 return Reservation::Contended(visit);
             };
             if !is_free {
-                self.shard.keyspace.locks.wait(
+                self.shard.books.entries.locks.wait(
                     ticket,
                     crate::engine::books::entries::locks::Waiting::Visit(Box::new(visit)),
                 );
@@ -245,7 +245,7 @@ impl Step<'_> {
         self.let_go(&mut participation);
         if front_of == Some(sku) {
             let waiting = Waiting::Visit(Box::new(visit), keys);
-            self.shard.stock_queue.push_front(sku, waiting);
+            self.shard.books.shop.stock_queue.push_front(sku, waiting);
             return Reservation::Waits;
         }
         if let Err(error) = self.join_stock_queue(sku) {
@@ -254,7 +254,7 @@ impl Step<'_> {
             return Reservation::Refused(visit, Refusal::by_limit(error));
         }
         let waiting = Waiting::Visit(Box::new(visit), keys);
-        self.shard.stock_queue.push(sku, waiting);
+        self.shard.books.shop.stock_queue.push(sku, waiting);
         Reservation::Waits
     }
 
@@ -268,7 +268,7 @@ impl Step<'_> {
             self.shard.tickets.close(ticket);
         }
         if let Some(ticket) = participation.keys.take() {
-            self.shard.keyspace.locks.release(ticket);
+            self.shard.books.entries.locks.release(ticket);
         }
     }
 
