@@ -254,10 +254,6 @@ impl Witness {
         let (prepared, shows): (Vec<_>, Vec<_>) = named
             .into_iter()
             .partition(|(shard, _)| entry.prepared.contains_key(shard));
-        promise!(
-            shows.is_empty() || !effects.is_empty() || !entry.key_parts.is_empty(),
-            "R2: {transaction:?} changes no key, and names records that prepare nothing: {shows:?}"
-        );
         let part_count = prepared.len();
         entry.decision = Some(Decision {
             position,

@@ -19,7 +19,7 @@ pub use books::shop::limits::Limits as ShopLimits;
 pub use books::shop::orders::{Decided, OrderChange};
 pub use books::shop::packed_order::{PackedLine, PackedOrder};
 pub use books::shop::records::ShopRecord;
-pub use books::{BookRecord, Limits};
+pub use books::{BookRecord, Limits, Together, TogetherAnswer};
 pub use kernel::checkpoint::CheckpointCursor;
 pub use kernel::ids::{LogPosition, RecordKind, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
 pub use kernel::limits::EngineLimits;

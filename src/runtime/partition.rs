@@ -633,6 +633,7 @@ mod tests {
         let tell = |response: Response| match response {
             Response::Keys(answer) => format!("{answer:?}"),
             Response::Shop(reply) => format!("{reply:?}"),
+            Response::Together(answer) => format!("{answer:?}"),
         };
         partition
             .released()

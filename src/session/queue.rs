@@ -42,7 +42,7 @@ impl Request {
     const fn writes(&self) -> bool {
         match self {
             Self::Engine(Ask::Shop(operation)) => operation.writes(),
-            Self::Engine(Ask::Keys(_)) | Self::Server(_) => true,
+            Self::Engine(Ask::Keys(_) | Ask::Together(_)) | Self::Server(_) => true,
         }
     }
 }
@@ -74,7 +74,7 @@ impl Class {
             Request::Server(ServerTask::Everywhere(query)) if matches!(**query, ShardQuery::Publish(_)) => {
                 Self::Publish
             }
-            Request::Engine(Ask::Keys(_)) | Request::Server(_) => Self::Alone,
+            Request::Engine(Ask::Keys(_) | Ask::Together(_)) | Request::Server(_) => Self::Alone,
         }
     }
 }
@@ -141,6 +141,10 @@ impl Queue {
             reply_bytes: match &request {
                 Request::Engine(Ask::Shop(operation)) => operation.reply_bytes_max(),
                 Request::Engine(Ask::Keys(request)) => key_reply_bytes(request),
+                Request::Engine(Ask::Together(together)) => {
+                    let replies = together.operations.iter().map(Operation::reply_bytes_max);
+                    replies.sum::<usize>() + together.entries.as_deref().map_or(0, key_reply_bytes)
+                }
                 Request::Server(_) => SMALL_REPLY_BYTES,
             },
         };

@@ -14,6 +14,7 @@ pub(super) fn write_response(writer: &mut Writer<'_>, response: &Response) {
     match response {
         Response::Shop(reply) => write_reply(writer, reply),
         Response::Keys(answer) => write_answer(writer, answer),
+        Response::Together(_) => unreachable!("EXEC takes its answers one by one"),
     }
 }
 

@@ -5,18 +5,21 @@
 //! order, then the rest is answered from the connection's state. So a transaction that was not run publishes nothing.
 
 use cartwright_protocol::resp::Arguments;
+use cartwright_protocol::{Operation, Reply};
 
 use super::commands::{Command, Flags, Handler};
 use super::connection::{Call, Connection};
 use super::context::SessionContext;
 use super::pubsub;
 use super::queue::Request;
-use super::render::write_answer;
+use super::render::{write_answer, write_reply};
 use super::resp::Resolved;
 use super::server_task::{Message, PendingTask, ServerTask, ShardQuery, ShardResult, sums};
 use super::settings::Number;
 use crate::engine::entries::commands::WATCH;
-use crate::engine::{Answer, Ask, Invocation, KeyPlaces, KeyRequest, OwnedArguments, Response, ValueBytes, Watched};
+use crate::engine::{
+    Answer, Ask, Invocation, KeyPlaces, KeyRequest, OwnedArguments, Response, Together, ValueBytes, Watched,
+};
 
 /// The commands about transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub(super) enum Verb {
 
 /// A command that waits for `EXEC`.
 enum Queued {
+    Shop(Operation),
     Keys(Invocation),
     Publish(Message),
     Local(Resolved, OwnedArguments),
@@ -49,6 +53,16 @@ impl Transaction {
         self.queued.len()
     }
 
+    /// Whether this command of the shop can be in one transaction with those queued.
+    fn has_room_for(&self, operation: &Operation) -> bool {
+        let mut others = self.queued.iter().filter_map(|queued| match queued {
+            Queued::Shop(other) => Some(other),
+            _ => None,
+        });
+        let is_checkout = |operation: &Operation| matches!(operation, Operation::Checkout(_));
+        others.all(|other| other.home() == operation.home() && !(is_checkout(other) && is_checkout(operation)))
+    }
+
     /// Bytes of their arguments.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
@@ -58,9 +72,9 @@ impl Transaction {
 /// Why this command cannot be queued at all, if it cannot; `name` gives its full name.
 pub(super) fn refusal(command: &Command, name: impl Fn() -> String) -> Option<String> {
     match command.handler {
-        Handler::Shop(_) => Some(format!(
-            "ERR '{}' cannot be part of a MULTI: every command of the shop is a transaction of its own. Send it before \
-             MULTI or after EXEC",
+        Handler::Shop(_) if command.flags.has(Flags::NO_MULTI) => Some(format!(
+            "ERR '{}' cannot be part of a MULTI: of the shop's commands CHECKOUT, ORDER.CONFIRM and ORDER.CANCEL can be. \
+             Send it before MULTI or after EXEC",
             name()
         )),
         _ if command.flags.has(Flags::NO_MULTI) => Some("ERR Command not allowed inside a transaction".to_owned()),
@@ -109,6 +123,22 @@ pub(super) fn queue(call: &mut Call<'_>) -> Option<PendingTask> {
                 keys,
             })
         }
+        Handler::Shop(parse) => match parse(call.arguments) {
+            Ok(operation) if transaction.has_room_for(&operation) => Queued::Shop(operation),
+            Ok(_) => {
+                transaction.is_spoiled = true;
+                call.error(
+                    "ERR the shop's commands in one MULTI are about one customer and their orders, and CHECKOUT is one of \
+                     them at most once",
+                );
+                return None;
+            }
+            Err(reply) => {
+                transaction.is_spoiled = true;
+                write_reply(&mut call.writer(), &reply);
+                return None;
+            }
+        },
         Handler::Server(_) => Queued::Publish(pubsub::message(call)),
         _ => Queued::Local((call.container, call.command), OwnedArguments::new(call.arguments)),
     };
@@ -236,7 +266,7 @@ impl Connection {
         self.transaction.as_ref().is_some_and(|transaction| {
             transaction.queued.iter().any(|queued| match queued {
                 Queued::Keys(invocation) => invocation.command.writes(),
-                Queued::Publish(_) => true,
+                Queued::Publish(_) | Queued::Shop(_) => true,
                 Queued::Local(..) => false,
             })
         })
@@ -247,6 +277,8 @@ impl Connection {
 enum Progress {
     /// The keyspace is to run it.
     Keys(Box<KeyRequest>),
+    /// The shop and the keyspace are to run it.
+    Together(Box<Together>),
     /// The messages are to be sent.
     Messages,
     /// Everything but the connection's own commands is done.
@@ -255,6 +287,7 @@ enum Progress {
 
 /// An element of `EXEC`'s reply.
 enum Part {
+    Shop,
     Keys,
     Publish,
     Local(Resolved, OwnedArguments),
@@ -265,6 +298,7 @@ pub(super) struct Execution {
     progress: Progress,
     parts: Vec<Part>,
     messages: Vec<Message>,
+    replies: Vec<Reply>,
     answers: Vec<Answer>,
     receivers: Vec<u64>,
     /// Nothing was run, and this is all there is to say.
@@ -274,8 +308,13 @@ pub(super) struct Execution {
 impl Execution {
     fn new(transaction: Transaction, watched: Vec<Watched>) -> Self {
         let (mut parts, mut messages, mut invocations) = (Vec::new(), Vec::new(), Vec::new());
+        let mut operations = Vec::new();
         for queued in transaction.queued {
             parts.push(match queued {
+                Queued::Shop(operation) => {
+                    operations.push(operation);
+                    Part::Shop
+                }
                 Queued::Keys(invocation) => {
                     invocations.push(invocation);
                     Part::Keys
@@ -287,15 +326,18 @@ impl Execution {
                 Queued::Local(resolved, arguments) => Part::Local(resolved, arguments),
             });
         }
-        let progress = if !invocations.is_empty() || !watched.is_empty() {
-            Progress::Keys(KeyRequest::transaction(invocations, watched))
-        } else {
-            Progress::Messages
+        let has_keys = !invocations.is_empty() || !watched.is_empty();
+        let entries = has_keys.then(|| KeyRequest::transaction(invocations, watched));
+        let progress = match entries {
+            entries if !operations.is_empty() => Progress::Together(Box::new(Together { operations, entries })),
+            Some(entries) => Progress::Keys(entries),
+            None => Progress::Messages,
         };
         Self {
             progress,
             parts,
             messages,
+            replies: Vec::new(),
             answers: Vec::new(),
             receivers: Vec::new(),
             refusal: None,
@@ -314,6 +356,10 @@ impl Execution {
                 self.progress = Progress::Messages;
                 Some(Request::Engine(Ask::Keys(request)))
             }
+            Progress::Together(together) => {
+                self.progress = Progress::Messages;
+                Some(Request::Engine(Ask::Together(together)))
+            }
             Progress::Messages if self.refusal.is_none() && !self.messages.is_empty() => {
                 let messages = std::mem::take(&mut self.messages);
                 self.receivers = vec![0; messages.len()];
@@ -330,6 +376,10 @@ impl Execution {
         match response {
             Response::Keys(Answer::Array(answers)) => self.answers = answers,
             Response::Keys(refusal) => self.refusal = Some(refusal),
+            Response::Together(answer) => {
+                self.replies = answer.replies;
+                self.answers = answer.answers;
+            }
             Response::Shop(reply) => panic!("the keyspace was asked, and {reply:?} answered"),
         }
     }
@@ -352,8 +402,13 @@ impl Execution {
         call.writer().array(self.parts.len());
         let mut answers = self.answers.into_iter();
         let mut receivers = self.receivers.into_iter();
+        let mut replies = self.replies.into_iter();
         for part in self.parts {
             match part {
+                Part::Shop => {
+                    let reply = replies.next().expect("the shop answers every command of a transaction");
+                    write_reply(&mut call.writer(), &reply);
+                }
                 Part::Keys => {
                     let answer = answers
                         .next()

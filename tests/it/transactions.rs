@@ -227,3 +227,71 @@ fn a_watched_key_that_is_not_there_is_told_apart_from_others_of_its_slot() {
         stop_cleanly(server);
     }
 }
+
+#[test]
+fn an_order_and_keys_are_one_transaction() {
+    let site = Site::new(2);
+    let server = site.start();
+    let mut client = Resp::connect(server.port());
+    for item in ["tea", "mug", "pen"] {
+        assert_eq!(client.call(&["ITEM.PUT", item, "250", "GBP"]), ok());
+        assert_eq!(client.call(&["STOCK.ADD", item, "10"]), Value::Integer(10));
+    }
+    let cart = |key, units| {
+        [
+            "CHECKOUT", "ann", "KEY", key, "LINES", "3", "tea", units, "mug", "1", "pen", "1",
+        ]
+    };
+    let replies = client.pipeline(&[
+        &["MULTI"],
+        &["INCR", "carts"],
+        &cart("k1", "2"),
+        &["SET", "newest-of-ann", "k1"],
+        &["PUBLISH", "orders", "ann"],
+        &["EXEC"],
+        &["MGET", "carts", "newest-of-ann"],
+    ]);
+    let Value::Array(parts) = &replies[5] else {
+        panic!("EXEC answers with an array, not {:?}", replies[5])
+    };
+    assert_eq!((&parts[0], &parts[2], parts.len()), (&Value::Integer(1), &ok(), 4));
+    let Value::Array(receipt) = &parts[1] else {
+        panic!("a checkout answers with a receipt, not {:?}", parts[1])
+    };
+    assert_eq!(receipt[..2], [text("id"), receipt[1].clone()]);
+    assert_eq!(replies[6], list(&[text("1"), text("k1")]));
+
+    // What the shop refuses does not happen in part, and its units stay.
+    let refused = client.pipeline(&[
+        &["MULTI"],
+        &["INCR", "carts"],
+        &cart("k2", "9"),
+        &["EXEC"],
+        &["GET", "carts"],
+    ]);
+    assert_eq!(
+        refused[3],
+        Value::Error("OUTOFSTOCK tea wanted 9, available 8".to_owned())
+    );
+    assert_eq!(refused[4], text("1"));
+
+    // Two customers, or two carts, are refused while queueing.
+    for other in ["bob", "ann"] {
+        let mut second = cart("k4", "1");
+        second[1] = other;
+        let refused = client.pipeline(&[&["MULTI"], &cart("k3", "1"), &second, &["EXEC"]]);
+        assert!(matches!(&refused[2], Value::Error(text) if text.starts_with("ERR the shop's commands in one MULTI")));
+        assert!(matches!(&refused[3], Value::Error(text) if text.starts_with("EXECABORT")));
+    }
+    stop_cleanly(server);
+
+    let server = site.start();
+    let mut client = Resp::connect(server.port());
+    assert_eq!(
+        client.call(&["MGET", "carts", "newest-of-ann"]),
+        list(&[text("1"), text("k1")])
+    );
+    let again = client.pipeline(&[&["MULTI"], &cart("k1", "2"), &["EXEC"]]);
+    assert_eq!(again[2], list(std::slice::from_ref(&parts[1])));
+    stop_cleanly(server);
+}

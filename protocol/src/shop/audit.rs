@@ -8,6 +8,6 @@ command! {
     Audit = 0x70 "AUDIT" {}
     answer: AuditReport;
     class: Alone;
-    flags: Flags::READONLY.and(Flags::ADMIN);
+    flags: Flags::READONLY.and(Flags::ADMIN).and(Flags::NO_MULTI);
     example: "AUDIT";
 }

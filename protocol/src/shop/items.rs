@@ -24,7 +24,7 @@ command! {
     answer: ();
     home: Sku(sku);
     class: WriteStock;
-    flags: Flags::WRITE.and(Flags::FAST);
+    flags: Flags::WRITE.and(Flags::FAST).and(Flags::NO_MULTI);
     fingerprint: 1;
     example: "ITEM.PUT" "22423" "1295" "GBP" "NAME" "Räder" "LIMIT" "3" "KEY" "k1";
 }
@@ -38,6 +38,6 @@ command! {
     answer: Option<ItemView>;
     home: Sku(sku);
     class: ReadStock;
-    flags: Flags::READONLY.and(Flags::FAST);
+    flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI);
     example: "ITEM.GET" "22423";
 }

@@ -13,7 +13,7 @@ command! {
     answer: Option<OrderView>;
     home: Order(id);
     class: ReadOrder;
-    flags: Flags::READONLY.and(Flags::FAST);
+    flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI);
     example: "ORDER.GET" "16385";
 }
 
@@ -30,7 +30,7 @@ command! {
     answer: Vec<OrderSummary>;
     home: Customer(customer);
     class: ReadOrder;
-    flags: Flags::READONLY;
+    flags: Flags::READONLY.and(Flags::NO_MULTI);
     example: "ORDER.LIST" "ann" "BEFORE" "16385" "COUNT" "3";
 }
 

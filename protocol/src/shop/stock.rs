@@ -21,7 +21,7 @@ command! {
     answer: i64 = "the location's new `on_hand`";
     home: Sku(sku);
     class: WriteStock;
-    flags: Flags::WRITE.and(Flags::FAST);
+    flags: Flags::WRITE.and(Flags::FAST).and(Flags::NO_MULTI);
     fingerprint: 2;
     example: "STOCK.ADD" "22423" "-5" "LOCATION" "leeds" "REASON" "lost";
 }
@@ -37,6 +37,6 @@ command! {
     answer: StockView;
     home: Sku(sku);
     class: ReadStock;
-    flags: Flags::READONLY.and(Flags::FAST);
+    flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI);
     example: "STOCK.GET" "22423";
 }

@@ -73,6 +73,13 @@ pub fn look_ahead_to_ask(chains: &mut Chains<'_>, ask: &Ask) {
             add_item(chains, sku.slot(), sku);
         }
         Ask::Shop(_) => {}
+        Ask::Together(together) => {
+            for operation in &together.operations {
+                if let Operation::Checkout(checkout) = operation {
+                    add_checkout(chains, checkout);
+                }
+            }
+        }
         Ask::Keys(request) => {
             for (key, slot) in request.keys().take(PLACES) {
                 chains.add(slot, Place::Entry(table_hash_of(key)));

@@ -5,7 +5,7 @@
 //!
 //! - `shop`: catalogue, stock, carts and orders
 //! - `entries`: Redis's keys and values
-//! - `purpose`: what a transaction over several shards is for, whatever books it is about
+//! - `purpose`: what a transaction over several shards is for, whatever books it is about; `together`: one about both
 
 pub mod entries;
 pub mod format_2;
@@ -16,6 +16,7 @@ pub mod purpose;
 mod records;
 pub mod shop;
 mod state_tags;
+pub mod together;
 mod volatile;
 
 pub use look_ahead::{Place, look_ahead_to_ask};
@@ -26,6 +27,7 @@ pub use records::BookRecord;
 pub use shop::inventory::StockLine;
 pub use shop::orders::Decided;
 pub use shop::piece::StockPart;
+pub use together::{Together, TogetherAnswer};
 
 use cartwright_protocol::{AuditReport, Slot};
 

@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use cartwright_protocol::{Customer, Error, OrderId, OrderState, Reply};
+use cartwright_protocol::{Customer, Error, ErrorCode, OrderId, OrderState, Reply};
 use smallvec::SmallVec;
 
 use super::entries::collected::Collected;
 use super::entries::{Answer, KeyRequest, ShardEffects};
 use super::shop::orders::Decided;
 use super::shop::piece::StockPiece;
+use super::together::TogetherPurpose;
 use crate::engine::kernel::ids::LogPosition;
 use crate::engine::kernel::request_keys::KeptReply;
 use crate::engine::kernel::shard::{EXPIRY_RETRY_MS, Step};
@@ -81,13 +82,15 @@ pub enum Purpose {
     },
     /// Commands on keys.
     Entries(Arc<KeyRequest>),
+    /// Commands of the shop and commands on keys.
+    Together(Box<TogetherPurpose>),
 }
 
 impl Purpose {
     /// Whether it may change anything.
     pub fn writes(&self) -> bool {
         match self {
-            Self::Checkout { .. } | Self::OrderChange { .. } => true,
+            Self::Checkout { .. } | Self::OrderChange { .. } | Self::Together(_) => true,
             Self::Entries(request) => request.writes(),
         }
     }
@@ -100,6 +103,8 @@ pub enum Outcome {
     Kept(KeptReply),
     /// What the commands on keys answer.
     Answer(Answer),
+    /// The shop's replies in a transaction over both.
+    Together(Vec<Reply>),
     /// A refusal.
     Refused(Error),
 }
@@ -109,22 +114,43 @@ impl Step<'_> {
     pub fn run_transaction(&mut self, sequence: u64) -> Result<ShardEffects, Refusal> {
         let in_flight = self.shard.in_flight.get_mut(&sequence);
         let in_flight = in_flight.expect("a home knows what it coordinates");
-        let Purpose::Entries(request) = &in_flight.purpose else {
+        let request = match &in_flight.purpose {
+            Purpose::Entries(request) => Some(request.clone()),
+            Purpose::Together(together) => together.entries.clone(),
+            Purpose::Checkout { .. } | Purpose::OrderChange { .. } => None,
+        };
+        let Some(request) = request else {
             return Ok(Vec::new());
         };
-        let request = request.clone();
         let collected = in_flight.findings.entries.take();
         let mut collected = collected.expect("who has keys says what they hold");
         let (answer, effects) = self
             .run_collected(&request, &mut collected)
             .map_err(Refusal::by_limit)?;
         let in_flight = self.shard.in_flight.get_mut(&sequence);
-        in_flight.expect("looked up above").answer(Outcome::Answer(answer));
+        let in_flight = in_flight.expect("looked up above");
+        let reveals = in_flight.shown();
+        match &mut in_flight.purpose {
+            Purpose::Together(together) => {
+                together.is_outdated = answer == Answer::NilArray;
+                together.answer = Some(answer);
+                if together.is_outdated {
+                    return Err(Refusal::by_states(
+                        Error::new(ErrorCode::Err, "a watched key has changed"),
+                        reveals,
+                    ));
+                }
+            }
+            _ => in_flight.answer(Outcome::Answer(answer)),
+        }
         Ok(effects)
     }
 
     /// What a transaction comes to, all of whose parts are reserved: changes of orders, and what is answered.
     pub fn decision_of(&mut self, in_flight: &mut InFlight) -> Result<(Vec<Decided>, Outcome), Refusal> {
+        if matches!(in_flight.purpose, Purpose::Together(_)) {
+            return self.together_decision(in_flight);
+        }
         if let Some(answer) = in_flight.take_answer() {
             return Ok((Vec::new(), answer));
         }
@@ -138,6 +164,10 @@ impl Step<'_> {
         let InFlight {
             reply_to, key, purpose, ..
         } = in_flight;
+        if let Purpose::Together(together) = purpose {
+            let reply_to = reply_to.expect("a transaction over both is asked by somebody");
+            return self.finish_together(reply_to, *together, outcome, after);
+        }
         let (reply, after) = match (outcome, &purpose) {
             (Outcome::Answer(answer), _) => {
                 let reply_to = reply_to.expect("commands on keys are asked by somebody");
@@ -148,6 +178,7 @@ impl Step<'_> {
                 return self.answer_keys(reply_to, super::entries::refusal(&error), after);
             }
             (Outcome::Kept(reply), _) => (reply.to_reply(), after),
+            (Outcome::Together(_), _) => unreachable!("looked at above"),
             (
                 Outcome::Refused(error),
                 Purpose::OrderChange {

@@ -28,6 +28,11 @@ impl Volatile {
         self.shop.is_idle() && self.entries.locks.are_unused()
     }
 
+    /// Whether nobody in any book need not wait any more.
+    pub fn are_settled(&self) -> bool {
+        self.shop.moved.is_empty() && !self.entries.locks.are_any_ready()
+    }
+
     /// When any book wants time to be told.
     pub fn next_timer(&self, state: &State) -> Option<Timestamp> {
         let order = state.books.shop.expirations.first();
@@ -45,9 +50,9 @@ impl Step<'_> {
         self.expire_keys();
     }
 
-    /// Those whose wait in a book is over go on.
-    pub(in crate::engine) fn settle_books(&mut self) {
-        self.settle_moved();
-        self.settle_keys();
+    /// Those whose wait in a book is over go on; whether there was any.
+    pub(in crate::engine) fn settle_books(&mut self) -> bool {
+        let has_moved = self.settle_moved();
+        self.settle_keys() || has_moved
     }
 }

@@ -158,6 +158,7 @@ impl Step<'_> {
                     self.on_mutation(request);
                 }
                 self.resume_keys();
+                self.resume_together();
             }
         }
     }

@@ -50,6 +50,8 @@ pub(in crate::engine) struct Cluster {
     pub(in crate::engine) replies: BTreeMap<u64, Reply>,
     /// Of the keyspace.
     pub(in crate::engine) answers: BTreeMap<u64, Answer>,
+    /// Of transactions over both.
+    pub(in crate::engine) together: BTreeMap<u64, TogetherAnswer>,
     pub(in crate::engine) now: u64,
     next_sequence: u64,
     incarnation: u32,
@@ -80,6 +82,7 @@ impl Cluster {
             gated: Vec::new(),
             replies: BTreeMap::new(),
             answers: BTreeMap::new(),
+            together: BTreeMap::new(),
             now: 1_000_000,
             next_sequence: 0,
             incarnation: 0,
@@ -151,6 +154,7 @@ impl Cluster {
             let is_first = match reply {
                 Response::Shop(reply) => self.replies.insert(sequence, reply).is_none(),
                 Response::Keys(answer) => self.answers.insert(sequence, answer).is_none(),
+                Response::Together(answer) => self.together.insert(sequence, *answer).is_none(),
             };
             assert!(is_first, "one reply a request");
         }
@@ -302,7 +306,7 @@ impl Cluster {
         panic!("something is stuck: {:?} {:?}", self.gated, self.mail);
     }
 
-    fn call(&mut self, operation: Operation) -> Reply {
+    pub(in crate::engine) fn call(&mut self, operation: Operation) -> Reply {
         let sequence = self.send(operation);
         self.drain();
         self.replies[&sequence].clone()
@@ -360,7 +364,7 @@ impl Cluster {
         assert_eq!(hash, self.state_hash(), "replaying the logs gives the same state");
     }
 
-    fn stock(&mut self, sku: &Sku) -> StockView {
+    pub(in crate::engine) fn stock(&mut self, sku: &Sku) -> StockView {
         match self.call(Operation::StockGet(StockGet {
             sku: sku.clone(),
             location: None,
@@ -371,7 +375,7 @@ impl Cluster {
     }
 }
 
-fn sku(number: usize) -> Sku {
+pub(in crate::engine) fn sku(number: usize) -> Sku {
     format!("sku-{number}").parse().unwrap()
 }
 
@@ -405,7 +409,7 @@ fn add(sku: Sku, delta: i64) -> Operation {
     }))
 }
 
-fn checkout(customer: usize, key: u64, hold_ms: Option<u32>, lines: &[(Sku, u64)]) -> Operation {
+pub(in crate::engine) fn checkout(customer: usize, key: u64, hold_ms: Option<u32>, lines: &[(Sku, u64)]) -> Operation {
     let line = |(sku, units): &(Sku, u64)| CartLine {
         sku: sku.clone(),
         quantity: Quantity::new(*units).unwrap(),
@@ -418,7 +422,7 @@ fn checkout(customer: usize, key: u64, hold_ms: Option<u32>, lines: &[(Sku, u64)
     }))
 }
 
-fn stocked(shard_count: u16, items: usize, units: i64) -> Cluster {
+pub(in crate::engine) fn stocked(shard_count: u16, items: usize, units: i64) -> Cluster {
     let mut cluster = Cluster::new(shard_count);
     for number in 0..items {
         assert_eq!(cluster.call(put(sku(number))), Reply::Ok);

@@ -4,6 +4,7 @@ pub use cartwright_core::journal::Journal;
 use cartwright_protocol::{Operation, Reply, Slot};
 
 use crate::engine::books::entries::{Answer, KeyRequest};
+use crate::engine::books::{Together, TogetherAnswer};
 use crate::engine::kernel::audit::AuditMessage;
 use crate::engine::kernel::ids::{LogPosition, ShardId};
 use crate::engine::kernel::transaction::Batch;
@@ -28,6 +29,8 @@ pub enum Ask {
     Shop(Operation),
     /// Something of the keyspace.
     Keys(Box<KeyRequest>),
+    /// Something of both, in one transaction.
+    Together(Box<Together>),
 }
 
 impl Ask {
@@ -36,6 +39,7 @@ impl Ask {
         match self {
             Self::Shop(operation) => operation.home(),
             Self::Keys(request) => request.home(),
+            Self::Together(together) => together.operations.first().and_then(Operation::home),
         }
     }
 }
@@ -47,6 +51,8 @@ pub enum Response {
     Shop(Reply),
     /// By the keyspace.
     Keys(Answer),
+    /// By both, of a transaction that took place.
+    Together(Box<TogetherAnswer>),
 }
 
 impl Response {
@@ -57,7 +63,7 @@ impl Response {
     pub fn into_shop(self) -> Reply {
         match self {
             Self::Shop(reply) => reply,
-            Self::Keys(answer) => panic!("the shop was asked, and {answer:?} answered"),
+            other => panic!("the shop was asked, and {other:?} answered"),
         }
     }
 }
@@ -97,6 +103,7 @@ impl From<Question> for Input {
         match ask {
             Ask::Shop(operation) => Self::Request(Request { reply_to, operation }),
             Ask::Keys(request) => Self::Keys(reply_to, request),
+            Ask::Together(together) => Self::Together(reply_to, together),
         }
     }
 }
@@ -117,6 +124,8 @@ pub enum Input {
     Request(Request),
     /// A client's request to the keyspace, whose home is this shard.
     Keys(ReplyTo, Box<KeyRequest>),
+    /// A client's request to both, whose home is this shard.
+    Together(ReplyTo, Box<Together>),
     /// From another shard; messages of one pair of shards arrive in the order they were sent.
     Message {
         /// Who sent it.

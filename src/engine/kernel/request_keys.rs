@@ -187,6 +187,11 @@ impl KeysInFlight {
         assert!(before.is_none(), "a key is in flight once");
     }
 
+    /// Whether a request with this key is in flight.
+    pub fn has(&self, key: &KeyUse) -> bool {
+        !self.keys.is_empty() && self.keys.contains_key(&(key.scope.clone(), key.key.clone()))
+    }
+
     /// Joins the request in flight with this key. `None`: there is none. `Some(false)`: too many wait already.
     pub fn join(&mut self, key: &KeyUse, reply_to: ReplyTo) -> Option<bool> {
         if self.keys.is_empty() {

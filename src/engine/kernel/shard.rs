@@ -11,7 +11,7 @@ use cartwright_protocol::{
 use compact_str::format_compact;
 use hashbrown::HashMap;
 
-use crate::engine::books::{BookRecord, StockLine, Volatile};
+use crate::engine::books::{BookRecord, StockLine, Together, Volatile};
 use crate::engine::kernel::audit::Auditing;
 use crate::engine::kernel::hashing::{Fingerprint, TableHasher};
 use crate::engine::kernel::ids::{LogPosition, RecordKind, ShardId, ShardMap, Timestamp, TransactionId};
@@ -62,6 +62,8 @@ pub struct Shard {
     pub(in crate::engine) preparing: Preparing,
     /// Transactions of this home all of whose shards have answered.
     pub(in crate::engine) complete: VecDeque<u64>,
+    /// Changes of both books that wait for the end of an audit.
+    pub(in crate::engine) paused_together: VecDeque<(ReplyTo, Box<Together>)>,
     /// What waits for logs to be safe.
     pub(in crate::engine) commits: Commits,
     /// What the other shards are told at the end of the turn.
@@ -111,6 +113,7 @@ impl Shard {
             participating: HashMap::default(),
             preparing: Preparing::default(),
             complete: VecDeque::new(),
+            paused_together: VecDeque::new(),
             commits: Commits::default(),
             outbox: Outbox::new(map.shard_count()),
             keys_in_flight: KeysInFlight::default(),
@@ -140,6 +143,7 @@ impl Shard {
         match input {
             Input::Request(request) => step.on_request(request),
             Input::Keys(reply_to, request) => step.on_keys(reply_to, request),
+            Input::Together(reply_to, together) => step.on_together(reply_to, together),
             Input::Message {
                 from,
                 message: ShardMessage::Transactions(batch),
@@ -366,16 +370,21 @@ impl Step<'_> {
         }
     }
 
-    fn answered_by_key(&mut self, reply_to: ReplyTo, key: &KeyUse) -> bool {
+    /// What was answered to the request that this key came with first; a conflict, where that was another.
+    pub(in crate::engine) fn kept_reply(&self, key: &KeyUse) -> Option<Reply> {
         let slot = self.shard.state.slot(key.scope.slot());
-        let after = slot.changed_at;
-        if let Some(kept) = slot.request_keys.get(&key.scope, &key.key, &slot.books) {
-            let same = kept.fingerprint() == key.fingerprint;
-            let reply = if same {
-                kept.reply()
-            } else {
-                Reply::Error(conflict(key))
-            };
+        let kept = slot.request_keys.get(&key.scope, &key.key, &slot.books)?;
+        let is_same = kept.fingerprint() == key.fingerprint;
+        Some(if is_same {
+            kept.reply()
+        } else {
+            Reply::Error(conflict(key))
+        })
+    }
+
+    fn answered_by_key(&mut self, reply_to: ReplyTo, key: &KeyUse) -> bool {
+        if let Some(reply) = self.kept_reply(key) {
+            let after = self.shard.state.slot(key.scope.slot()).changed_at;
             self.answer(reply_to, reply, after);
             return true;
         }
@@ -507,11 +516,33 @@ impl Step<'_> {
     /// The end of every step: those whose wait is over go on.
     fn settle(&mut self) {
         loop {
-            self.settle_books();
+            self.settle_waits();
+            // The end of an audit lets changes go on.
+            self.continue_audit();
+            if self.is_settled() {
+                break;
+            }
+        }
+    }
+
+    /// Whether nobody is left behind who need not wait: no other step may come.
+    fn is_settled(&self) -> bool {
+        let shard = &self.shard;
+        shard.books.are_settled()
+            && shard.complete.is_empty()
+            && shard.preparing.bytes() == 0
+            && shard.commits.deciding_bytes() == 0
+    }
+
+    fn settle_waits(&mut self) {
+        loop {
+            let mut has_moved = self.settle_books();
             while let Some(sequence) = self.shard.complete.pop_front() {
+                has_moved = true;
                 self.complete(sequence);
             }
-            if self.settle_reads() {
+            has_moved |= self.settle_reads();
+            if has_moved {
                 continue;
             }
             self.log_staged();
@@ -519,7 +550,7 @@ impl Step<'_> {
                 break;
             }
         }
-        self.continue_audit();
+        assert!(self.is_settled(), "nobody is left behind");
     }
 
     fn on_tick(&mut self) {

@@ -50,6 +50,15 @@ impl Refusal {
         }
     }
 
+    /// By state of several shards that their logs show up to here.
+    pub const fn by_states(error: Error, reveals: Vec<(ShardId, LogPosition)>) -> Self {
+        Self {
+            error,
+            reveals,
+            is_behind_decisions: false,
+        }
+    }
+
     /// By no state at all: a limit, or no room.
     pub const fn by_limit(error: Error) -> Self {
         Self {

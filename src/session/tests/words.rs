@@ -133,8 +133,8 @@ fn redis_commands_answer_in_the_words_of_redis() {
         ),
         (
             "MULTI\r\nSTOCK.GET a\r\nEXEC\r\n",
-            "+OK\r\n-ERR 'stock.get' cannot be part of a MULTI: every command of the shop is a transaction of its own. \
-             Send it before MULTI or after EXEC\r\n-EXECABORT Transaction discarded because of previous errors.\r\n",
+            "+OK\r\n-ERR 'stock.get' cannot be part of a MULTI: of the shop's commands CHECKOUT, ORDER.CONFIRM and ORDER.CANCEL \
+             can be. Send it before MULTI or after EXEC\r\n-EXECABORT Transaction discarded because of previous errors.\r\n",
         ),
         ("PUBLISH a hello\r\n", ":0\r\n"),
         ("CLIENT GETNAME\r\n", "$-1\r\n"),

@@ -168,6 +168,11 @@ impl Locks {
         }
     }
 
+    /// Whether anybody may go on.
+    pub fn are_any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// The next that may go on. With a ticket, it holds what it waited for.
     pub fn next_ready(&mut self) -> Option<(Option<Ticket>, Waiting)> {
         let (ticket, waiting) = if let Some(ticket) = self.ready.pop_front() {

@@ -46,7 +46,7 @@ pub use commands::spec::{CommandSpec, Scope};
 pub use effect::are_effects;
 pub use keys::Keys;
 pub use request::{Invocation, KeyRequest, Watched};
-pub use run::{Keyspace, refusal};
+pub use run::{Keyspace, refusal, route_of};
 pub use state::entry_hash;
 pub use table::hash_of as table_hash_of;
 pub use transaction::ShardEffects;

@@ -142,7 +142,7 @@ impl KeyRequest {
     }
 
     /// Whether it takes the shard of these slots as a whole, since it looks at keys there that no argument names.
-    pub(super) fn takes_shard(&self, is_here: impl Fn(Slot) -> bool) -> bool {
+    pub fn takes_shard(&self, is_here: impl Fn(Slot) -> bool) -> bool {
         self.is_everywhere() || self.cursor_slots().any(is_here)
     }
 

@@ -71,7 +71,7 @@ impl Shard {
     pub fn log_piece_wanted(&self, ask: &Ask) -> u64 {
         match ask {
             Ask::Keys(request) if request.may_be_large() => self.key_log_piece_wanted(request),
-            Ask::Keys(_) | Ask::Shop(_) => 0,
+            Ask::Keys(_) | Ask::Shop(_) | Ask::Together(_) => 0,
         }
     }
 
@@ -232,7 +232,7 @@ impl Step<'_> {
 
     /// Bytes of effects that the request may make beside those its arguments come to; or why it is refused. Where other
     /// shards have a part in it, none of them can have more log made ready.
-    pub(super) fn spare_bytes(&self, request: &KeyRequest, runs_here: bool) -> Result<usize, Error> {
+    pub fn spare_bytes(&self, request: &KeyRequest, runs_here: bool) -> Result<usize, Error> {
         if !request.writes() {
             return Ok(0);
         }
@@ -316,9 +316,11 @@ impl Step<'_> {
         self.answer_keys(reply_to, answer, after);
     }
 
-    /// Those whose keys have become free go on.
-    pub(in crate::engine) fn settle_keys(&mut self) {
+    /// Those whose keys have become free go on; whether there was any.
+    pub(in crate::engine) fn settle_keys(&mut self) -> bool {
+        let mut has_moved = false;
         while let Some((ticket, waiting)) = self.shard.books.entries.locks.next_ready() {
+            has_moved = true;
             match waiting {
                 Waiting::Request(reply_to, request) => {
                     self.run_keys(reply_to, &request);
@@ -329,6 +331,7 @@ impl Step<'_> {
                 Waiting::Visit(visit) => self.visit(*visit, None, ticket),
             }
         }
+        has_moved
     }
 
     /// Removes keys whose time is over, some at a time, in a record of their own: replaying looks at no clock.
@@ -401,7 +404,7 @@ pub fn refusal(error: &Error) -> Answer {
 }
 
 /// The shards that have a part in the request, ascending.
-pub(super) fn route_of(shard: &Shard, request: &KeyRequest) -> Vec<ShardId> {
+pub fn route_of(shard: &Shard, request: &KeyRequest) -> Vec<ShardId> {
     if request.is_everywhere() {
         return shard.map.shards().collect();
     }

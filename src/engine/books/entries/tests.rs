@@ -2,6 +2,7 @@
 
 mod commands;
 mod shards;
+mod together;
 
 use super::commands::{LISTS, objects};
 use super::{Answer, CommandSpec, KeyRequest, OwnedArguments, Watched};

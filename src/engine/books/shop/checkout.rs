@@ -73,7 +73,8 @@ impl Step<'_> {
         self.begin_transaction(InFlight::new(Some(reply_to), Some(key), purpose, parts), is_here);
     }
 
-    fn check_checkout_bounds(&self, line_count: usize) -> Result<(), Error> {
+    /// Whether a cart of so many lines is taken on at all.
+    pub fn check_checkout_bounds(&self, line_count: usize) -> Result<(), Error> {
         let limits = &self.shard.limits;
         if line_count == 0 {
             return Err(Error::malformed("a cart has at least one line"));
@@ -95,7 +96,7 @@ impl Step<'_> {
     }
 
     /// One line a SKU, in the order of the cart; prices and allocations are the item shards' to fill in.
-    fn piece_lines(&self, cart: Vec<CartLine>) -> Result<Vec<PieceLine>, Error> {
+    pub fn piece_lines(&self, cart: Vec<CartLine>) -> Result<Vec<PieceLine>, Error> {
         let mut lines: Vec<PieceLine> = Vec::with_capacity(cart.len());
         let mut by_sku: HashMap<Sku, usize, TableHasher> = HashMap::default();
         let compare_all = cart.len() <= MERGE_BY_COMPARISON_MAX;

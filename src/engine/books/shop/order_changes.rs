@@ -146,20 +146,8 @@ impl Step<'_> {
         Ok(position)
     }
 
-    /// Locks the order and begins the transaction over its items' shards.
-    fn begin_order_change(
-        &mut self,
-        reply_to: Option<ReplyTo>,
-        key: Option<KeyUse>,
-        id: OrderId,
-        to: OrderState,
-        stock: StockChange,
-    ) -> Result<(), Error> {
-        if self.shard.in_flight.len() >= self.shard.limits.transactions_max {
-            return Err(self
-                .shard
-                .busy("transactions in flight", self.shard.limits.transactions_max));
-        }
+    /// The lines of an order that is there, as pieces of a transaction.
+    pub fn order_lines(&self, id: OrderId) -> Vec<PieceLine> {
         let map = self.shard.map;
         let lines = self.existing(id).lines().enumerate().map(|(index, line)| {
             let sku = line.sku();
@@ -175,7 +163,24 @@ impl Step<'_> {
                 allocations: line.allocations,
             }
         });
-        let parts = parts_of(stock, lines.collect());
+        lines.collect()
+    }
+
+    /// Locks the order and begins the transaction over its items' shards.
+    fn begin_order_change(
+        &mut self,
+        reply_to: Option<ReplyTo>,
+        key: Option<KeyUse>,
+        id: OrderId,
+        to: OrderState,
+        stock: StockChange,
+    ) -> Result<(), Error> {
+        if self.shard.in_flight.len() >= self.shard.limits.transactions_max {
+            return Err(self
+                .shard
+                .busy("transactions in flight", self.shard.limits.transactions_max));
+        }
+        let parts = parts_of(stock, self.order_lines(id));
         let from = self.existing(id).state();
         self.shard.books.shop.locked_orders.insert(id, VecDeque::new());
         let purpose = Purpose::OrderChange { id, from, to };

@@ -45,6 +45,8 @@ impl PieceLine {
 /// The lines of one shard, which checks and reserves them in one step.
 #[derive(Debug)]
 pub struct StockPiece {
+    /// Which of the transaction's commands it belongs to, where there are several.
+    pub command: u16,
     /// What it does to the stock of its lines.
     pub stock: StockChange,
     /// The currency of its lines, once their shard has been visited.
@@ -57,6 +59,7 @@ impl StockPiece {
     /// A piece that no shard has visited.
     pub const fn new(stock: StockChange, lines: Vec<PieceLine>) -> Self {
         Self {
+            command: 0,
             stock,
             currency: None,
             lines,
@@ -86,16 +89,24 @@ impl StockPart {
 }
 
 /// The parts of a transaction over these lines, ascending by shard.
-pub fn parts_of(stock: StockChange, mut lines: Vec<PieceLine>) -> SmallVec<[Part; 2]> {
+pub fn parts_of(stock: StockChange, lines: Vec<PieceLine>) -> SmallVec<[Part; 2]> {
+    let pieces = pieces_of(stock, lines).into_iter();
+    pieces
+        .map(|(shard, piece)| Part::new(shard, Pieces::of_stock(piece)))
+        .collect()
+}
+
+/// These lines by shard, ascending.
+pub fn pieces_of(stock: StockChange, mut lines: Vec<PieceLine>) -> Vec<(ShardId, StockPiece)> {
     lines.sort_by_key(|line| line.shard);
-    let mut parts = SmallVec::new();
+    let mut pieces = Vec::with_capacity(2);
     while let Some(shard) = lines.first().map(|line| line.shard) {
         let length = lines.iter().take_while(|line| line.shard == shard).count();
         let rest = lines.split_off(length);
         let piece = StockPiece::new(stock, std::mem::replace(&mut lines, rest));
-        parts.push(Part::new(shard, Pieces::of_stock(piece)));
+        pieces.push((shard, piece));
     }
-    parts
+    pieces
 }
 
 /// What a check of a piece found.

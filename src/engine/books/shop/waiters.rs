@@ -33,11 +33,14 @@ impl Step<'_> {
         self.log_decided();
     }
 
-    /// Those who wait for items that moved go on.
-    pub(in crate::engine) fn settle_moved(&mut self) {
+    /// Those who wait for items that moved go on; whether any item has.
+    pub(in crate::engine) fn settle_moved(&mut self) -> bool {
+        let mut has_moved = false;
         while let Some(sku) = self.shard.books.shop.moved.pop_front() {
+            has_moved = true;
             self.retry_waiting(&sku);
         }
+        has_moved
     }
 
     /// The first read that waits is answered, if its wait is over. Gives whether there is more to do here.

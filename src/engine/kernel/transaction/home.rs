@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use cartwright_protocol::Error;
 use smallvec::SmallVec;
 
+use crate::engine::books::StockLine;
 use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::books::{Findings, Outcome, Pieces, Purpose};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
@@ -127,6 +128,24 @@ impl InFlight {
         self.outcome = Some(answer);
     }
 
+    /// Up to where what was read shows each shard's log.
+    pub fn shown(&self) -> Vec<(ShardId, LogPosition)> {
+        let shows = |part: &Part| match part.state {
+            PartState::Reserved { shows, .. } => Some((part.shard, shows)),
+            _ => None,
+        };
+        self.parts.iter().filter_map(shows).collect()
+    }
+
+    /// What the home has reserved, and not logged, for this one of several commands.
+    pub fn own_lines(&self, home: ShardId, command: u16) -> Vec<StockLine> {
+        let part = self.parts.iter().find(|part| part.shard == home);
+        let pieces = part.iter().flat_map(|part| &part.pieces.stock);
+        let reserved = self.own.iter().flat_map(|own| &own.reserved);
+        let of_command = pieces.zip(reserved).filter(|(piece, _)| piece.command == command);
+        of_command.flat_map(|(_, part)| part.lines.iter().cloned()).collect()
+    }
+
     /// What was known of the answer before the decision.
     pub const fn take_answer(&mut self) -> Option<Outcome> {
         self.outcome.take()
@@ -209,6 +228,9 @@ impl Step<'_> {
             } else {
                 self.shard.outbox.to(part.shard).visits.push(visit);
             }
+        }
+        if in_flight.parts.is_empty() {
+            self.shard.complete.push_back(id.sequence);
         }
         self.shard.in_flight.insert(id.sequence, in_flight);
         if let Some(visit) = own {
