@@ -275,6 +275,7 @@ impl Simulation {
             match reply {
                 Response::Shop(reply) => self.checker.release(reply_to.sequence, &reply, &self.witness)?,
                 Response::Keys(answer) => self.release_keys(reply_to.sequence, &answer)?,
+                Response::Together(answer) => return Err(violation!("nobody asked for {answer:?}")),
             }
         }
         for (reply_to, reply) in delivered {

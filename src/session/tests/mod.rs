@@ -15,7 +15,7 @@ use cartwright_protocol::{
     OrderList, OrderState, OrderSummary, OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
 };
 
-use crate::engine::{Answer, Ask, KeyRequest, LogPosition};
+use crate::engine::{Answer, Ask, KeyRequest, LogPosition, Response, Together, TogetherAnswer};
 
 use super::server_task::{ServerTask, ShardQuery, ShardResult};
 use super::settings::Number;
@@ -138,12 +138,24 @@ fn settle(session: &mut Session) -> Vec<u8> {
                 session.complete_task(sequence, results);
             }
             Some((sequence, Request::Engine(Ask::Keys(request)))) => session.complete(sequence, key_answer(&request)),
+            Some((sequence, Request::Engine(Ask::Together(together)))) => {
+                session.complete(sequence, together_answer(&together));
+            }
             Some((sequence, request)) => session.complete(sequence, answer(&request)),
             // Taking the output may have made room for more.
             None if session.output().is_empty() => return sent,
             None => (),
         }
     }
+}
+
+/// What a transaction over shop and keyspace answers that takes place.
+fn together_answer(together: &Together) -> Response {
+    let answers = together.entries.as_ref().map_or(0, |request| request.invocations.len());
+    Response::Together(Box::new(TogetherAnswer {
+        replies: together.operations.iter().map(answer_of_shop).collect(),
+        answers: vec![Answer::Ok; answers],
+    }))
 }
 
 /// What a keyspace answers in which every command succeeds and nothing that is watched changes.

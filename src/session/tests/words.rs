@@ -383,7 +383,7 @@ fn every_row_of_the_table_is_described() {
     let bare = exchange(&mut session, b"COMMAND\r\n");
     assert_eq!(exchange(&mut session, b"COMMAND INFO\r\n"), bare);
     assert!(bare.starts_with(&format!(
-        "*{count}\r\n*10\r\n$8\r\nitem.put\r\n:-4\r\n*2\r\n+write\r\n+fast\r\n:1\r\n:1\r\n:1\r\n"
+        "*{count}\r\n*10\r\n$8\r\nitem.put\r\n:-4\r\n*3\r\n+write\r\n+fast\r\n+no_multi\r\n:1\r\n:1\r\n:1\r\n"
     )));
     exchange(&mut session, b"HELLO 3\r\n");
     let docs = exchange(&mut session, b"COMMAND DOCS\r\n");

@@ -88,7 +88,6 @@ fn a_refusal_of_the_shop_or_a_watched_key_that_changed_undoes_all() {
 /// the order of events and whenever the power is cut.
 #[test]
 fn orders_and_their_count_never_part() {
-    let mut made = 0;
     let mut taken = 0;
     for seed in 0..60 {
         let mut dice = Dice::new(seed);
