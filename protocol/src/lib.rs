@@ -12,6 +12,8 @@ pub mod name;
 pub mod native;
 pub mod operation;
 pub mod order_id;
+#[cfg(test)]
+mod readme_tests;
 pub mod reply;
 pub mod resp;
 pub mod shop;

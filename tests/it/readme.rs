@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use cartwright_protocol::Operation;
 use cartwright_test_support::resp::{Resp, Value};
 use cartwright_test_support::{Site, binary, stop_cleanly};
 use cartwright_tools::replay::ReplayArguments;
@@ -87,15 +86,6 @@ fn the_defaults_in_the_readme_are_those_of_the_server() {
             "{row}"
         );
     }
-}
-
-#[test]
-fn the_commands_of_the_shop_in_the_readme_are_those_declared() {
-    let declared: Vec<_> = Operation::SPECS
-        .iter()
-        .map(|spec| format!("{} {}", spec.name, spec.syntax).trim_end().replace("...", "…"))
-        .collect();
-    assert_eq!(first_cells("## Commands"), declared);
 }
 
 #[test]

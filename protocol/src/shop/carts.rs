@@ -22,6 +22,8 @@ command! {
         lines: Vec<CartLine> as Lines,
     }
     answer: Receipt;
+    manual: "map `id state total currency expires_at`; the whole cart or nothing. With `HOLD` the order is held \
+        for so long, up to seven days, and then expires by itself";
     home: Customer(customer);
     class: Checkout;
     flags: Flags::WRITE;

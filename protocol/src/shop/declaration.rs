@@ -119,6 +119,8 @@ pub struct Spec {
     pub replies: &'static [ReplyOpcode],
     /// What the reply says, where its name does not.
     pub answer_note: &'static str,
+    /// What the server's README says of its answer.
+    pub manual: &'static str,
     /// Tells its request keys from those of other commands; 0: it has none.
     pub fingerprint: u8,
     /// One that can be sent.
@@ -256,7 +258,7 @@ macro_rules! syntax_of {
 /// * its summary, its type's name, its opcode (never used before) and its name;
 /// * its fields in the order of the body: the type of the value, the kind where the type does not say it, and the keyword
 ///   with the word that stands for its value, where it has one. Fields without a keyword come first, in the same order;
-/// * `answer`: the type of its answer, and what it says;
+/// * `answer`: the type of its answer, and what it says; `manual`: the same for people, in the server's README;
 /// * `home`: the field that it is about;
 /// * `class`: what may be in flight with it on one connection, `flags`: what it is like;
 /// * `fingerprint`, where it has a key: a number that no other command has, or had;
@@ -272,6 +274,7 @@ macro_rules! command {
             ),* $(,)?
         }
         answer: $answer:ty $(= $answer_note:literal)?;
+        manual: $manual:literal;
         $(home: $home_kind:ident($home:ident);)?
         class: $class:ident;
         flags: $flags:expr;
@@ -316,6 +319,7 @@ macro_rules! command {
                     fields: FIELDS,
                     replies: <$answer as $crate::shop::Answer>::REPLIES,
                     answer_note: concat!("" $(, $answer_note)?),
+                    manual: $manual,
                     fingerprint: 0 $(+ $fingerprint)?,
                     example: &[$($example),+],
                     parse: |arguments| Ok(Self::parse(arguments)?.into()),

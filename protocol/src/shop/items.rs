@@ -22,6 +22,8 @@ command! {
         key: Option<Key> = [KEY key],
     }
     answer: ();
+    manual: "`OK`; makes or replaces the catalogue entry and leaves the stock alone. `LIMIT`: most units one \
+        customer may have in open orders. `BACKORDER`: how far below zero it may be sold";
     home: Sku(sku);
     class: WriteStock;
     flags: Flags::WRITE.and(Flags::FAST).and(Flags::NO_MULTI);
@@ -36,6 +38,7 @@ command! {
         sku: Sku,
     }
     answer: Option<ItemView>;
+    manual: "map `sku price currency name limit backorder`, or null";
     home: Sku(sku);
     class: ReadStock;
     flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI);

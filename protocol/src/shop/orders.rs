@@ -11,6 +11,7 @@ command! {
         id: OrderId as OrderOrNull,
     }
     answer: Option<OrderView>;
+    manual: "map `id customer state currency total created_at updated_at expires_at lines`, or null";
     home: Order(id);
     class: ReadOrder;
     flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI);
@@ -28,6 +29,7 @@ command! {
         count: u32 as ListCount = [COUNT n],
     }
     answer: Vec<OrderSummary>;
+    manual: "list of maps `id state total currency created_at`, newest first; 100 unless told, 1,000 at most";
     home: Customer(customer);
     class: ReadOrder;
     flags: Flags::READONLY.and(Flags::NO_MULTI);
@@ -43,6 +45,7 @@ command! {
         key: Option<Key> = [KEY key],
     }
     answer: OrderState;
+    manual: "the order's state: a held order is placed";
     home: Order(id);
     class: ChangeOrder;
     flags: Flags::WRITE.and(Flags::FAST);
@@ -59,6 +62,7 @@ command! {
         key: Option<Key> = [KEY key],
     }
     answer: OrderState;
+    manual: "the order's state: a held or placed order is cancelled, and its units are available again";
     home: Order(id);
     class: ChangeOrder;
     flags: Flags::WRITE.and(Flags::FAST);

@@ -19,6 +19,7 @@ command! {
         key: Option<Key> = [KEY key],
     }
     answer: i64 = "the location's new `on_hand`";
+    manual: "the new `on_hand` of the location (`main` where none is given); a negative delta takes out";
     home: Sku(sku);
     class: WriteStock;
     flags: Flags::WRITE.and(Flags::FAST).and(Flags::NO_MULTI);
@@ -35,6 +36,7 @@ command! {
         location: Option<Location> as LocationOrAll = [LOCATION loc],
     }
     answer: StockView;
+    manual: "map `on_hand held committed available`, over all locations where none is given";
     home: Sku(sku);
     class: ReadStock;
     flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_MULTI);

@@ -1,14 +1,17 @@
-//! The README's tables and example agree with the code.
+//! The tables and the example in this crate's README agree with the code, and so does the shop's table in the server's.
+//!
+//! `cargo xtask readme` writes those that are generated anew.
 
 use std::fmt::Write as _;
 
-use cartwright_protocol::native::{FRAME_BODY_BYTES_MAX, ReplyOpcode, encode_request};
-use cartwright_protocol::{
+use crate::native::{FRAME_BODY_BYTES_MAX, ReplyOpcode, encode_request};
+use crate::{
     AMOUNT_MAX, CART_LINES_MAX, CartLine, Checkout, ErrorCode, HOLD_MS_MAX, NAME_LENGTH_MAX, ORDER_LIST_COUNT_MAX,
     Operation, OrderState, QUANTITY_MAX, Quantity, TEXT_LENGTH_MAX,
 };
 
 const README: &str = include_str!("../README.md");
+const SERVER_README: &str = include_str!("../../README.md");
 
 /// The rows of the table under this heading row: their cells, without backquotes.
 fn table(header: &str) -> Vec<Vec<String>> {
@@ -59,18 +62,36 @@ fn request_lines() -> String {
     lines
 }
 
-/// Set `BLESS` to write the table anew.
+/// Holds the table under these two lines to its rows, or writes them anew.
+fn hold(page: &str, path: &str, header: &str, rows: &str) {
+    let (before, rest) = page.split_once(header).expect("the table's header");
+    let (listed, after) = rest.split_once("\n\n").expect("an empty line ends a table");
+    if std::env::var_os("CARTWRIGHT_UPDATE_README").is_some() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        return std::fs::write(path, format!("{before}{header}{rows}\n{after}")).expect("a writable checkout");
+    }
+    assert_eq!(
+        format!("{listed}\n"),
+        rows,
+        "the table is behind: run `cargo xtask readme`"
+    );
+}
+
 #[test]
 fn the_table_of_requests_is_that_of_the_declarations() {
-    const HEADER: &str = "| opcode | name | body | replies, besides `ERROR` |\n| --- | --- | --- | --- |\n";
-    let (before, rest) = README.split_once(HEADER).expect("a table of requests");
-    let (listed, after) = rest.split_once("\n\n").expect("a line without text ends a table");
-    if std::env::var_os("BLESS").is_some() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = format!("{before}{HEADER}{}\n{after}", request_lines());
-        return std::fs::write(path, readme).expect("a writable checkout");
+    let header = "| opcode | name | body | replies, besides `ERROR` |\n| --- | --- | --- | --- |\n";
+    hold(README, "README.md", header, &request_lines());
+}
+
+#[test]
+fn the_servers_table_of_the_shop_is_that_of_the_declarations() {
+    let mut rows = String::new();
+    for spec in Operation::SPECS {
+        let command = format!("{} {}", spec.name, spec.syntax.replace("...", "…"));
+        writeln!(rows, "| `{}` | {} |", command.trim_end(), spec.manual).expect("a string takes all");
     }
-    assert_eq!(format!("{listed}\n"), request_lines());
+    let header = "| command | answer |\n| --- | --- |\n";
+    hold(SERVER_README, "../README.md", header, &rows);
 }
 
 #[test]
