@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cartwright::engine::{KeptReply, KeyRecord, Scope};
+use cartwright_protocol::shop::Home;
 use cartwright_protocol::{
-    CartLine, Currency, Error, ErrorCode, ItemGet, Key, Location, Operation, OrderCancel, OrderConfirm, OrderGet,
-    OrderId, OrderList, OrderState, Reply, Sku, StockGet,
+    CartLine, Currency, Error, ErrorCode, ItemGet, Key, Location, Operation, OrderGet, OrderId, OrderList, Reply, Sku,
+    StockGet,
 };
 
+use crate::shop::order_changes;
 use crate::shop::{Item, Shop, Version, Versioned};
 use crate::violation::Checked;
 use crate::witness::{News, Witness};
@@ -49,15 +51,13 @@ pub struct Checker {
 
 /// The key of a request in its scope.
 pub fn key_of(operation: &Operation) -> Option<ScopedKey> {
-    match operation {
-        Operation::ItemPut(put) => Some((Scope::Sku(put.sku.clone()), put.key.clone()?)),
-        Operation::StockAdd(add) => Some((Scope::Sku(add.sku.clone()), add.key.clone()?)),
-        Operation::Checkout(checkout) => Some((Scope::Customer(checkout.customer.clone()), checkout.key.clone())),
-        Operation::OrderConfirm(OrderConfirm { id, key }) | Operation::OrderCancel(OrderCancel { id, key }) => {
-            Some((Scope::Order(*id), key.clone()?))
-        }
-        _ => None,
-    }
+    let key = operation.request_key()?.clone();
+    let scope = match operation.subject()? {
+        Home::Sku(sku) => Scope::Sku(sku.clone()),
+        Home::Customer(customer) => Scope::Customer(customer.clone()),
+        Home::Order(id) => Scope::Order(*id),
+    };
+    Some((scope, key))
 }
 
 /// A cart with one line a SKU, in the order of the cart.
@@ -203,11 +203,7 @@ impl Checker {
                     let durable_or_not = |_: &Versioned<Item>| true;
                     is_explained(&attempt.operation, error, attempt.sent, &witness.shop, &durable_or_not)
                 }
-                KeptReply::State(to) => target(&attempt.operation).is_some_and(|(id, wanted)| {
-                    let mut states = witness.shop.order_since(id, attempt.sent).flatten();
-                    wanted == *to && states.any(|order| order.value.state == *to)
-                }),
-                _ => false,
+                kept => order_changes::is_kept(&attempt.operation, kept, attempt.sent, &witness.shop),
             };
             if explained {
                 return Ok(());
@@ -339,15 +335,6 @@ impl Checker {
     }
 }
 
-/// The order that a request names, and the state that it wants for it.
-fn target(operation: &Operation) -> Option<(OrderId, OrderState)> {
-    match operation {
-        Operation::OrderConfirm(OrderConfirm { id, .. }) => Some((*id, OrderState::Placed)),
-        Operation::OrderCancel(OrderCancel { id, .. }) => Some((*id, OrderState::Cancelled)),
-        _ => None,
-    }
-}
-
 /// Whether a refusal was right at some moment from `sent` on.
 fn is_explained(
     operation: &Operation,
@@ -406,16 +393,7 @@ fn is_explained(
                 item.level(&Location::main()).available() + i64::from(allowance) < 0
             })
         }
-        (Operation::OrderConfirm(_) | Operation::OrderCancel(_), code) => {
-            let (id, to) = target(operation).expect("these name an order");
-            let mut orders = shop.order_since(id, sent);
-            match code {
-                ErrorCode::NoOrder => orders.any(|order| order.is_none()),
-                ErrorCode::State => orders.flatten().any(|order| !order.value.can_become(to)),
-                _ => false,
-            }
-        }
-        _ => false,
+        (operation, code) => order_changes::is_explained(operation, code, sent, shop),
     }
 }
 
@@ -487,12 +465,10 @@ fn is_true(attempt: &Attempt, reply: &Reply, witness: &Witness) -> Checked<bool>
                 made.is_some_and(|item| item.value.level(&at).on_hand == *on_hand) && witness.is_durable(source)
             })
         }
-        (operation @ (Operation::OrderConfirm(_) | Operation::OrderCancel(_)), Reply::State(state)) => {
-            let (id, to) = target(operation).expect("these name an order");
-            let mut orders = shop.order_since(id, sent).flatten();
-            *state == to && orders.any(|order| order.value.state == to && witness.is_durable(order.source))
+        (operation, reply) => {
+            let holds = |source| witness.is_durable(source);
+            order_changes::is_true(operation, reply, sent, shop, &holds)
         }
-        _ => false,
     };
     Ok(is)
 }

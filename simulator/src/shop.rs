@@ -3,6 +3,8 @@
 //! Plain maps, written apart from the engine. It takes decided changes one by one and checks each against the rules; it
 //! keeps every version of everything, so that an answer can be compared with what was true while its request was open.
 
+pub mod order_changes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cartwright::engine::{
@@ -208,21 +210,6 @@ impl Order {
         let is_open = matches!(self.state, OrderState::Held | OrderState::Placed);
         let lines = self.lines.iter().filter(|line| is_open && line.sku == *sku);
         lines.map(|line| u64::from(line.ordered)).sum()
-    }
-
-    /// Change of (`held`, `committed`) per unit, of entering `to`; `None` where that is impossible.
-    fn effect(&self, to: OrderState) -> Option<(i64, i64)> {
-        match (self.state, to) {
-            (OrderState::Held, OrderState::Placed) => Some((-1, 1)),
-            (OrderState::Held, OrderState::Cancelled | OrderState::Expired) => Some((-1, 0)),
-            (OrderState::Placed, OrderState::Cancelled) => Some((0, -1)),
-            _ => None,
-        }
-    }
-
-    /// Whether a request may move it to `to`.
-    pub fn can_become(&self, to: OrderState) -> bool {
-        self.state == to || self.effect(to).is_some()
     }
 }
 
@@ -504,10 +491,10 @@ impl Shop {
     }
 
     fn change_order(&mut self, source: Source, change: &OrderChange, latest: Timestamp) -> Checked {
-        match change {
-            OrderChange::Made(order) => self.make_order(source, order, latest),
-            &OrderChange::Moved { id, from, to, at, .. } => self.move_order(source, id, (from, to), at, latest),
+        if let OrderChange::Made(order) = change {
+            return self.make_order(source, order, latest);
         }
+        self.change_existing(source, change, latest)
     }
 
     fn make_order(&mut self, source: Source, order: &PackedOrder, latest: Timestamp) -> Checked {
@@ -588,52 +575,6 @@ impl Shop {
         let version = self.version;
         self.orders.insert(*id, vec![Versioned { version, source, value }]);
         self.keep(source, Some(&key_of(order)), latest)
-    }
-
-    fn move_order(
-        &mut self,
-        source: Source,
-        id: OrderId,
-        (from, to): (OrderState, OrderState),
-        at: Timestamp,
-        latest: Timestamp,
-    ) -> Checked {
-        let order = self.order(id);
-        let mut order = order
-            .ok_or_else(|| violation!("order {id} moves, but was never made"))?
-            .clone();
-        promise!(
-            order.state == from,
-            "order {id} moves from {from} to {to}, but is {}",
-            order.state
-        );
-        promise!(at <= latest, "order {id} moved in the future");
-        let units = order.effect(to);
-        let units = units.ok_or_else(|| violation!("order {id} cannot go from {from} to {to}"))?;
-        promise!(
-            to != OrderState::Expired || order.expires_at.is_some_and(|expires_at| expires_at <= at),
-            "order {id} expired at {at:?}, before its time {:?}",
-            order.expires_at
-        );
-        for line in &order.lines {
-            self.move_units(source, line, units)?;
-        }
-        order.state = to;
-        order.updated_at = at;
-        order.expires_at = None;
-        if matches!(to, OrderState::Cancelled | OrderState::Expired) {
-            for line in &mut order.lines {
-                line.cancelled = line.ordered;
-            }
-        }
-        let version = self.version;
-        let versions = self.orders.get_mut(&id).expect("looked up above");
-        versions.push(Versioned {
-            version,
-            source,
-            value: order,
-        });
-        Ok(())
     }
 
     fn move_units(&mut self, source: Source, line: &Line, (held, committed): (i64, i64)) -> Checked {

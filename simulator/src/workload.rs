@@ -4,13 +4,13 @@
 //! asked for it. Sees the shop as an outsider would, by the ids of orders.
 
 use cartwright_protocol::{
-    Amount, CartLine, Checkout, Currency, Customer, ItemGet, ItemPut, Key, Location, Operation, OrderCancel,
-    OrderConfirm, OrderGet, OrderId, OrderList, Quantity, Sku, StockAdd, StockGet, Text,
+    Amount, CartLine, Checkout, Currency, Customer, ItemGet, ItemPut, Key, Location, Operation, OrderGet, OrderId,
+    OrderList, Quantity, Sku, StockAdd, StockGet, Text,
 };
 
 use crate::parameters::Parameters;
 use crate::random::Random;
-use crate::shop::Shop;
+use crate::shop::{Shop, order_changes};
 
 /// Requests with a key that may be sent again, at most.
 const RETRIES_KEPT: usize = 64;
@@ -229,12 +229,7 @@ impl Workload {
                 let Some(id) = Self::order(shop, random) else {
                     return self.checkout(true, parameters, random);
                 };
-                let key = self.key(400, random);
-                if change == 2 {
-                    Operation::OrderConfirm(OrderConfirm { id, key })
-                } else {
-                    Operation::OrderCancel(OrderCancel { id, key })
-                }
+                order_changes::draw(change == 2, id, &self.mark(), random)
             }
             add @ (4 | 5) => {
                 let units = random.between(1, 10) as i64;
@@ -282,9 +277,7 @@ impl Workload {
                 add.delta += if add.delta > 0 { 1 } else { -1 };
                 Operation::StockAdd(add)
             }
-            Operation::OrderConfirm(OrderConfirm { id, key }) => Operation::OrderCancel(OrderCancel { id, key }),
-            Operation::OrderCancel(OrderCancel { id, key }) => Operation::OrderConfirm(OrderConfirm { id, key }),
-            other => other,
+            other => order_changes::with_other_body(other),
         }
     }
 }

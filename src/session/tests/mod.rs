@@ -10,6 +10,7 @@ mod words;
 use std::io::Write as _;
 use std::rc::Rc;
 
+use cartwright_protocol::native::ReplyOpcode;
 use cartwright_protocol::{
     Amount, AuditReport, Currency, Error, ErrorCode, ItemGet, ItemView, LineView, Operation, OrderGet, OrderId,
     OrderList, OrderState, OrderSummary, OrderView, Receipt, Reply, Sku, Slot, StockView, Text,
@@ -117,13 +118,18 @@ fn answer_of_shop(operation: &Operation) -> Reply {
             };
             Reply::Orders(vec![summary])
         }
-        Operation::OrderConfirm(_) => Reply::State(OrderState::Placed),
-        Operation::OrderCancel(_) => Reply::State(OrderState::Cancelled),
         Operation::Audit => Reply::Audit(AuditReport {
             items: 1,
             state_hash: 0xab,
             ..AuditReport::default()
         }),
+        // The others answer with a reply of their kind.
+        other => match other.spec().replies {
+            [ReplyOpcode::State] if other.spec().name == "ORDER.CONFIRM" => Reply::State(OrderState::Placed),
+            [ReplyOpcode::State] => Reply::State(OrderState::Cancelled),
+            [ReplyOpcode::Integer] => Reply::Integer(1_700_000_000_000),
+            replies => panic!("no reply for {} in {replies:?}", other.spec().name),
+        },
     }
 }
 
