@@ -28,5 +28,5 @@ pub use operation::{
 };
 pub use order_id::OrderId;
 pub use reply::{AuditReport, ItemView, LineView, OrderState, OrderSummary, OrderView, Receipt, Reply, StockView};
-pub use shop::{Audit, Checkout, ItemGet, ItemPut, OrderCancel, OrderConfirm, OrderGet, OrderList, StockAdd, StockGet};
+pub use shop::commands::*;
 pub use slot::{SLOT_COUNT, Slot};

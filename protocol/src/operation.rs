@@ -5,10 +5,9 @@
 use crate::command::Flags;
 use crate::native::body::Reader;
 use crate::resp::Arguments;
-use crate::shop::{
-    Audit, Checkout, Command as _, Fingerprint, Home, ItemGet, ItemPut, OrderCancel, OrderConfirm, OrderGet, OrderList,
-    Spec, StockAdd, StockGet,
-};
+#[allow(clippy::wildcard_imports, reason = "the list below names each of them")]
+use crate::shop::commands::*;
+use crate::shop::{Command as _, Fingerprint, Home, Spec};
 use crate::{Error, Key, Reply, Sku, Slot};
 
 /// Largest quantity of one line, delta or limit.

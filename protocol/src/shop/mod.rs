@@ -8,7 +8,8 @@
 //! - `words`: the words of a RESP command, found by the fields
 //! - `items`, `stock`, `carts`, `orders`, `audit`: the declarations
 //!
-//! To add one, write it into the file of its group and add its name to the list in `operation.rs`.
+//! To add one, write it into the file of its group and add its name to the list in `operation.rs`; see
+//! `docs/adding-a-command.md`.
 
 #[macro_use]
 pub mod declaration;
@@ -23,9 +24,13 @@ mod stock;
 mod words;
 
 pub use answer::Answer;
-pub use audit::Audit;
-pub use carts::Checkout;
 pub use declaration::{Class, Command, FieldSpec, Fingerprint, Home, HomeKind, Spec};
-pub use items::{ItemGet, ItemPut};
-pub use orders::{OrderCancel, OrderConfirm, OrderGet, OrderList};
-pub use stock::{StockAdd, StockGet};
+
+/// The types of all commands.
+pub mod commands {
+    pub use super::audit::*;
+    pub use super::carts::*;
+    pub use super::items::*;
+    pub use super::orders::*;
+    pub use super::stock::*;
+}
