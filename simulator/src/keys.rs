@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cartwright::engine::entries::effect::{Effect, effects};
+use cartwright::engine::entries::types::{Change, hash, string};
 use cartwright_protocol::resp::parse_i64;
 
 use crate::key_wishes::{ACCOUNT, OPENING_BALANCE, condensed, mark_in};
@@ -80,12 +81,18 @@ impl Keys {
                 expires_at = at.unix_ms();
                 self.mark(mark_in(value), source);
             }
-            Effect::Integer { value, .. } => held = Some(Held::String(value.to_string().into_bytes())),
+            Effect::Change {
+                change: Change::String(string::Change::Integer(integer)),
+                ..
+            } => held = Some(Held::String(integer.to_string().into_bytes())),
             Effect::Delete { .. } => {
                 promise!(held.is_some(), "{source:?} removes a key that is not there: {effect:?}");
                 held = None;
             }
-            Effect::HashSet { pairs, .. } => {
+            Effect::Change {
+                change: Change::Hash(hash::Change::Set(pairs)),
+                ..
+            } => {
                 let Held::Hash(mut fields) = held.unwrap_or(Held::Hash(BTreeMap::new())) else {
                     return Err(violation!("{source:?} sets fields of a string: {effect:?}"));
                 };
@@ -95,7 +102,10 @@ impl Keys {
                 });
                 held = Some(Held::Hash(fields));
             }
-            Effect::HashDelete { fields: names, .. } => {
+            Effect::Change {
+                change: Change::Hash(hash::Change::Delete(names)),
+                ..
+            } => {
                 let Some(Held::Hash(mut fields)) = held else {
                     return Err(violation!(
                         "{source:?} removes fields where there is no hash: {effect:?}"

@@ -1,25 +1,18 @@
-//! The keys of a slot in a checkpoint: taken at once, written in pieces.
+//! The entries of a slot in a checkpoint: taken at once, written in pieces.
 //!
-//! A copy of a slot's table shares its pages and values with the original, so the keys of a slot, however many, are all
+//! A copy of a slot's table shares its pages and values with the original, so the entries of a slot, however many, are all
 //! shown at the same position; what changes while they are written is copied page by page.
 
 use std::collections::VecDeque;
 
 use super::bytes::ValueBytes;
-use super::encoding::Strings;
-use super::hash::Field;
-use super::image::{image_bytes_max, put_hash_image, put_image, put_string_image, read_image, strings_of_image};
-use super::table::PagedTable;
-use super::value::{Entry, KeyTable, Value};
+use super::image::{image_bytes_max, put_image, read_image};
+use super::types::Pieces;
+use super::types::value_type::PIECE_BYTES;
+use super::value::{Entry, KeyTable};
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
 
-/// How long a piece gets, but for a value that is longer by itself: a field of a hash, and up to a limit a string.
-const PIECE_BYTES: usize = 64 << 10;
-
-/// A longer string is cut. As large as what the shard may write of a checkpoint at once.
-const STRING_PIECE_BYTES: usize = 1 << 20;
-
-/// A key, or a part of one, as a checkpoint holds it.
+/// An entry, or a part of one, as a checkpoint holds it.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct EntryImage {
     pub(super) key: Vec<u8>,
@@ -27,69 +20,47 @@ pub struct EntryImage {
     pub(super) expires_at: u64,
     /// The value, or more of one.
     pub(super) image: Vec<u8>,
-    /// This is more of the value that came before under the same key: fields of a hash, or bytes of a string.
+    /// This is more of the value that came before under the same key.
     pub(super) continues: bool,
 }
 
-/// The keys of a slot on their way into a checkpoint.
+/// The entries of a slot on their way into a checkpoint.
 #[derive(Debug)]
 pub struct EntriesCursor {
     table: KeyTable,
     page: VecDeque<Entry>,
-    /// A large hash that is being written.
-    hash: Option<HashCursor>,
-    /// A long string that is being written, and how much of it is.
-    string: Option<(Entry, usize)>,
+    /// The entry with a large value that is being written.
+    large: Option<Large>,
 }
 
 #[derive(Debug)]
-struct HashCursor {
+struct Large {
     key: ValueBytes,
     expires_at: Timestamp,
-    fields: PagedTable<Field>,
-    page: VecDeque<Field>,
+    pieces: Pieces,
     continues: bool,
 }
 
-impl HashCursor {
-    /// The next fields; `None` at the end.
+impl Large {
+    /// The next piece; `None` at the end.
     fn piece(&mut self) -> Option<EntryImage> {
-        let (mut fields, mut bytes) = (Vec::new(), 0);
-        // Its key goes with each piece.
-        while bytes < PIECE_BYTES.max(self.key.len()) {
-            let Some(field) = self.page.pop_front() else {
-                match self.fields.take_page() {
-                    Some(page) => self.page = page.into(),
-                    None => break,
-                }
-                continue;
-            };
-            bytes += field.name.len() + field.value.len();
-            fields.push(field);
-        }
-        if fields.is_empty() {
-            return None;
-        }
-        let mut image = Vec::with_capacity(bytes + 16 * fields.len());
-        put_hash_image(&mut image, false, fields.iter());
-        let continues = std::mem::replace(&mut self.continues, true);
+        let image = self.pieces.next(self.key.len())?;
         Some(EntryImage {
             key: self.key.to_vec(),
             expires_at: self.expires_at.unix_ms(),
             image,
-            continues,
+            continues: std::mem::replace(&mut self.continues, true),
         })
     }
 }
 
 impl EntriesCursor {
-    /// The keys of this table as they are now.
+    /// The entries of this table as they are now.
     pub fn begin(table: &KeyTable) -> Self {
         Self {
             table: table.clone(),
             page: VecDeque::new(),
-            hash: None,
-            string: None,
+            large: None,
         }
     }
 
@@ -97,22 +68,13 @@ impl EntriesCursor {
     pub fn piece(&mut self) -> Option<Vec<EntryImage>> {
         let (mut images, mut bytes) = (Vec::new(), 0);
         while bytes < PIECE_BYTES {
-            if let Some(hash) = &mut self.hash {
-                match hash.piece() {
+            if let Some(large) = &mut self.large {
+                match large.piece() {
                     Some(image) => {
                         bytes += image.image.len();
                         images.push(image);
                     }
-                    None => self.hash = None,
-                }
-                continue;
-            }
-            if let Some((entry, written)) = &mut self.string {
-                let image = string_piece(entry, written);
-                bytes += image.image.len();
-                images.push(image);
-                if entry.value.string_bytes().is_none_or(|string| string.len() == *written) {
-                    self.string = None;
+                    None => self.large = None,
                 }
                 continue;
             }
@@ -123,24 +85,13 @@ impl EntriesCursor {
                 }
                 continue;
             };
-            if let Value::Hash(hash) = &entry.value
-                && let Some(fields) = hash.as_table()
-            {
-                self.hash = Some(HashCursor {
+            if let Some(pieces) = entry.value.pieces() {
+                self.large = Some(Large {
                     key: entry.key,
                     expires_at: entry.expires_at,
-                    fields: fields.clone(),
-                    page: VecDeque::new(),
+                    pieces,
                     continues: false,
                 });
-                continue;
-            }
-            if entry
-                .value
-                .string_bytes()
-                .is_some_and(|string| string.len() > STRING_PIECE_BYTES)
-            {
-                self.string = Some((entry, 0));
                 continue;
             }
             let mut image = Vec::with_capacity(image_bytes_max(&entry.value));
@@ -157,60 +108,28 @@ impl EntriesCursor {
     }
 }
 
-/// The next part of a long string, of which so much is written.
-fn string_piece(entry: &Entry, written: &mut usize) -> EntryImage {
-    let string = entry.value.string_bytes().expect("only strings are cut");
-    // Its key goes with each piece.
-    let length = STRING_PIECE_BYTES.max(entry.key.len());
-    let (start, end) = (*written, string.len().min(*written + length));
-    *written = end;
-    let mut image = Vec::with_capacity(end - start + 1);
-    put_string_image(&mut image, string.is_growing(), &string[start..end]);
-    EntryImage {
-        key: entry.key.to_vec(),
-        expires_at: entry.expires_at.unix_ms(),
-        image,
-        continues: start > 0,
-    }
-}
-
 /// What an image holds.
 #[derive(Debug)]
 pub enum Restored {
-    /// A key.
+    /// An entry.
     Entry(Entry),
-    /// More fields, with their values, of the hash under this key.
-    Fields(Vec<u8>, Vec<u8>),
-    /// More of the string under this key.
-    Bytes(Vec<u8>, ValueBytes),
+    /// A later piece of the value under this key.
+    Piece(Vec<u8>, Vec<u8>),
 }
 
 impl EntryImage {
     /// What it holds; `None` where it is none.
     pub fn restore(self) -> Option<Restored> {
-        let value = read_image(&self.image)?;
         if self.continues {
-            return match value {
-                Value::String(bytes) => Some(Restored::Bytes(self.key, bytes)),
-                Value::Hash(_) => {
-                    strings_of_image(&self.image)?;
-                    Some(Restored::Fields(self.key, self.image))
-                }
-                Value::Integer(_) => None,
-            };
+            return Some(Restored::Piece(self.key, self.image));
         }
         Some(Restored::Entry(Entry {
             key: ValueBytes::new(&self.key),
-            value,
+            value: read_image(&self.image)?,
             expires_at: Timestamp(self.expires_at),
             version: LogPosition::ZERO,
         }))
     }
-}
-
-/// The fields of an image that continues a hash.
-pub fn fields_of(image: &[u8]) -> Strings<'_> {
-    strings_of_image(image).expect("looked through when it was read")
 }
 
 #[cfg(test)]
@@ -218,23 +137,22 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::table::hash_of;
+    use super::super::types::Value;
+    use super::super::types::hash::Hash;
+    use super::super::types::string::StringValue;
+    use super::super::types::value::Held;
     use super::*;
 
-    #[test]
-    fn long_strings_are_cut_and_come_back_whole() {
-        let bytes = |length: usize| (0..length).map(|at| (at * 7 / 5) as u8).collect::<Vec<_>>();
-        let long_key = bytes(2 * STRING_PIECE_BYTES);
-        let written = [
-            (&b"short"[..], Value::string(b"1x")),
-            (b"fixed", Value::string(&bytes(5 * STRING_PIECE_BYTES / 2))),
-            (
-                b"growing",
-                Value::String(ValueBytes::Growing(Arc::new(bytes(2 * STRING_PIECE_BYTES)))),
-            ),
-            (&long_key, Value::string(&bytes(3 * STRING_PIECE_BYTES))),
-        ];
+    const STRING_PIECE_BYTES: usize = 1 << 20;
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at * 7 / 5) as u8).collect()
+    }
+
+    /// What comes back of entries with these values, and in how many pieces.
+    fn written_and_restored(written: &[(&[u8], Value)]) -> (KeyTable, usize) {
         let mut table = KeyTable::default();
-        for (key, value) in &written {
+        for (key, value) in written {
             let entry = Entry {
                 key: ValueBytes::new(key),
                 value: value.clone(),
@@ -244,8 +162,7 @@ mod tests {
             table.insert_new(hash_of(key), entry);
         }
         let mut cursor = EntriesCursor::begin(&table);
-        let mut read: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        let mut pieces = 0;
+        let (mut read, mut pieces) = (KeyTable::default(), 0);
         while let Some(images) = cursor.piece() {
             pieces += 1;
             let bytes = images.iter().map(|image| image.key.len() + image.image.len());
@@ -253,24 +170,66 @@ mod tests {
             for image in images {
                 match image.restore().expect("an image") {
                     Restored::Entry(entry) => {
-                        let string = entry.value.as_string().expect("a string");
                         assert_eq!(entry.expires_at, Timestamp(7));
-                        read.push((entry.key.to_vec(), string.to_vec()));
+                        let hash = hash_of(&entry.key);
+                        read.insert_new(hash, entry);
                     }
-                    Restored::Bytes(key, bytes) => {
-                        let (last, string) = read.last_mut().expect("its beginning came before");
-                        assert!(*last == key);
-                        string.extend_from_slice(&bytes);
+                    Restored::Piece(key, image) => {
+                        let entry = read.find_mut(hash_of(&key), &key).expect("its beginning came before");
+                        entry.value.add_piece(&image).expect("a piece of it");
                     }
-                    Restored::Fields(..) => panic!("there is no hash"),
                 }
             }
         }
-        assert!(pieces >= 3 + 2 + 2, "{pieces} pieces");
         assert_eq!(read.len(), written.len());
+        (read, pieces)
+    }
+
+    #[test]
+    fn long_strings_are_cut_and_come_back_whole() {
+        let long_key = bytes(2 * STRING_PIECE_BYTES);
+        let growing = StringValue::Bytes(ValueBytes::Growing(Arc::new(bytes(2 * STRING_PIECE_BYTES))));
+        let written = [
+            (&b"short"[..], StringValue::new(b"1x").into()),
+            (b"fixed", StringValue::new(&bytes(5 * STRING_PIECE_BYTES / 2)).into()),
+            (b"growing", growing.into()),
+            (&long_key, StringValue::new(&bytes(3 * STRING_PIECE_BYTES)).into()),
+        ];
+        let (read, pieces) = written_and_restored(&written);
+        assert!(pieces >= 3 + 2 + 2, "{pieces} pieces");
         for (key, value) in &written {
-            let found = read.iter().find(|(name, _)| name == key).expect("every key");
-            assert!(value.as_string().is_some_and(|string| *string == *found.1));
+            let found = read.find(hash_of(key), key).expect("every key");
+            let (found, value) = (StringValue::of(&found.value), StringValue::of(value));
+            assert!(found.expect("a string").to_bytes() == value.expect("a string").to_bytes());
         }
+    }
+
+    #[test]
+    fn large_hashes_are_cut_and_come_back_whole() {
+        let mut hash = Hash::table();
+        for number in 0..3000u32 {
+            hash.set(&number.to_le_bytes(), &bytes(number as usize % 500));
+        }
+        let (read, pieces) = written_and_restored(&[(b"h", Value::from(Arc::new(hash.clone())))]);
+        assert!(pieces > 3000 * 250 / PIECE_BYTES, "{pieces} pieces");
+        let found = read.find(hash_of(b"h"), b"h").expect("the key");
+        let found = Hash::of(&found.value).expect("a hash");
+        assert_eq!(found.len(), hash.len());
+        for field in hash.iter() {
+            assert_eq!(found.get(&field.name), Some(&field.value));
+        }
+    }
+
+    #[test]
+    fn a_piece_of_another_type_is_refused() {
+        let hash = Arc::new(Hash::table());
+        let mut image = Vec::new();
+        put_image(&mut image, &StringValue::new(b"text").into());
+        assert!(Value::from(hash).add_piece(&image).is_none());
+        assert!(
+            Value::from(StringValue::new(b"12")).add_piece(&image).is_none(),
+            "integers have no pieces"
+        );
+        assert!(Value::from(StringValue::new(b"te")).add_piece(&image).is_some());
     }
 }

@@ -3,13 +3,12 @@
 //! An effect says all that is to be known by itself: applying it looks at no clock, draws nothing, and decides nothing
 //! that depends on more than the key. Where a value may be large the effect is the part of it that changes.
 
-use std::sync::Arc;
-
 use super::bytes::ValueBytes;
-use super::encoding::{Reader, Strings, put_number, put_string, take_strings};
-use super::hash::Hash;
+use super::encoding::{Reader, put_number, put_string};
 use super::image::read_image;
-use super::value::{Entry, KeyTable, Value};
+use super::types::string::StringValue;
+use super::types::value::{CHANGE_KINDS, Change, are_apart};
+use super::value::{Entry, KeyTable};
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
 use crate::engine::kernel::record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 
@@ -30,7 +29,7 @@ const AROUND_BYTES: usize = 8192;
 #[expect(missing_docs, reason = "the fields' names say what they are")]
 #[derive(Clone, Copy, Debug)]
 pub enum Effect<'a> {
-    /// The key holds this string.
+    /// The key holds this string, and nothing of what it held before.
     Set {
         key: &'a [u8],
         value: &'a [u8],
@@ -40,21 +39,9 @@ pub enum Effect<'a> {
     Delete { key: &'a [u8] },
     /// The key, which is there, expires then; 0: never.
     Expire { key: &'a [u8], at: Timestamp },
-    /// The string, or a new one, is longer by this.
-    Append { key: &'a [u8], bytes: &'a [u8] },
-    /// This stands in the string, or in a new one, from `offset` on; zeros fill the gap before it.
-    SetRange {
-        key: &'a [u8],
-        offset: u64,
-        bytes: &'a [u8],
-    },
-    /// The key, or a new one, holds this integer; when it expires stays.
-    Integer { key: &'a [u8], value: i64 },
-    /// These fields of the hash, or of a new one, have these values.
-    HashSet { key: &'a [u8], pairs: Strings<'a> },
-    /// The hash, which is there, has none of these fields; without any it is gone.
-    HashDelete { key: &'a [u8], fields: Strings<'a> },
-    /// The key holds the value of this image.
+    /// The value of the key, which is of the change's type, changes; or one is made. When it expires stays.
+    Change { key: &'a [u8], change: Change<'a> },
+    /// The key holds the value of this image, and nothing of what it held before.
     Restore {
         key: &'a [u8],
         image: &'a [u8],
@@ -67,14 +54,22 @@ pub enum Effect<'a> {
 const SET: u8 = 1;
 const DELETE: u8 = 2;
 const EXPIRE: u8 = 3;
-const APPEND: u8 = 4;
-const SET_RANGE: u8 = 5;
-const INTEGER: u8 = 6;
-const HASH_SET: u8 = 7;
-const HASH_DELETE: u8 = 8;
 const RESTORE: u8 = 9;
 const FLUSH: u8 = 10;
 const SET_EXPIRING: u8 = 11;
+
+// On disk, as are the kinds of the types' changes: no number is changed, nor used again.
+const _: () = {
+    let own: &[u8] = &[SET, DELETE, EXPIRE, RESTORE, FLUSH, SET_EXPIRING];
+    let mut of_type = 0;
+    while of_type < CHANGE_KINDS.len() {
+        assert!(
+            are_apart(&[own, CHANGE_KINDS[of_type]]),
+            "a kind of effect is used twice"
+        );
+        of_type += 1;
+    }
+};
 
 /// What an effect did to whether and until when a key is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,11 +87,7 @@ impl<'a> Effect<'a> {
             Self::Set { key, .. }
             | Self::Delete { key }
             | Self::Expire { key, .. }
-            | Self::Append { key, .. }
-            | Self::SetRange { key, .. }
-            | Self::Integer { key, .. }
-            | Self::HashSet { key, .. }
-            | Self::HashDelete { key, .. }
+            | Self::Change { key, .. }
             | Self::Restore { key, .. } => Some(key),
             Self::Flush => None,
         }
@@ -123,31 +114,10 @@ impl<'a> Effect<'a> {
                 put_string(log, key);
                 put_number(log, at.unix_ms());
             }
-            Self::Append { key, bytes } => {
-                log.push(APPEND);
+            Self::Change { key, change } => {
+                log.push(change.kind());
                 put_string(log, key);
-                put_string(log, bytes);
-            }
-            Self::SetRange { key, offset, bytes } => {
-                log.push(SET_RANGE);
-                put_string(log, key);
-                put_number(log, offset);
-                put_string(log, bytes);
-            }
-            Self::Integer { key, value } => {
-                log.push(INTEGER);
-                put_string(log, key);
-                log.extend_from_slice(&value.to_le_bytes());
-            }
-            Self::HashSet { key, pairs: strings } | Self::HashDelete { key, fields: strings } => {
-                log.push(if matches!(self, Self::HashSet { .. }) {
-                    HASH_SET
-                } else {
-                    HASH_DELETE
-                });
-                put_string(log, key);
-                put_number(log, strings.len() as u64);
-                strings.each(|string| put_string(log, string));
+                change.put(log);
             }
             Self::Restore { key, image, expires_at } => {
                 log.push(RESTORE);
@@ -175,26 +145,14 @@ impl<'a> Effect<'a> {
         let mut is_gone = false;
         match *self {
             Self::Set { value, expires_at, .. } => {
-                entry.value = Value::string(value);
+                entry.value = StringValue::new(value).into();
                 entry.expires_at = expires_at;
             }
             Self::Delete { .. } => is_gone = true,
             Self::Expire { at, .. } => entry.expires_at = at,
-            Self::Append { bytes, .. } => string_of(entry).extend_from_slice(bytes),
-            Self::SetRange { offset, bytes, .. } => set_range(string_of(entry), offset, bytes),
-            Self::Integer { value, .. } => entry.value = Value::Integer(value),
-            Self::HashSet { pairs, .. } => {
-                let hash = hash_of(entry);
-                pairs.each_pair(|name, value| {
-                    hash.set(name, value);
-                });
-            }
-            Self::HashDelete { fields, .. } => {
-                let hash = hash_of(entry);
-                fields.each(|name| {
-                    hash.remove(name);
-                });
-                is_gone = hash.is_empty();
+            Self::Change { change, .. } => {
+                entry.value.apply(change);
+                is_gone = entry.value.is_gone();
             }
             Self::Restore { image, expires_at, .. } => {
                 entry.value = read_image(image).expect("an effect's image is one");
@@ -213,28 +171,16 @@ impl<'a> Effect<'a> {
     /// Applies it to a key that is not there. When the new one expires.
     fn insert(&self, table: &mut KeyTable, hash: u64, position: LogPosition) -> Timestamp {
         let (value, expires_at) = match *self {
-            Self::Set { value, expires_at, .. } => (Value::string(value), expires_at),
-            Self::Append { bytes, .. } => (Value::string(bytes), Timestamp::default()),
-            Self::SetRange { offset, bytes, .. } => {
-                let mut string = Vec::new();
-                set_range(&mut string, offset, bytes);
-                (
-                    Value::String(ValueBytes::Growing(Arc::new(string))),
-                    Timestamp::default(),
-                )
-            }
-            Self::Integer { value, .. } => (Value::Integer(value), Timestamp::default()),
-            Self::HashSet { pairs, .. } => {
-                let mut hash = Hash::default();
-                pairs.each_pair(|name, value| {
-                    hash.set(name, value);
-                });
-                (Value::Hash(Arc::new(hash)), Timestamp::default())
+            Self::Set { value, expires_at, .. } => (StringValue::new(value).into(), expires_at),
+            Self::Change { change, .. } => {
+                let made = change.make();
+                let value = made.unwrap_or_else(|| panic!("a record changes {self:?}, which no record before it made"));
+                (value, Timestamp::default())
             }
             Self::Restore { image, expires_at, .. } => {
                 (read_image(image).expect("an effect's image is one"), expires_at)
             }
-            Self::Delete { .. } | Self::Expire { .. } | Self::HashDelete { .. } | Self::Flush => {
+            Self::Delete { .. } | Self::Expire { .. } | Self::Flush => {
                 panic!("a record changes {self:?}, which no record before it made")
             }
         };
@@ -252,27 +198,6 @@ impl<'a> Effect<'a> {
     }
 }
 
-fn string_of(entry: &mut Entry) -> &mut Vec<u8> {
-    let is_string = entry.value.string_mut();
-    is_string.expect("a record changes a string where one is")
-}
-
-fn hash_of(entry: &mut Entry) -> &mut Hash {
-    let Value::Hash(hash) = &mut entry.value else {
-        panic!("a record changes a hash where there is another type")
-    };
-    Arc::make_mut(hash)
-}
-
-fn set_range(string: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let offset = offset as usize;
-    let end = offset + bytes.len();
-    if string.len() < end {
-        string.resize(end, 0);
-    }
-    string[offset..end].copy_from_slice(bytes);
-}
-
 fn take_effect<'a>(reader: &mut Reader<'a>) -> Option<Effect<'a>> {
     let kind = reader.take(1)?[0];
     Some(match kind {
@@ -286,34 +211,16 @@ fn take_effect<'a>(reader: &mut Reader<'a>) -> Option<Effect<'a>> {
             key: reader.string()?,
             at: Timestamp(reader.number()?),
         },
-        APPEND => Effect::Append {
-            key: reader.string()?,
-            bytes: reader.string()?,
-        },
-        SET_RANGE => Effect::SetRange {
-            key: reader.string()?,
-            offset: reader.number()?,
-            bytes: reader.string()?,
-        },
-        INTEGER => Effect::Integer {
-            key: reader.string()?,
-            value: i64::from_le_bytes(reader.take(8)?.try_into().ok()?),
-        },
-        HASH_SET => Effect::HashSet {
-            key: reader.string()?,
-            pairs: take_strings(reader)?,
-        },
-        HASH_DELETE => Effect::HashDelete {
-            key: reader.string()?,
-            fields: take_strings(reader)?,
-        },
         RESTORE => Effect::Restore {
             key: reader.string()?,
             image: reader.string()?,
             expires_at: Timestamp(reader.number()?),
         },
         FLUSH => Effect::Flush,
-        _ => return None,
+        _ => Effect::Change {
+            key: reader.string()?,
+            change: Change::take(kind, reader)?,
+        },
     })
 }
 
@@ -343,7 +250,9 @@ pub fn are_effects(log: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::encoding::Strings;
     use super::super::table::hash_of;
+    use super::super::types::{hash, string};
     use super::*;
 
     #[test]
@@ -352,6 +261,7 @@ mod tests {
         let never = Timestamp::default();
         let key = &b"key"[..];
         let long = &[b'x'; 300][..];
+        let pairs = [b"a", b"1", b"b", long];
         let written = [
             Effect::Set {
                 key,
@@ -365,20 +275,25 @@ mod tests {
             },
             Effect::Delete { key },
             Effect::Expire { key, at },
-            Effect::Append { key, bytes: long },
-            Effect::SetRange {
+            Effect::Change {
                 key,
-                offset: 1 << 33,
-                bytes: b"",
+                change: string::Change::Append(long).into(),
             },
-            Effect::Integer { key, value: i64::MIN },
-            Effect::HashSet {
+            Effect::Change {
                 key,
-                pairs: Strings::Slices(&[b"a", b"1", b"b", long]),
+                change: string::Change::SetRange(1 << 33, b"").into(),
             },
-            Effect::HashDelete {
+            Effect::Change {
                 key,
-                fields: Strings::Slices(&[b"a", b""]),
+                change: string::Change::Integer(i64::MIN).into(),
+            },
+            Effect::Change {
+                key,
+                change: hash::Change::Set(Strings::Slices(&pairs)).into(),
+            },
+            Effect::Change {
+                key,
+                change: hash::Change::Delete(Strings::Slices(&[b"a", b""])).into(),
             },
             Effect::Restore {
                 key,
@@ -414,14 +329,14 @@ mod tests {
     fn a_hash_without_fields_is_gone() {
         let (mut table, key, at) = (KeyTable::default(), &b"h"[..], LogPosition(1));
         let hash = hash_of(key);
-        Effect::HashSet {
+        Effect::Change {
             key,
-            pairs: Strings::Slices(&[b"f", b"v"]),
+            change: hash::Change::Set(Strings::Slices(&[b"f", b"v"])).into(),
         }
         .apply(&mut table, hash, at);
-        let shift = Effect::HashDelete {
+        let shift = Effect::Change {
             key,
-            fields: Strings::Slices(&[b"f"]),
+            change: hash::Change::Delete(Strings::Slices(&[b"f"])).into(),
         }
         .apply(&mut table, hash, at);
         assert_eq!(

@@ -19,7 +19,7 @@ pub enum Strings<'a> {
 }
 
 impl<'a> Strings<'a> {
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
             Self::Arguments(arguments) => arguments.len(),
             Self::Slices(slices) => slices.len(),
@@ -49,6 +49,12 @@ impl<'a> Strings<'a> {
             Some(first) => visit(first, string),
         });
     }
+}
+
+/// Adds a list of strings.
+pub(super) fn put_strings(bytes: &mut Vec<u8>, strings: Strings<'_>) {
+    put_number(bytes, strings.len() as u64);
+    strings.each(|string| put_string(bytes, string));
 }
 
 /// Takes a list of strings.

@@ -15,11 +15,12 @@ use super::answer::Answer;
 use super::bytes::ValueBytes;
 use super::collected::Collected;
 use super::effect::{EFFECT_OVERHEAD_BYTES, Effect};
-use super::hash::Hash;
 use super::image::{image_bytes_max, put_image};
 use super::name::Name;
 use super::scan::{Scan, Scanned};
-use super::value::{Entry, Value};
+use super::types::value::Held;
+use super::types::{Change, Value};
+use super::value::Entry;
 use crate::engine::kernel::ids::{LogPosition, ShardMap, Timestamp};
 use crate::engine::kernel::state::State;
 
@@ -177,21 +178,12 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The string that the key holds.
+    /// The value that the key holds, which must be of this type.
     #[inline]
-    pub fn string(&mut self, name: Name<'_>) -> Result<Option<ValueBytes>, Answer> {
+    pub fn value<T: Held>(&mut self, name: Name<'_>) -> Result<Option<&T>, Answer> {
         match self.find(name) {
             None => Ok(None),
-            Some(entry) => entry.value.as_string().map(Some).ok_or_else(Answer::wrong_type),
-        }
-    }
-
-    /// The hash that the key holds.
-    pub fn hash(&mut self, name: Name<'_>) -> Result<Option<&Hash>, Answer> {
-        match self.find(name).map(|entry| &entry.value) {
-            None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(Some(hash)),
-            Some(_) => Err(Answer::wrong_type()),
+            Some(entry) => T::of(&entry.value).map(Some).ok_or_else(Answer::wrong_type),
         }
     }
 
@@ -210,6 +202,16 @@ impl<'a> Keys<'a> {
                 effect.apply(&mut collected.table, name.hash, self.position);
             }
         }
+    }
+
+    /// Changes the value of a key, or makes one.
+    #[inline]
+    pub fn change<'c>(&mut self, name: Name<'c>, change: impl Into<Change<'c>>) {
+        let effect = Effect::Change {
+            key: name.bytes,
+            change: change.into(),
+        };
+        self.write(name, &effect);
     }
 
     /// Removes the key; whether it was there.
@@ -350,12 +352,12 @@ pub(super) fn any_of(state: &State, draw: u64, now: Timestamp) -> Option<ValueBy
             continue;
         }
         // From a place within the slot on, and from its beginning where there is none alive behind it.
-        let from = (draw >> 20) & ((1 << super::hash::PLACE_BITS) - 1);
+        let from = (draw >> 20) & ((1 << super::types::hash::PLACE_BITS) - 1);
         for from in [from, 0] {
             let mut found = None;
             let mut next = Some(from);
             while let (None, Some(at)) = (&found, next) {
-                next = entries.walk(at, super::hash::PLACE_BITS, 1, |entry| {
+                next = entries.walk(at, super::types::hash::PLACE_BITS, 1, |entry| {
                     if found.is_none() && entry.is_alive(now) {
                         found = Some(entry.key.clone());
                     }

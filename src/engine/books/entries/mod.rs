@@ -2,7 +2,8 @@
 //!
 //! - [`request`], [`arguments`], [`name`]: what a session asks; [`answer`]: what it is answered; [`bytes`]: both's bytes
 //! - [`commands`]: the commands; [`keys`]: what one sees while it runs; [`scan`]: walks over keys
-//! - [`table`], [`value`], [`hash`]: how keys and values are held; [`state`]: within a shard's state
+//! - [`types`]: the types of value, a folder each; [`table`], [`value`]: how entries are held; [`state`]: within a
+//!   shard's state
 //! - [`effect`]: what commands do, as it is logged and applied; `image`, `encoding`: values and strings as bytes
 //! - `checkpoint`: keys in a checkpoint
 //! - [`run`]: requests to keys of one shard; [`transaction`], [`locks`], [`collected`]: of several
@@ -18,7 +19,6 @@ pub mod collected;
 pub mod commands;
 pub mod effect;
 mod encoding;
-pub mod hash;
 mod image;
 pub mod keys;
 pub mod limits;
@@ -36,6 +36,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod transaction;
+pub mod types;
 pub mod value;
 
 pub use answer::Answer;

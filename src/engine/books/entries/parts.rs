@@ -4,7 +4,7 @@ use cartwright_core::codec::{Reader, put_number, put_string};
 use cartwright_protocol::Slot;
 use rkyv::with::InlineAsBox;
 
-use super::checkpoint::{EntryImage, Restored, fields_of};
+use super::checkpoint::EntryImage;
 use crate::engine::kernel::archive::{encode, read};
 use crate::engine::kernel::ids::RecordKind;
 use crate::engine::kernel::restore::Restore;
@@ -71,14 +71,7 @@ pub fn restore_entries(restore: &mut Restore, kind: RecordKind, bytes: &[u8]) ->
 
 /// Restores what an image holds. The error says what is wrong with it.
 pub fn restore_image(restore: &mut Restore, slot: Slot, image: Option<EntryImage>) -> Result<(), String> {
-    let state = &mut restore.state;
-    let is_restored = match image.and_then(EntryImage::restore) {
-        None => false,
-        Some(Restored::Entry(entry)) if Slot::of(&entry.key) != slot => false,
-        Some(Restored::Entry(entry)) => state.restore_entry(slot, entry),
-        Some(Restored::Fields(key, image)) => state.restore_fields(slot, &key, fields_of(&image)),
-        Some(Restored::Bytes(key, bytes)) => state.restore_bytes(slot, &key, &bytes),
-    };
+    let is_restored = image.is_some_and(|image| restore.state.restore_image(slot, image));
     if is_restored {
         Ok(())
     } else {

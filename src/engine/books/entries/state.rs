@@ -2,15 +2,14 @@
 //!
 //! Changed by effects alone, live and while recovering.
 
-use std::sync::Arc;
-
 use cartwright_protocol::Slot;
 
+use super::checkpoint::{EntryImage, Restored};
 use super::effect::{Effect, Shift, effects};
-use super::encoding::Strings;
 use super::removals::Removals;
 use super::table::hash_of;
-use super::value::{Entry, Value};
+use super::types::{Change, hash};
+use super::value::Entry;
 use crate::engine::books::StateTag;
 use crate::engine::kernel::hashing::Fingerprint;
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
@@ -71,8 +70,7 @@ impl State {
     /// Applies the effects of the record at `position`, as far as their slots have yet to see it.
     pub fn apply_effects(&mut self, position: LogPosition, log: &[u8]) {
         for effect in effects(log) {
-            if self.is_replaying() && matches!(effect, Effect::HashDelete { .. }) && is_on(Mutation::KeepRemovedFields)
-            {
+            if self.is_replaying() && removes_fields(&effect) && is_on(Mutation::KeepRemovedFields) {
                 continue;
             }
             match effect.key() {
@@ -103,27 +101,17 @@ impl State {
         true
     }
 
-    /// Puts more fields into a hash that was put back before; `false` where there is none.
-    pub fn restore_fields(&mut self, slot: Slot, key: &[u8], fields: Strings<'_>) -> bool {
-        let entry = self.slot_mut(slot).books.entries.table.find_mut(hash_of(key), key);
-        let Some(Value::Hash(hash)) = entry.map(|entry| &mut entry.value) else {
-            return false;
-        };
-        let hash = Arc::make_mut(hash);
-        fields.each_pair(|name, value| {
-            hash.set(name, value);
-        });
-        true
-    }
-
-    /// Puts more behind a string that was put back before; `false` where there is none.
-    pub fn restore_bytes(&mut self, slot: Slot, key: &[u8], bytes: &[u8]) -> bool {
-        let entry = self.slot_mut(slot).books.entries.table.find_mut(hash_of(key), key);
-        let Some(Value::String(string)) = entry.map(|entry| &mut entry.value) else {
-            return false;
-        };
-        string.to_mut().extend_from_slice(bytes);
-        true
+    /// Puts back what an image holds: an entry, or a later piece of one that was put back before; `false` where it is
+    /// none of this slot.
+    pub fn restore_image(&mut self, slot: Slot, image: EntryImage) -> bool {
+        match image.restore() {
+            None => false,
+            Some(Restored::Entry(entry)) => Slot::of(&entry.key) == slot && self.restore_entry(slot, entry),
+            Some(Restored::Piece(key, image)) => {
+                let entry = self.slot_mut(slot).books.entries.table.find_mut(hash_of(&key), &key);
+                entry.is_some_and(|entry| entry.value.add_piece(&image).is_some())
+            }
+        }
     }
 
     /// Counts the keys of a slot that came as it is; positions of an older log mean nothing in the new one.
@@ -137,31 +125,21 @@ impl State {
     }
 }
 
-/// Hash of a key with all it holds, for the hash of the whole state. The version is no part of it, nor is the encoding.
+/// Hash of an entry, for the hash of the whole state. The version is no part of it, nor is the encoding.
 pub fn entry_hash(fingerprint: &mut Fingerprint, entry: &Entry) -> u64 {
-    let kind = match &entry.value {
-        Value::Integer(_) | Value::String(_) => 1,
-        Value::Hash(_) => 2,
-    };
     fingerprint
         .begin(StateTag::ENTRY)
         .bytes(&entry.key)
         .integer(entry.expires_at.unix_ms())
-        .integer(kind);
-    if let Some(string) = entry.value.as_string() {
-        fingerprint.bytes(&string);
-    }
-    let mut hash = fingerprint.finish();
-    if let Value::Hash(fields) = &entry.value {
-        for field in fields.iter() {
-            let field = fingerprint
-                .begin(StateTag::ELEMENT)
-                .bytes(&entry.key)
-                .bytes(&field.name)
-                .bytes(&field.value)
-                .finish();
-            hash = hash.wrapping_add(field);
-        }
-    }
-    hash
+        .integer(entry.value.type_number());
+    entry.value.hash_into(fingerprint);
+    let hash = fingerprint.finish();
+    hash.wrapping_add(entry.value.elements_hash(fingerprint, &entry.key))
+}
+
+fn removes_fields(effect: &Effect<'_>) -> bool {
+    let Effect::Change { change, .. } = effect else {
+        return false;
+    };
+    matches!(change, Change::Hash(hash::Change::Delete(_)))
 }

@@ -8,8 +8,8 @@ use super::spec::{CommandSpec, Scope};
 use super::{READ_FAST, WRITE_MORE, argument, either, first};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
-use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
+use crate::engine::books::entries::types::string::Change;
 
 /// Its commands.
 pub const COMMANDS: &[&CommandSpec] = &[&BITFIELD, &BITFIELD_RO];
@@ -216,12 +216,7 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
         let last = end.div_ceil(8) - 1;
         if !is_reached(keys, name, last) {
             let byte = keys.string(name)?.and_then(|string| string.get(last as usize).copied());
-            let effect = Effect::SetRange {
-                key: name.bytes,
-                offset: last,
-                bytes: &[byte.unwrap_or(0)],
-            };
-            keys.write(name, &effect);
+            keys.change(name, Change::SetRange(last, &[byte.unwrap_or(0)]));
         }
     } else {
         keys.string(name)?;
@@ -259,12 +254,7 @@ fn bitfield(keys: &mut Keys<'_>, arguments: Arguments<'_>, only_reads: bool) -> 
         let (start, part) = written(&bytes, kind, offset, after);
         // Held, the string would be copied before it is changed.
         drop(bytes);
-        let effect = Effect::SetRange {
-            key: name.bytes,
-            offset: start,
-            bytes: &part,
-        };
-        keys.write(name, &effect);
+        keys.change(name, Change::SetRange(start, &part));
     }
     Ok(Answer::Array(answers))
 }

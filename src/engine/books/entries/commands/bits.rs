@@ -7,10 +7,9 @@ use super::spec::{CommandSpec, Scope};
 use super::{READ, READ_FAST, WRITE_MORE, argument, check_length, clamped, either, first, integer, range};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::ValueBytes;
-use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
-use crate::engine::books::entries::value::Value;
+use crate::engine::books::entries::types::string::{Change, StringValue};
 
 /// Bits of the longest string of Redis: offsets from there on are no offsets.
 pub const BITS_MAX: i64 = 512 << 23;
@@ -122,19 +121,17 @@ fn set_bit(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     let byte = value.get((offset / 8) as usize).copied().unwrap_or(0);
     let shift = 7 - offset % 8;
     drop(value);
-    let effect = Effect::SetRange {
-        key: name.bytes,
-        offset: offset / 8,
-        bytes: &[byte & !(1 << shift) | bit << shift],
-    };
-    keys.write(name, &effect);
+    keys.change(
+        name,
+        Change::SetRange(offset / 8, &[byte & !(1 << shift) | bit << shift]),
+    );
     Ok(Answer::truth(before))
 }
 
 /// Whether the key holds a string that has the byte with this index, and that Redis would change in its place.
 pub fn is_reached(keys: &mut Keys<'_>, name: Name<'_>, index: u64) -> bool {
-    match keys.find(name).map(|entry| &entry.value) {
-        Some(value @ Value::String(string)) => value.encoding() == "raw" && string.len() as u64 > index,
+    match keys.value(name) {
+        Ok(Some(string @ StringValue::Bytes(bytes))) => string.is_raw() && bytes.len() as u64 > index,
         _ => false,
     }
 }
@@ -274,12 +271,7 @@ fn combine(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answ
     keys.fits(combined.len())?;
     // A string made of parts, as Redis has it: never an integer.
     keys.delete(target);
-    let effect = Effect::SetRange {
-        key: target.bytes,
-        offset: 0,
-        bytes: &combined,
-    };
-    keys.write(target, &effect);
+    keys.change(target, Change::SetRange(0, &combined));
     Ok(Answer::count(length))
 }
 

@@ -9,12 +9,11 @@ use super::spec::{CommandSpec, Scope};
 use super::{READ, READ_FAST, WRITE_FAST, WRITE_MORE_FAST, argument, either, first, integer};
 use crate::engine::books::entries::answer::Answer;
 use crate::engine::books::entries::bytes::{IntegerText, ValueBytes};
-use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::encoding::Strings;
-use crate::engine::books::entries::hash::{Field, Hash, PLACE_BITS};
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
 use crate::engine::books::entries::scan::Scan;
+use crate::engine::books::entries::types::hash::{Change, Field, Hash, PLACE_BITS};
 
 /// Its commands.
 pub const COMMANDS: &[&CommandSpec] = &[
@@ -291,6 +290,13 @@ pub static HSCAN: CommandSpec = CommandSpec {
     run: |keys, arguments| either(scan(keys, arguments)),
 };
 
+impl Keys<'_> {
+    /// The hash that the key holds.
+    fn hash(&mut self, name: Name<'_>) -> Result<Option<&Hash>, Answer> {
+        self.value(name)
+    }
+}
+
 fn pair(field: &Field) -> (Answer, Answer) {
     (Answer::Bulk(field.name.clone()), Answer::Bulk(field.value.clone()))
 }
@@ -305,11 +311,7 @@ fn with(keys: &mut Keys<'_>, arguments: Arguments<'_>, none: Answer, tell: impl 
 }
 
 fn put(keys: &mut Keys<'_>, name: Name<'_>, field: &[u8], value: &[u8]) {
-    let effect = Effect::HashSet {
-        key: name.bytes,
-        pairs: Strings::Slices(&[field, value]),
-    };
-    keys.write(name, &effect);
+    keys.change(name, Change::Set(Strings::Slices(&[field, value])));
 }
 
 /// How many fields are new.
@@ -321,11 +323,7 @@ fn set(keys: &mut Keys<'_>, arguments: Arguments<'_>, command: &str) -> Result<u
     }
     let name = first(keys, arguments);
     let before = keys.hash(name)?.map_or(0, Hash::len);
-    let effect = Effect::HashSet {
-        key: name.bytes,
-        pairs: Strings::Arguments(arguments.from(2)),
-    };
-    keys.write(name, &effect);
+    keys.change(name, Change::Set(Strings::Arguments(arguments.from(2))));
     let after = keys.hash(name)?.map_or(0, Hash::len);
     Ok(after - before)
 }
@@ -344,11 +342,7 @@ fn remove(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answe
     if fields.is_empty() {
         return Ok(Answer::Integer(0));
     }
-    let effect = Effect::HashDelete {
-        key: name.bytes,
-        fields: Strings::Slices(&fields),
-    };
-    keys.write(name, &effect);
+    keys.change(name, Change::Delete(Strings::Slices(&fields)));
     let after = keys.hash(name)?.map_or(0, Hash::len);
     Ok(Answer::count(before - after))
 }

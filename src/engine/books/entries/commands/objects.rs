@@ -1,22 +1,16 @@
 //! Commands about how values are held, and those that carry one elsewhere.
 
 use cartwright_protocol::command::{Group, KEY_OF_SUBCOMMAND, ONE_KEY};
-use std::sync::Arc;
-
 use cartwright_protocol::resp::{Arguments, parse_i64};
 
 use super::spec::{CommandSpec, Scope};
 use super::{READ, WRITE_MORE, argument, either, first, integer};
 use crate::engine::books::entries::answer::Answer;
-use crate::engine::books::entries::hash::Hash;
 use crate::engine::books::entries::image::{image_bytes_max, put_image, read_image};
 use crate::engine::books::entries::keys::Keys;
-use crate::engine::books::entries::value::{Entry, Value};
+use crate::engine::books::entries::types::Value;
+use crate::engine::books::entries::value::Entry;
 use crate::engine::kernel::ids::Timestamp;
-
-/// Integers up to here are shared in Redis, which shows in `OBJECT REFCOUNT`.
-const SHARED_INTEGER_MAX: i64 = 9999;
-const SHARED_REFERENCES: i64 = 2_147_483_647;
 
 /// The version of RDB that payloads name, as Redis 7.2.
 const PAYLOAD_VERSION: u16 = 11;
@@ -87,12 +81,7 @@ pub static OBJECT_REFCOUNT: CommandSpec = CommandSpec {
     syntax: "key",
     summary: "Gives 1 for a key that is there.",
     scope: Scope::Keys,
-    run: |keys, arguments| {
-        about(keys, arguments, |entry| match entry.value {
-            Value::Integer(0..=SHARED_INTEGER_MAX) => Answer::Integer(SHARED_REFERENCES),
-            _ => Answer::Integer(1),
-        })
-    },
+    run: |keys, arguments| about(keys, arguments, |entry| Answer::Integer(entry.value.references())),
 };
 
 /// `MEMORY USAGE`
@@ -227,15 +216,8 @@ fn value_of(payload: &[u8]) -> Result<Value, Answer> {
     };
     match value {
         // Held as it would be if it was set.
-        Some(Value::String(string)) => Ok(Value::string(&string)),
-        Some(Value::Hash(hash)) => {
-            let mut anew = Hash::default();
-            for field in hash.iter() {
-                anew.set(&field.name, &field.value);
-            }
-            Ok(Value::Hash(Arc::new(anew)))
-        }
-        other => other.ok_or_else(|| Answer::error("ERR Bad data format")),
+        Some(value) => Ok(value.encoded_anew()),
+        None => Err(Answer::error("ERR Bad data format")),
     }
 }
 

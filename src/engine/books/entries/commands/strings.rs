@@ -14,7 +14,7 @@ use crate::engine::books::entries::bytes::ValueBytes;
 use crate::engine::books::entries::effect::Effect;
 use crate::engine::books::entries::keys::Keys;
 use crate::engine::books::entries::name::Name;
-use crate::engine::books::entries::value::Value;
+use crate::engine::books::entries::types::string::{Change, StringValue};
 use crate::engine::kernel::ids::Timestamp;
 
 /// Its commands.
@@ -376,6 +376,14 @@ pub static MSETNX: CommandSpec = CommandSpec {
     },
 };
 
+impl Keys<'_> {
+    /// The string that the key holds.
+    #[inline]
+    pub(super) fn string(&mut self, name: Name<'_>) -> Result<Option<ValueBytes>, Answer> {
+        Ok(self.value(name)?.map(StringValue::to_bytes))
+    }
+}
+
 fn put(keys: &mut Keys<'_>, name: Name<'_>, value: &[u8], expires_at: Timestamp) {
     let effect = Effect::Set {
         key: name.bytes,
@@ -507,24 +515,21 @@ fn append(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, Answe
     let before = keys.string(name)?.map_or(0, |value| value.len());
     let length = before + bytes.len();
     check_length(keys, length as u64)?;
-    let effect = Effect::Append { key: name.bytes, bytes };
-    keys.write(name, &effect);
+    keys.change(name, Change::Append(bytes));
     Ok(Answer::count(length))
 }
 
 fn add(keys: &mut Keys<'_>, arguments: Arguments<'_>, by: i64) -> Result<Answer, Answer> {
     let name = first(keys, arguments);
-    let before = match keys.find(name).map(|entry| &entry.value) {
+    let before = match keys.value(name)? {
         None => 0,
-        Some(&Value::Integer(integer)) => integer,
+        Some(&StringValue::Integer(integer)) => integer,
         // What APPEND and its like have made may read as an integer as well.
-        Some(Value::String(text)) => parse_i64(text).ok_or_else(Answer::not_an_integer)?,
-        Some(_) => return Err(Answer::wrong_type()),
+        Some(StringValue::Bytes(text)) => parse_i64(text).ok_or_else(Answer::not_an_integer)?,
     };
     let after = before.checked_add(by);
     let value = after.ok_or_else(|| Answer::error("ERR increment or decrement would overflow"))?;
-    let effect = Effect::Integer { key: name.bytes, value };
-    keys.write(name, &effect);
+    keys.change(name, Change::Integer(value));
     Ok(Answer::Integer(value))
 }
 
@@ -542,7 +547,8 @@ fn add_decimal(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, 
         .text();
     let expires_at = keys.find(name).map_or(Timestamp::default(), |entry| entry.expires_at);
     // As text, also where it reads as an integer: that is how Redis holds it.
-    keys.put(name, &Value::String(ValueBytes::new(sum.as_bytes())), expires_at, 0)?;
+    let text = StringValue::Bytes(ValueBytes::new(sum.as_bytes()));
+    keys.put(name, &text.into(), expires_at, 0)?;
     Ok(Answer::bulk(sum.as_bytes()))
 }
 
@@ -565,11 +571,6 @@ fn set_range(keys: &mut Keys<'_>, arguments: Arguments<'_>) -> Result<Answer, An
     }
     let end = offset.saturating_add(bytes.len() as u64);
     check_length(keys, end)?;
-    let effect = Effect::SetRange {
-        key: name.bytes,
-        offset,
-        bytes,
-    };
-    keys.write(name, &effect);
+    keys.change(name, Change::SetRange(offset, bytes));
     Ok(Answer::count(before.max(end as usize)))
 }

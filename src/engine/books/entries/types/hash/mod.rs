@@ -1,7 +1,15 @@
 //! A hash: fields with values. A short list first, a table once it is large.
 
-use super::bytes::ValueBytes;
-use super::table::{Keyed, PagedTable, hash_of};
+mod changes;
+mod image;
+
+pub use self::changes::Change;
+pub use self::image::HashPieces;
+use super::value_type::ValueType;
+use crate::engine::books::StateTag;
+use crate::engine::books::entries::bytes::ValueBytes;
+use crate::engine::books::entries::table::{Keyed, PagedTable, hash_of};
+use crate::engine::kernel::hashing::Fingerprint;
 
 /// Most fields of a list, as `hash-max-listpack-entries`.
 pub const LIST_FIELDS_MAX: usize = 128;
@@ -185,12 +193,83 @@ impl Hash {
             Fields::Table(table) => table.first_from(place, PLACE_BITS),
         }
     }
+}
 
-    /// Bytes of all names and values, and of what holds them.
-    pub fn heap_bytes(&self) -> usize {
+impl ValueType for Hash {
+    const NAME: &'static str = "hash";
+    const NUMBER: u64 = 2;
+    const IMAGE_KINDS: &'static [u8] = image::KINDS;
+
+    type Change<'a> = Change<'a>;
+    type Pieces = HashPieces;
+
+    fn encoding(&self) -> &'static str {
+        if self.is_list() { "listpack" } else { "hashtable" }
+    }
+
+    fn heap_bytes(&self) -> usize {
         self.iter()
             .map(|field| size_of::<Field>() + field.name.heap_bytes() + field.value.heap_bytes())
             .sum()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn made_by(change: Change<'_>) -> Option<Self> {
+        change.make()
+    }
+
+    fn apply(&mut self, change: Change<'_>) {
+        change.apply(self);
+    }
+
+    fn put_image(&self, image: &mut Vec<u8>) {
+        image::put(image, self);
+    }
+
+    fn image_bytes_max(&self) -> usize {
+        image::bytes_max(self)
+    }
+
+    fn read_image(kind: u8, body: &[u8]) -> Option<Self> {
+        image::read(kind, body)
+    }
+
+    fn encoded_anew(self) -> Self {
+        let mut anew = Self::default();
+        for field in self.iter() {
+            anew.set(&field.name, &field.value);
+        }
+        anew
+    }
+
+    fn pieces(&self) -> Option<HashPieces> {
+        HashPieces::of(self)
+    }
+
+    fn next_piece(pieces: &mut HashPieces, key_bytes: usize) -> Option<Vec<u8>> {
+        pieces.next(key_bytes)
+    }
+
+    fn add_piece(&mut self, kind: u8, body: &[u8]) -> Option<()> {
+        image::add(self, kind, body)
+    }
+
+    /// Its fields say all.
+    fn hash_into(&self, _entry: &mut Fingerprint) {}
+
+    fn elements_hash(&self, fingerprint: &mut Fingerprint, key: &[u8]) -> u64 {
+        let hashes = self.iter().map(|field| {
+            let field = fingerprint
+                .begin(StateTag::ELEMENT)
+                .bytes(key)
+                .bytes(&field.name)
+                .bytes(&field.value);
+            field.finish()
+        });
+        hashes.fold(0, u64::wrapping_add)
     }
 }
 
