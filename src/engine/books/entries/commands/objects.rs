@@ -2,6 +2,7 @@
 
 use cartwright_protocol::command::{Group, KEY_OF_SUBCOMMAND, ONE_KEY};
 use cartwright_protocol::resp::{Arguments, parse_i64};
+use crc::{CRC_64_REDIS, Crc, Table};
 
 use super::spec::{CommandSpec, Scope};
 use super::{READ, WRITE_MORE, argument, either, first, integer};
@@ -18,6 +19,9 @@ const PAYLOAD_FOOTER_BYTES: usize = 10;
 
 /// Tells a payload of this server's from one of Redis's: no type of RDB has this number.
 const PAYLOAD_KIND: u8 = 0xC7;
+
+/// CRC-64 of Jones, as Redis; a table of sixteen bytes a step, since a payload may be half a gigabyte.
+static CHECKSUM: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
 
 /// Its commands.
 pub const COMMANDS: &[&CommandSpec] = &[&DUMP, &RESTORE];
@@ -116,7 +120,7 @@ pub static DUMP: CommandSpec = CommandSpec {
         payload.push(PAYLOAD_KIND);
         put_image(&mut payload, &entry.value);
         payload.extend_from_slice(&PAYLOAD_VERSION.to_le_bytes());
-        let checksum = crc64(&payload);
+        let checksum = CHECKSUM.checksum(&payload);
         payload.extend_from_slice(&checksum.to_le_bytes());
         Answer::bulk(&payload)
     },
@@ -207,7 +211,7 @@ fn value_of(payload: &[u8]) -> Result<Value, Answer> {
     let wrong = || Answer::error("ERR DUMP payload version or checksum are wrong");
     let (rest, checksum) = payload.split_last_chunk::<8>().ok_or_else(wrong)?;
     let (content, version) = rest.split_last_chunk::<2>().ok_or_else(wrong)?;
-    if u16::from_le_bytes(*version) > PAYLOAD_VERSION || u64::from_le_bytes(*checksum) != crc64(rest) {
+    if u16::from_le_bytes(*version) > PAYLOAD_VERSION || u64::from_le_bytes(*checksum) != CHECKSUM.checksum(rest) {
         return Err(wrong());
     }
     let value = match content.split_first() {
@@ -221,35 +225,26 @@ fn value_of(payload: &[u8]) -> Result<Value, Answer> {
     }
 }
 
-/// CRC-64 of Jones, as Redis: reflected, from 0.
-fn crc64(bytes: &[u8]) -> u64 {
-    const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
-    static TABLE: [u64; 256] = {
-        let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let mut crc = byte as u64;
-            let mut bit = 0;
-            while bit < 8 {
-                crc = if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ POLYNOMIAL };
-                bit += 1;
-            }
-            table[byte] = crc;
-            byte += 1;
-        }
-        table
-    };
-    bytes
-        .iter()
-        .fold(0, |crc, &byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn checksums_are_those_of_redis() {
-        assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+        assert_eq!(CHECKSUM.checksum(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+    }
+
+    #[test]
+    fn a_checksum_of_many_bytes_is_that_of_bit_after_bit() {
+        const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
+        let bytes: Vec<u8> = (0..200u32).map(|at| (at * at / 3) as u8).collect();
+        let mut crc = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            assert_eq!(CHECKSUM.checksum(&bytes[..at]), crc, "{at} bytes");
+            crc ^= u64::from(byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ POLYNOMIAL };
+            }
+        }
     }
 }
