@@ -6,6 +6,8 @@
 //! type's own commands. `docs/adding-a-value-type.md` goes through it step by step.
 
 pub mod hash;
+#[cfg(test)]
+mod pile;
 pub mod string;
 pub mod value;
 pub mod value_type;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::super::encoding::Reader;
 use super::hash::Hash;
+#[cfg(test)]
+use super::pile::{self, Pile};
 use super::string::StringValue;
 use super::value_type::{TypeChange, ValueType};
 use super::{hash, string};
@@ -20,26 +22,27 @@ pub trait Held: ValueType {
 /// Makes [`Value`], [`Change`] and [`Pieces`] from the list: a type's folder, its name here, what of it an entry holds, and
 /// what of that a command sees.
 macro_rules! value_types {
-    ($($(#[$doc:meta])* $folder:ident: $name:ident($held:ty) as $seen:ty,)+) => {
+    ($($(#[doc = $doc:literal])* $([$cfg:meta])? $folder:ident: $name:ident($held:ty) as $seen:ty,)+) => {
         /// A value.
         #[derive(Clone, Debug)]
         pub enum Value {
-            $($(#[$doc])* $name($held),)+
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $name($held),)+
         }
 
         /// What a command changes of a value, or makes where there is none.
         #[derive(Clone, Copy, Debug)]
         pub enum Change<'a> {
-            $($(#[$doc])* $name($folder::Change<'a>),)+
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $name($folder::Change<'a>),)+
         }
 
         /// A large value on its way into a checkpoint.
         #[derive(Debug)]
         pub enum Pieces {
-            $($(#[$doc])* $name(<$held as ValueType>::Pieces),)+
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $name(<$held as ValueType>::Pieces),)+
         }
 
         $(
+            $(#[cfg($cfg)])?
             impl From<$held> for Value {
                 #[inline]
                 fn from(held: $held) -> Self {
@@ -47,12 +50,14 @@ macro_rules! value_types {
                 }
             }
 
+            $(#[cfg($cfg)])?
             impl<'a> From<$folder::Change<'a>> for Change<'a> {
                 fn from(change: $folder::Change<'a>) -> Self {
                     Self::$name(change)
                 }
             }
 
+            $(#[cfg($cfg)])?
             impl Held for $seen {
                 #[inline]
                 fn of(value: &Value) -> Option<&Self> {
@@ -66,61 +71,61 @@ macro_rules! value_types {
         )+
 
         /// What effects with a change begin with, of each type.
-        pub const CHANGE_KINDS: &[&[u8]] = &[$($folder::Change::KINDS),+];
+        pub const CHANGE_KINDS: &[&[u8]] = &[$($(#[cfg($cfg)])? $folder::Change::KINDS),+];
 
         const _: () = {
             assert!(are_apart(CHANGE_KINDS), "a kind of effect is used twice");
-            assert!(are_apart(&[$(<$held>::IMAGE_KINDS),+]), "a kind of image is used twice");
-            assert!(are_apart(&[$(&[<$held>::NUMBER as u8]),+]), "a type's number is used twice");
+            assert!(are_apart(&[$($(#[cfg($cfg)])? <$held>::IMAGE_KINDS),+]), "a kind of image is used twice");
+            assert!(are_apart(&[$($(#[cfg($cfg)])? &[<$held>::NUMBER as u8]),+]), "a type's number is used twice");
         };
 
         impl Value {
             /// Redis's word for its type.
             pub const fn type_name(&self) -> &'static str {
                 match self {
-                    $(Self::$name(_) => <$held>::NAME,)+
+                    $($(#[cfg($cfg)])? Self::$name(_) => <$held>::NAME,)+
                 }
             }
 
             /// What stands for its type in the hash of the state.
             pub const fn type_number(&self) -> u64 {
                 match self {
-                    $(Self::$name(_) => <$held>::NUMBER,)+
+                    $($(#[cfg($cfg)])? Self::$name(_) => <$held>::NUMBER,)+
                 }
             }
 
             /// What Redis 7.2 would answer to `OBJECT ENCODING`.
             pub fn encoding(&self) -> &'static str {
                 match self {
-                    $(Self::$name(held) => held.encoding(),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.encoding(),)+
                 }
             }
 
             /// Memory beside the entry itself, in bytes.
             pub fn heap_bytes(&self) -> usize {
                 match self {
-                    $(Self::$name(held) => held.heap_bytes(),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.heap_bytes(),)+
                 }
             }
 
             /// What Redis would answer to `OBJECT REFCOUNT`.
             pub fn references(&self) -> i64 {
                 match self {
-                    $(Self::$name(held) => held.references(),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.references(),)+
                 }
             }
 
             /// Has the memory fetched that a command will look at first.
             pub fn prefetch(&self) {
                 match self {
-                    $(Self::$name(held) => held.prefetch(),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.prefetch(),)+
                 }
             }
 
             /// Whether its key goes with it: nothing is left of what it consisted of.
             pub fn is_gone(&self) -> bool {
                 match self {
-                    $(Self::$name(held) => held.is_gone(),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.is_gone(),)+
                 }
             }
 
@@ -131,7 +136,7 @@ macro_rules! value_types {
             #[inline]
             pub fn apply(&mut self, change: Change<'_>) {
                 match (self, change) {
-                    $((Self::$name(held), Change::$name(change)) => held.apply(change),)+
+                    $($(#[cfg($cfg)])? (Self::$name(held), Change::$name(change)) => held.apply(change),)+
                     #[allow(unreachable_patterns, reason = "a list of one type")]
                     (value, change) => panic!("a record does {change:?} to a {}", value.type_name()),
                 }
@@ -140,14 +145,14 @@ macro_rules! value_types {
             /// Adds the image of the whole value, its kind first.
             pub fn put_image(&self, image: &mut Vec<u8>) {
                 match self {
-                    $(Self::$name(held) => held.put_image(image),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.put_image(image),)+
                 }
             }
 
             /// How long that is, at most; found without a look at each element.
             pub fn image_bytes_max(&self) -> usize {
                 match self {
-                    $(Self::$name(held) => held.image_bytes_max(),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.image_bytes_max(),)+
                 }
             }
 
@@ -155,6 +160,7 @@ macro_rules! value_types {
             pub fn read_image(image: &[u8]) -> Option<Self> {
                 let (&kind, body) = image.split_first()?;
                 $(
+                    $(#[cfg($cfg)])?
                     if <$held>::IMAGE_KINDS.contains(&kind) {
                         return <$held>::read_image(kind, body).map(Self::$name);
                     }
@@ -166,14 +172,14 @@ macro_rules! value_types {
             #[must_use]
             pub fn encoded_anew(self) -> Self {
                 match self {
-                    $(Self::$name(held) => Self::$name(held.encoded_anew()),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => Self::$name(held.encoded_anew()),)+
                 }
             }
 
             /// The value in pieces, where it is too large for one.
             pub fn pieces(&self) -> Option<Pieces> {
                 match self {
-                    $(Self::$name(held) => held.pieces().map(Pieces::$name),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.pieces().map(Pieces::$name),)+
                 }
             }
 
@@ -181,21 +187,21 @@ macro_rules! value_types {
             pub fn add_piece(&mut self, image: &[u8]) -> Option<()> {
                 let (&kind, body) = image.split_first()?;
                 match self {
-                    $(Self::$name(held) => held.add_piece(kind, body),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.add_piece(kind, body),)+
                 }
             }
 
             /// Adds to its entry's part in the hash of the state what its elements do not say.
             pub fn hash_into(&self, entry: &mut Fingerprint) {
                 match self {
-                    $(Self::$name(held) => held.hash_into(entry),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.hash_into(entry),)+
                 }
             }
 
             /// The sum of its elements' hashes.
             pub fn elements_hash(&self, fingerprint: &mut Fingerprint, key: &[u8]) -> u64 {
                 match self {
-                    $(Self::$name(held) => held.elements_hash(fingerprint, key),)+
+                    $($(#[cfg($cfg)])? Self::$name(held) => held.elements_hash(fingerprint, key),)+
                 }
             }
         }
@@ -205,7 +211,7 @@ macro_rules! value_types {
             #[inline]
             pub fn kind(&self) -> u8 {
                 match self {
-                    $(Self::$name(change) => change.kind(),)+
+                    $($(#[cfg($cfg)])? Self::$name(change) => change.kind(),)+
                 }
             }
 
@@ -213,13 +219,14 @@ macro_rules! value_types {
             #[inline]
             pub fn put(&self, log: &mut Vec<u8>) {
                 match self {
-                    $(Self::$name(change) => change.put(log),)+
+                    $($(#[cfg($cfg)])? Self::$name(change) => change.put(log),)+
                 }
             }
 
             /// Reads what stands there back; `None` where it is none of this kind.
             pub fn take(kind: u8, reader: &mut Reader<'a>) -> Option<Self> {
                 $(
+                    $(#[cfg($cfg)])?
                     if $folder::Change::KINDS.contains(&kind) {
                         return $folder::Change::take(kind, reader).map(Self::$name);
                     }
@@ -231,7 +238,7 @@ macro_rules! value_types {
             #[inline]
             pub fn make(self) -> Option<Value> {
                 match self {
-                    $(Self::$name(change) => <$held>::made_by(change).map(Value::$name),)+
+                    $($(#[cfg($cfg)])? Self::$name(change) => <$held>::made_by(change).map(Value::$name),)+
                 }
             }
         }
@@ -240,7 +247,7 @@ macro_rules! value_types {
             /// The image of the next piece; `None` at the end. The key that goes with it has so many bytes.
             pub fn next(&mut self, key_bytes: usize) -> Option<Vec<u8>> {
                 match self {
-                    $(Self::$name(pieces) => <$held>::next_piece(pieces, key_bytes),)+
+                    $($(#[cfg($cfg)])? Self::$name(pieces) => <$held>::next_piece(pieces, key_bytes),)+
                 }
             }
         }
@@ -252,6 +259,8 @@ value_types! {
     string: String(StringValue) as StringValue,
     /// Fields with values; never empty.
     hash: Hash(Arc<Hash>) as Hash,
+    /// What no command makes: for tests of all that holds entries.
+    [test] pile: Pile(Arc<Pile>) as Pile,
 }
 
 /// Whether no number stands twice in these lists.
