@@ -86,6 +86,7 @@ impl ValueType for Pile {
     }
 }
 
+#[cfg(test)]
 mod tests {
     use super::super::super::checkpoint::EntriesCursor;
     use super::super::super::effect::{Effect, are_effects};
