@@ -97,6 +97,25 @@ fn no_flipped_byte_loses_an_acknowledged_record() {
     assert!(refused > 0 && whole > 0);
 }
 
+/// A mark is not proven by itself: its sync may have failed and left it in the page cache alone.
+#[test]
+fn a_mark_whose_sync_failed_is_written_again_before_the_log_goes_on() {
+    let mut rig = Rig::new();
+    rig.append(100);
+    rig.sync();
+    let (cache, mut disk) = (rig.cache(), rig.durable.clone());
+    let (_, end) = scan(&cache).unwrap();
+    let (_, without_mark) = scan(&disk).unwrap();
+    assert!(without_mark.offset < end.offset, "the disk has no mark");
+    let from = end.unproven_from.expect("nothing proves the mark");
+    assert_eq!((from.segment.0, from.offset), (1, without_mark.offset));
+    // What a start writes again; the log goes on behind it.
+    disk[0][from.offset..end.offset].copy_from_slice(&cache[0][from.offset..end.offset]);
+    let (found, again) = scan(&disk).unwrap();
+    assert_eq!(found, rig.payloads);
+    assert_eq!((again.offset, again.proven), (end.offset, end.proven));
+}
+
 #[test]
 fn the_last_acknowledged_record_is_proven_by_the_mark_alone() {
     let mut rig = Rig::new();

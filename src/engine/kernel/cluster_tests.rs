@@ -445,6 +445,8 @@ fn refused_with(reply: &Reply, code: ErrorCode) {
     );
 }
 
+mod found_once;
+
 #[test]
 fn a_cart_is_all_or_nothing_across_shards() {
     for shard_count in [1, 2, 3, 5] {
