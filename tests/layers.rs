@@ -21,14 +21,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["log", "engine", "config", "session", "net", "runtime"]),
 ];
 
-/// The one file of the kernel's neighbours that it may look at: the list of the books.
+/// What the kernel may look at beside itself: the list of the books, which is this module and the files beside it. A book
+/// is a folder below it.
 const LIST_OF_BOOKS: &str = "engine::books";
 
 /// Imports of one layer by another that are still to go, as the two and how many lines.
-const KNOWN_IMPORTS: &[(&str, &str, usize)] = &[("engine::kernel", "engine::books", 45)];
+const KNOWN_IMPORTS: &[(&str, &str, usize)] = &[("engine::kernel", "engine::books", 33)];
 
 /// Circles of files that are still to go, as the part that they are in and how many files are in any.
-const KNOWN_CIRCLES: &[(&str, usize)] = &[("engine", 36)];
+const KNOWN_CIRCLES: &[(&str, usize)] = &[("engine", 29)];
 
 /// An import: where it stands, and the module that it names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -345,6 +346,32 @@ impl Modules {
         format!("{}:{} imports {}", self.0[&import.from].file, import.line, import.to)
     }
 
+    /// The book that a module is of; `None` for the list of them.
+    fn book_of<'a>(&self, module: &'a str) -> Option<&'a str> {
+        let below = module.strip_prefix(LIST_OF_BOOKS)?.strip_prefix("::")?;
+        let book = below.split("::").next()?;
+        let is_folder = self
+            .0
+            .get(&format!("{LIST_OF_BOOKS}::{book}"))
+            .is_some_and(|module| module.is_index);
+        is_folder.then_some(book)
+    }
+
+    /// Whether an import goes against the order of the layers.
+    fn is_against_order(&self, import: &Import) -> bool {
+        let (Some(from), Some(to)) = (layer_of(&import.from), layer_of(&import.to)) else {
+            return false;
+        };
+        if to == LIST_OF_BOOKS && (from == "engine::kernel" || from == LIST_OF_BOOKS) {
+            let (of, other) = (self.book_of(&import.from), self.book_of(&import.to));
+            // The list names every book; a book names itself and the list; the kernel names the list.
+            return other.is_some() && other != of && (of.is_some() || from == "engine::kernel");
+        }
+        let (_, allowed) = LAYERS.iter().find(|(layer, _)| *layer == from).expect("it is a layer");
+        let is_allowed = |&layer: &&str| to == layer || to.starts_with(&format!("{layer}::"));
+        from != to && !allowed.iter().any(is_allowed)
+    }
+
     /// The noun that a module is of: a file and those in the directory of its name are one.
     fn noun<'a>(&self, module: &'a str) -> &'a str {
         let ends = module.match_indices("::").map(|(end, _)| &module[..end]);
@@ -406,29 +433,6 @@ fn layer_of(module: &str) -> Option<&'static str> {
         .max_by_key(|layer| layer.len())
 }
 
-/// The book that a module is of.
-fn book_of(module: &str) -> Option<&str> {
-    let below = module.strip_prefix(LIST_OF_BOOKS)?.strip_prefix("::")?;
-    below.split("::").next()
-}
-
-/// Whether an import goes against the order of the layers.
-fn is_against_order(import: &Import) -> bool {
-    let (Some(from), Some(to)) = (layer_of(&import.from), layer_of(&import.to)) else {
-        return false;
-    };
-    if from == "engine::kernel" && to == "engine::books" {
-        return import.to != LIST_OF_BOOKS;
-    }
-    if from == "engine::books" && to == "engine::books" {
-        let (from, to) = (book_of(&import.from), book_of(&import.to));
-        return from.is_some() && from != to;
-    }
-    let (_, allowed) = LAYERS.iter().find(|(layer, _)| *layer == from).expect("it is a layer");
-    let is_allowed = |&layer: &&str| to == layer || to.starts_with(&format!("{layer}::"));
-    from != to && !allowed.iter().any(is_allowed)
-}
-
 fn sources() -> Modules {
     Modules::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
 }
@@ -440,7 +444,7 @@ fn every_layer_imports_only_those_below_it() {
     assert!(imports.len() > 300, "only {} imports are found", imports.len());
     let mut unknown = Vec::new();
     let mut against: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    for import in imports.iter().filter(|import| is_against_order(import)) {
+    for import in imports.iter().filter(|import| modules.is_against_order(import)) {
         let layers = layer_of(&import.from)
             .zip(layer_of(&import.to))
             .expect("both are of a layer");
@@ -559,20 +563,24 @@ fn an_import_against_the_order_is_found_wherever_it_stands() {
         ),
         (
             "engine/books/mod.rs",
-            "pub mod shop;\npub mod entries;\npub enum Book { Shop }",
+            "pub mod shop;\npub mod entries;\nmod purpose;\npub use purpose::Purpose;",
         ),
         (
-            "engine/books/shop.rs",
+            "engine/books/purpose.rs",
+            "use super::shop::Cart;\npub enum Purpose { Cart(Cart) }",
+        ),
+        (
+            "engine/books/shop/mod.rs",
             "use crate::engine::kernel::step::Step;\npub struct Cart;",
         ),
         (
-            "engine/books/entries.rs",
+            "engine/books/entries/mod.rs",
             "fn f(_: crate::engine::books::shop::Cart) {}",
         ),
         ("engine/kernel/mod.rs", "pub mod step;"),
         (
             "engine/kernel/step.rs",
-            "use crate::engine::books::Book;\nuse crate::engine::Cart;\npub struct Step;",
+            "use crate::engine::books::Purpose;\nuse crate::engine::Cart;\npub struct Step;",
         ),
         ("log.rs", "use crate::session::Session;"),
         ("session.rs", "use crate::engine::Cart;\npub struct Session;"),
@@ -580,7 +588,7 @@ fn an_import_against_the_order_is_found_wherever_it_stands() {
     let imports = modules.imports();
     let against: Vec<_> = imports
         .iter()
-        .filter(|import| is_against_order(import))
+        .filter(|import| modules.is_against_order(import))
         .map(|import| (import.from.as_str(), import.to.as_str(), import.line))
         .collect();
     assert_eq!(

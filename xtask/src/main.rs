@@ -29,7 +29,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "quick",
         arguments: "",
-        summary: "the unit tests, the layers and some black-box tests: two minutes",
+        summary: "the unit tests, layers, documents and some black-box tests: two minutes",
         run: quick,
     },
     Task {
@@ -141,7 +141,7 @@ fn check(_: &[String]) -> Done {
 
 fn quick(_: &[String]) -> Done {
     run(&mut cargo(&["test", "--workspace", "--lib"]))?;
-    run(&mut cargo(&["test", "--test", "layers"]))?;
+    run(&mut cargo(&["test", "--test", "layers", "--test", "documents"]))?;
     run(&mut cargo(&[
         "test",
         "--test",
@@ -240,7 +240,16 @@ fn faults(_: &[String]) -> Done {
 }
 
 fn golden(_: &[String]) -> Done {
-    run(&mut cargo(&["test", "--test", "it", "golden::"]))
+    run(&mut cargo(&[
+        "test",
+        "-p",
+        "cartwright",
+        "--lib",
+        "--test",
+        "it",
+        "--",
+        "golden",
+    ]))
 }
 
 fn ci(jobs: &[String]) -> Done {
