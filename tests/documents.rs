@@ -231,7 +231,7 @@ fn every_task_and_variable_that_a_page_names_is_one() {
     for (path, text) in pages() {
         for task in text.split("cargo xtask ").skip(1) {
             let task: String = task.chars().take_while(char::is_ascii_lowercase).collect();
-            if !tasks.contains(&format!("name: \"{task}\"")) {
+            if task != "help" && !tasks.contains(&format!("name: \"{task}\"")) {
                 wrong.push(format!("{}: cargo xtask {task}", path.display()));
             }
         }
