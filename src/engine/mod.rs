@@ -22,15 +22,14 @@ pub use books::shop::records::ShopRecord;
 pub use books::{BookRecord, Limits, Together, TogetherAnswer};
 pub use kernel::checkpoint::CheckpointCursor;
 pub use kernel::ids::{LogPosition, RecordKind, SHARD_COUNT_MAX, ShardId, ShardMap, Timestamp, TransactionId};
-pub use kernel::limits::EngineLimits;
+pub use kernel::limits::{EngineLimits, LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 pub use kernel::look_ahead::{LOOK_AHEAD_MAX, Upcoming};
-pub use kernel::message::{Ask, Input, Journal, Output, Question, ReplyTo, Request, Response, ShardMessage};
+pub use kernel::message::{Ask, Input, Journal, Output, Question, Request, Response, ShardMessage};
 #[doc(hidden)]
 pub use kernel::mutation;
-pub use kernel::record::{
-    DecidedTransaction, LARGE_RECORD_BYTES_MAX, Packing, PreparedTransaction, RECORD_BYTES_MAX, Record, RecordError,
-};
+pub use kernel::record::{DecidedTransaction, Packing, PreparedTransaction, Record, RecordError};
 pub use kernel::recovery;
+pub use kernel::reply_to::ReplyTo;
 pub use kernel::request_keys::{KEY_RETENTION_MS, KeptReply, KeyRecord, Scope};
 pub use kernel::restore::Restore;
 pub use kernel::shard::{FRAME_BYTES_MAX, Shard};

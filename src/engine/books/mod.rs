@@ -20,13 +20,12 @@ pub mod together;
 mod volatile;
 
 pub use look_ahead::{Place, look_ahead_to_ask};
-pub use parts::{BookPositions, SlotCursor, put_slot, restore_part, restore_slot};
+pub use parts::{SlotCursor, put_slot, restore_part, restore_slot};
 pub use pieces::{put_pieces, take_pieces};
 pub use purpose::{Findings, Outcome, Pieces, Purpose};
 pub use records::BookRecord;
-pub use shop::inventory::StockLine;
+pub use shop::inventory::{StockLine, StockPart};
 pub use shop::orders::Decided;
-pub use shop::piece::StockPart;
 pub use together::{Together, TogetherAnswer};
 
 use cartwright_protocol::{AuditReport, Slot};
@@ -126,4 +125,11 @@ pub struct Limits {
     pub shop: shop::limits::Limits,
     /// Of keys and values.
     pub entries: entries::limits::Limits,
+}
+
+/// Where the parts of things end that have parts of their own.
+#[derive(Debug, Default)]
+pub struct BookPositions {
+    /// Orders.
+    pub shop: shop::order_positions::OrderPositions,
 }

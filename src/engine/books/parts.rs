@@ -7,18 +7,11 @@ use cartwright_core::codec::{Reader, put_string};
 use cartwright_protocol::Slot;
 
 use super::entries::parts::{EntriesCursor, restore_entries};
-use super::shop::parts::{OrderPositions, SLOT_1, next_orders, put_shop, restore_orders, restore_shop};
+use super::shop::parts::{SLOT_1, next_orders, put_shop, restore_orders, restore_shop};
 use super::{SlotTables, entries, format_2, shop};
 use crate::engine::kernel::ids::{LogPosition, RecordKind};
 use crate::engine::kernel::restore::Restore;
 use crate::engine::kernel::state::State;
-
-/// Where the parts of things end that have parts of their own.
-#[derive(Debug, Default)]
-pub struct BookPositions {
-    /// Orders.
-    pub shop: OrderPositions,
-}
 
 /// What is left to write of a slot behind its own part.
 #[derive(Debug, Default)]

@@ -8,10 +8,10 @@
 
 use cartwright_core::codec::{Reader, put_number, put_string};
 
+use super::shop::inventory::StockPart;
 use super::shop::orders::{Decided, OrderChange};
 use super::shop::packed_lines::{change_of, number_of, put_lines, read_lines};
 use super::shop::packed_order::PackedOrder;
-use super::shop::piece::StockPart;
 use super::shop::records::moved;
 use super::{entries, shop};
 use crate::engine::kernel::packed_key::{put_key_if_any, read_key_if_any};

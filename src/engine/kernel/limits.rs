@@ -2,6 +2,12 @@
 
 use crate::engine::books::Limits;
 
+/// Largest encoded record, in bytes, but for changes of keys of one shard; what would be larger is refused with `TOOBIG`.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// The same for changes of keys of one shard: a key and a value of 512 MiB, and then some.
+pub const LARGE_RECORD_BYTES_MAX: usize = 800 << 20;
+
 /// How much of everything one shard takes on.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLimits {

@@ -7,20 +7,8 @@ use crate::engine::books::entries::{Answer, KeyRequest};
 use crate::engine::books::{Together, TogetherAnswer};
 use crate::engine::kernel::audit::AuditMessage;
 use crate::engine::kernel::ids::{LogPosition, ShardId};
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::transaction::Batch;
-
-/// Where a reply goes: meaningless to the engine, which hands it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReplyTo {
-    /// The shard that owns the client's connection.
-    pub shard: ShardId,
-    /// The connection, within that shard.
-    pub connection: u32,
-    /// Tells a connection from an earlier one in the same place.
-    pub generation: u32,
-    /// The request, within that connection.
-    pub sequence: u64,
-}
 
 /// What a client asks.
 #[derive(Debug)]

@@ -25,6 +25,7 @@ pub mod prefetch;
 pub mod record;
 pub mod records;
 pub mod recovery;
+pub mod reply_to;
 pub mod request_key_table;
 pub mod request_keys;
 pub mod restore;

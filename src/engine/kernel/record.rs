@@ -18,12 +18,6 @@ use crate::engine::kernel::records::{
 };
 use crate::engine::kernel::request_keys::KeyRecord;
 
-/// Largest encoded record, in bytes, but for changes of keys of one shard; what would be larger is refused with `TOOBIG`.
-pub const RECORD_BYTES_MAX: usize = 4 << 20;
-
-/// The same for changes of keys of one shard: a key and a value of 512 MiB, and then some.
-pub const LARGE_RECORD_BYTES_MAX: usize = 800 << 20;
-
 /// One record of a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {

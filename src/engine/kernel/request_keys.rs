@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::engine::kernel::hashing::{Fingerprint, TableHasher, table_hash};
 use crate::engine::kernel::ids::Timestamp;
-use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::reply_to::ReplyTo;
 
 /// How long a key is remembered at least.
 pub const KEY_RETENTION_MS: u64 = 25 * 60 * 60 * 1000;

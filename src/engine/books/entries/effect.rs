@@ -10,7 +10,7 @@ use super::types::string::StringValue;
 use super::types::value::{CHANGE_KINDS, Change, are_apart};
 use super::value::{Entry, KeyTable};
 use crate::engine::kernel::ids::{LogPosition, Timestamp};
-use crate::engine::kernel::record::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::engine::kernel::limits::{LARGE_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// What an effect takes beside its bytes, at most: its kind, its lengths and numbers.
 pub const EFFECT_OVERHEAD_BYTES: usize = 32;

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use super::bytes::ValueBytes;
 use super::request::KeyRequest;
 use crate::engine::kernel::hashing::TableHasher;
-use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::transaction::Visit;
 
 /// A place in the queues of one shard: later ones are larger.

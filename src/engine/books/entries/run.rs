@@ -19,7 +19,8 @@ use super::request::{Invocation, KeyRequest};
 use super::slot::Expiry;
 use crate::engine::books::BookRecord;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp};
-use crate::engine::kernel::message::{Ask, ReplyTo};
+use crate::engine::kernel::message::Ask;
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::shard::{EXPIRY_RETRY_MS, Shard, Step};
 
 /// How many expired keys one tick removes, and how many bytes of names.

@@ -18,7 +18,7 @@ use super::request::KeyRequest;
 use super::run::{refusal, route_of};
 use crate::engine::books::{Findings, Pieces, Purpose};
 use crate::engine::kernel::ids::{LogPosition, ShardId};
-use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::transaction::InFlight;
 use crate::engine::kernel::transaction::home::Part;

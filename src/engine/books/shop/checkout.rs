@@ -16,7 +16,7 @@ use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::books::shop::slot::ORDER_SEQUENCE_MAX;
 use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::LogPosition;
-use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::request_keys::KeyUse;
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::state::Pending;

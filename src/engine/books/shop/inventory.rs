@@ -153,6 +153,22 @@ impl StockLine {
     }
 }
 
+/// What a part does to the stock of its shard's items: reserved, then logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockPart {
+    /// What it does to the stock of its lines.
+    pub stock: StockChange,
+    /// The lines.
+    pub lines: Vec<StockLine>,
+}
+
+impl StockPart {
+    /// Log bytes that it takes, at most.
+    pub fn bytes_max(&self) -> usize {
+        32 + self.lines.iter().map(StockLine::bytes_max).sum::<usize>()
+    }
+}
+
 /// Why units can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {

@@ -12,6 +12,8 @@ pub mod item_table;
 pub mod limits;
 pub mod order_changes;
 pub mod order_key;
+pub mod order_positions;
+pub mod order_states;
 pub mod orders;
 pub mod packed_item;
 pub mod packed_lines;

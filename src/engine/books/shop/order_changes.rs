@@ -9,12 +9,14 @@ use compact_str::format_compact;
 
 use crate::engine::books::Purpose;
 use crate::engine::books::shop::inventory::StockChange;
-use crate::engine::books::shop::orders::{OrderChange, stock_change};
+use crate::engine::books::shop::order_states::stock_change;
+use crate::engine::books::shop::orders::OrderChange;
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::books::shop::piece::{PieceLine, parts_of};
 use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::kernel::ids::LogPosition;
-use crate::engine::kernel::message::{ReplyTo, Request};
+use crate::engine::kernel::message::Request;
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::request_keys::{KeptReply, KeyUse};
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::transaction::InFlight;

@@ -1,8 +1,9 @@
-//! Changes of orders, and the state machine that they follow.
+//! Changes of orders, as they are decided and logged.
 
 use cartwright_protocol::{OrderId, OrderState, Sku};
 
 use crate::engine::books::shop::inventory::{StockChange, StockLine};
+use crate::engine::books::shop::order_states::stock_change;
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::kernel::ids::Timestamp;
 use crate::engine::kernel::request_keys::KeyRecord;
@@ -89,38 +90,5 @@ impl Decided {
             OrderChange::Moved { lines, .. } => lines.iter().map(StockLine::bytes_max).sum(),
         };
         change + 128 + self.key.as_ref().map_or(0, KeyRecord::bytes_max)
-    }
-}
-
-/// What a change of state asks of the stock of an order's lines.
-pub const fn stock_change(from: OrderState, to: OrderState) -> Option<StockChange> {
-    match (from, to) {
-        (OrderState::Held, OrderState::Placed) => Some(StockChange::Confirm),
-        (OrderState::Held, OrderState::Cancelled | OrderState::Expired) => Some(StockChange::ReleaseHeld),
-        (OrderState::Placed, OrderState::Cancelled) => Some(StockChange::ReleaseCommitted),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_moves_of_the_diagram_are_possible() {
-        let possible: Vec<_> = OrderState::ALL
-            .into_iter()
-            .flat_map(|from| OrderState::ALL.map(|to| (from, to)))
-            .filter(|&(from, to)| stock_change(from, to).is_some())
-            .collect();
-        assert_eq!(
-            possible,
-            [
-                (OrderState::Held, OrderState::Placed),
-                (OrderState::Held, OrderState::Cancelled),
-                (OrderState::Held, OrderState::Expired),
-                (OrderState::Placed, OrderState::Cancelled),
-            ]
-        );
     }
 }

@@ -15,7 +15,7 @@ use cartwright_protocol::{
 };
 
 use crate::engine::books::shop::inventory::{Allocation, Allocations, StockChange, StockLine};
-use crate::engine::books::shop::orders::stock_change;
+use crate::engine::books::shop::order_states::stock_change;
 use crate::engine::kernel::ids::Timestamp;
 use crate::engine::kernel::prefetch::prefetch;
 

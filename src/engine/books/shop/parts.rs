@@ -1,15 +1,13 @@
 //! The shop in a checkpoint: a slot's items with the slot's own part, its orders in parts of their own.
 
 use cartwright_core::codec::{Reader, put_number};
-use cartwright_protocol::{OrderId, Slot as SlotNumber};
-use hashbrown::HashMap;
+use cartwright_protocol::Slot as SlotNumber;
 use rkyv::with::InlineAsBox;
 
 use crate::engine::books::shop::packed_item::{put_item, take_item};
 use crate::engine::books::shop::packed_order::PackedOrder;
 use crate::engine::books::shop::slot::Slot;
 use crate::engine::kernel::archive::{encode, read};
-use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, RecordKind};
 use crate::engine::kernel::restore::Restore;
 use crate::engine::kernel::state::State;
@@ -41,19 +39,6 @@ struct Orders1<'a> {
     /// The orders, each with its length before: see [`crate::engine::books::shop::packed_order`].
     #[rkyv(with = InlineAsBox)]
     orders: &'a [u8],
-}
-
-/// Where the parts of a restored checkpoint with orders end: ascending by sequence number within a slot.
-#[derive(Debug, Default)]
-pub struct OrderPositions(HashMap<u16, Vec<(u64, LogPosition)>, TableHasher>);
-
-impl OrderPositions {
-    /// The order is restored as of this position; `None`: it has no part.
-    pub fn order(&self, id: OrderId) -> Option<LogPosition> {
-        let parts = self.0.get(&(id.slot().index() as u16))?;
-        let part = parts.iter().find(|&&(last, _)| id.sequence() <= last)?;
-        Some(part.1)
-    }
 }
 
 /// Adds what a slot's own part tells of the shop.
@@ -134,7 +119,7 @@ pub fn restore_packed_orders(
     packed: &[u8],
 ) -> Result<(), String> {
     let slot = restore.own_slot(index)?;
-    let parts = restore.positions.books.shop.0.entry(index).or_default();
+    let parts = restore.positions.books.shop.parts_of(index);
     let after = parts.last().map_or(0, |&(last, _)| last);
     if sequence_last <= after || sequence_last - after > ORDERS_PER_PART {
         return Err(format!(

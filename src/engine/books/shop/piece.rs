@@ -72,22 +72,6 @@ impl StockPiece {
     }
 }
 
-/// What a part does to the stock of its shard's items: reserved, then logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StockPart {
-    /// What it does to the stock of its lines.
-    pub stock: StockChange,
-    /// The lines.
-    pub lines: Vec<StockLine>,
-}
-
-impl StockPart {
-    /// Log bytes that it takes, at most.
-    pub fn bytes_max(&self) -> usize {
-        32 + self.lines.iter().map(StockLine::bytes_max).sum::<usize>()
-    }
-}
-
 /// The parts of a transaction over these lines, ascending by shard.
 pub fn parts_of(stock: StockChange, lines: Vec<PieceLine>) -> SmallVec<[Part; 2]> {
     let pieces = pieces_of(stock, lines).into_iter();

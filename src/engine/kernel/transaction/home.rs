@@ -9,9 +9,10 @@ use crate::engine::books::StockLine;
 use crate::engine::books::shop::records::ShopRecord;
 use crate::engine::books::{Findings, Outcome, Pieces, Purpose};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
-use crate::engine::kernel::message::ReplyTo;
+use crate::engine::kernel::limits::RECORD_BYTES_MAX;
 use crate::engine::kernel::mutation::{Mutation, is_on};
-use crate::engine::kernel::record::{DecidedTransaction, RECORD_BYTES_MAX, Record};
+use crate::engine::kernel::record::{DecidedTransaction, Record};
+use crate::engine::kernel::reply_to::ReplyTo;
 use crate::engine::kernel::request_keys::KeyUse;
 use crate::engine::kernel::shard::Step;
 

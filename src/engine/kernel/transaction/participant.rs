@@ -10,9 +10,10 @@ use crate::engine::books::entries::locks::Ticket;
 use crate::engine::books::shop::piece::Verdict;
 use crate::engine::books::{Findings, Pieces, StockPart};
 use crate::engine::kernel::ids::{LogPosition, ShardId, TransactionId};
+use crate::engine::kernel::limits::RECORD_BYTES_MAX;
 use crate::engine::kernel::look_ahead::LOOK_AHEAD_MAX;
 use crate::engine::kernel::mutation::{Mutation, is_on};
-use crate::engine::kernel::record::{PreparedTransaction, RECORD_BYTES_MAX, Record};
+use crate::engine::kernel::record::{PreparedTransaction, Record};
 use crate::engine::kernel::shard::Step;
 use crate::engine::kernel::waiting::Waiting;
 
