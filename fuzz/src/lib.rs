@@ -20,7 +20,7 @@ use cartwright_protocol::native::{
     ClientHello, ServerHello, decode_frame, decode_reply, decode_request, encode_reply, encode_request,
 };
 use cartwright_protocol::resp::parser::LINE_BYTES_MAX;
-use cartwright_protocol::resp::{ParserLimits, ProtocolError, RequestParser};
+use cartwright_protocol::resp::{ParserLimits, ProtocolError, ReplyError, ReplyParser, RequestParser};
 use cartwright_protocol::{Error, ErrorCode, Reply};
 use tempfile::TempDir;
 
@@ -76,6 +76,42 @@ pub fn resp_requests(bytes: &[u8]) -> bool {
         assert_eq!(commands(stream, stream.len().max(1)), pieces);
     }
     pieces.1.is_none() && !pieces.0.is_empty()
+}
+
+/// The lengths of the replies in a stream with how many parts each has, and what ended it.
+type Replies = (Vec<(usize, usize)>, Option<ReplyError>);
+
+/// Parses `stream` as it arrives in pieces of so many bytes.
+fn replies(stream: &[u8], piece: usize) -> Replies {
+    let mut parser = ReplyParser::new(ParserLimits::REDIS.bulk_bytes_max);
+    let (mut replies, mut start, mut end) = (Vec::new(), 0, 0);
+    while end < stream.len() {
+        end = (end + piece).min(stream.len());
+        loop {
+            match parser.parse(&stream[start..end]) {
+                Ok(Some(reply)) => {
+                    // All of it can be built.
+                    let _ = reply.value();
+                    replies.push((reply.len(), reply.tokens().count()));
+                    start += reply.len();
+                }
+                Ok(None) => break,
+                Err(error) => return (replies, Some(error)),
+            }
+        }
+    }
+    (replies, None)
+}
+
+/// RESP replies: however a stream is split, it says the same. The first byte is the length of the pieces.
+pub fn resp_replies(bytes: &[u8]) -> bool {
+    let Some((&piece, stream)) = bytes.split_first() else {
+        return false;
+    };
+    let pieces = replies(stream, usize::from(piece) + 1);
+    assert_eq!(replies(stream, stream.len().max(1)), pieces);
+    let taken: usize = pieces.0.iter().map(|&(length, _)| length).sum();
+    taken > 0 && taken == stream.len()
 }
 
 /// Native frames: what decodes is encoded and decoded to the same again.

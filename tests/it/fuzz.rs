@@ -16,6 +16,7 @@ use cartwright::log::{CheckpointDirectory, DataDirectory, LogStart, SEGMENT_BYTE
 use cartwright_protocol::native::{
     CLIENT_HELLO_BYTES, ClientHello, PROTOCOL_VERSION, SHARD_ANY, encode_ping, encode_reply, encode_request,
 };
+use cartwright_protocol::resp::{RespVersion, Writer};
 use cartwright_protocol::{Operation, OrderCancel, Reply};
 use cartwright_test_support::resp::Resp;
 use cartwright_test_support::{Site, buy, checkout, connect, order, stock, stock_item, stop_cleanly};
@@ -27,8 +28,9 @@ type Reader = (&'static str, fn(&[u8]) -> bool, u32);
 
 /// A reader, by the name of its fuzz target, and how many inputs it gets. Those of checkpoints make room for a shard
 /// each time.
-const READERS: [Reader; 9] = [
+const READERS: [Reader; 10] = [
     ("resp_requests", entry::resp_requests, 6000),
+    ("resp_replies", entry::resp_replies, 6000),
     ("native_frames", entry::native_frames, 6000),
     ("session", entry::session, 4000),
     ("log_files", entry::log_files, 4000),
@@ -256,6 +258,31 @@ fn write_the_seeds() {
     write_checkpoint_seeds();
 }
 
+fn replies(version: RespVersion) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, version);
+    writer.simple("OK");
+    writer.error("OUTOFSTOCK a wanted 5, available 3");
+    writer.integer(-17);
+    writer.bulk(b"with\r\nline ends");
+    writer.verbatim("# Server");
+    writer.null();
+    writer.null_array();
+    writer.push(3);
+    writer.text("message");
+    writer.text("sold");
+    writer.text("a");
+    writer.map(2);
+    writer.text("lines");
+    writer.array(2);
+    writer.set(1);
+    writer.double(0.25);
+    writer.boolean(true);
+    writer.text("total");
+    writer.integer(250);
+    bytes
+}
+
 fn write_wire_seeds() {
     let commands: [&[&str]; 3] = [&["PING"], &["HELLO", "3"], &["CLIENT", "SETNAME", "shop"]];
     let all: Vec<u8> = commands.iter().flat_map(|words| Resp::encode(words)).collect();
@@ -264,6 +291,13 @@ fn write_wire_seeds() {
         for (piece, stream) in [(255, &all[..]), (2, &all), (6, inline)] {
             write(reader, &format!("{name}-{piece}"), &[&[piece], stream].concat());
         }
+    }
+    for (version, name, piece) in [
+        (RespVersion::Two, "two", 255),
+        (RespVersion::Three, "three", 255),
+        (RespVersion::Three, "pieces", 2),
+    ] {
+        write("resp_replies", name, &[&[piece], &replies(version)[..]].concat());
     }
     let mut ping = Vec::new();
     encode_ping(&mut ping, 99);

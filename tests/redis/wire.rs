@@ -1,9 +1,11 @@
 //! A connection that keeps every reply as it came: types, texts and bytes of either protocol.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
+
+use cartwright_protocol::resp::{Aggregate, ParserLimits, ReadError, ReplyReader, Scalar, Value};
 
 /// How long a reply may take on a slow machine.
 const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -25,6 +27,34 @@ pub enum Reply {
     Null(u8),
     /// `* ~ % >`, and what is in it; a map is its pairs, flat.
     List(u8, Vec<Self>),
+}
+
+impl Reply {
+    fn of(value: &Value<'_>) -> Self {
+        let line = |kind, text: &[u8]| Self::Line(kind, text.to_vec());
+        match *value {
+            Value::Many(kind, ref values) => {
+                let kind = match kind {
+                    Aggregate::Array => b'*',
+                    Aggregate::Map | Aggregate::Attribute => b'%',
+                    Aggregate::Set => b'~',
+                    Aggregate::Push => b'>',
+                };
+                Self::List(kind, values.iter().map(Self::of).collect())
+            }
+            Value::One(Scalar::Simple(text)) => line(b'+', text),
+            Value::One(Scalar::Error(text)) => line(b'-', text),
+            Value::One(Scalar::Integer(integer)) => line(b':', integer.to_string().as_bytes()),
+            Value::One(Scalar::Boolean(value)) => line(b'#', if value { b"t" } else { b"f" }),
+            Value::One(Scalar::Double(text)) => line(b',', text),
+            Value::One(Scalar::BigNumber(text)) => line(b'(', text),
+            Value::One(Scalar::Null) => line(b'_', b""),
+            Value::One(Scalar::Bulk(bytes)) => Self::Bulk(b'$', bytes.to_vec()),
+            Value::One(Scalar::Verbatim(bytes)) => Self::Bulk(b'=', bytes.to_vec()),
+            Value::One(Scalar::NullBulk) => Self::Null(b'$'),
+            Value::One(Scalar::NullArray) => Self::Null(b'*'),
+        }
+    }
 }
 
 impl fmt::Debug for Reply {
@@ -71,7 +101,7 @@ impl fmt::Debug for Shown<'_> {
 pub struct Wire {
     /// Whose it is, for messages.
     server: &'static str,
-    stream: BufReader<TcpStream>,
+    replies: ReplyReader<TcpStream>,
 }
 
 impl Wire {
@@ -83,7 +113,7 @@ impl Wire {
             .expect("a socket takes a timeout");
         let mut wire = Self {
             server,
-            stream: BufReader::new(stream),
+            replies: ReplyReader::new(stream, ParserLimits::REDIS.bulk_bytes_max),
         };
         wire.speak(version);
         wire
@@ -102,7 +132,7 @@ impl Wire {
         for words in commands {
             put_command(&mut bytes, words);
         }
-        let mut sender = self.stream.get_ref().try_clone().expect("a socket can be cloned");
+        let mut sender = self.replies.get_mut().try_clone().expect("a socket can be cloned");
         std::thread::scope(|scope| {
             scope.spawn(move || sender.write_all(&bytes).expect("the server reads"));
             commands
@@ -139,7 +169,7 @@ impl Wire {
         for words in commands.iter().chain([&ping]) {
             put_command(&mut bytes, words);
         }
-        self.stream.get_mut().write_all(&bytes).expect("the server reads");
+        self.replies.get_mut().write_all(&bytes).expect("the server reads");
         let mut replies = Vec::new();
         loop {
             let reply = self
@@ -156,32 +186,11 @@ impl Wire {
 
     /// The next reply; none where the connection ends, or nothing comes in time.
     fn reply(&mut self) -> Option<Reply> {
-        let mut line = Vec::new();
-        self.stream.read_until(b'\n', &mut line).ok()?;
-        if !line.ends_with(b"\r\n") {
-            return None;
+        match self.replies.receive() {
+            Ok(reply) => Some(Reply::of(&reply.value())),
+            Err(ReadError::Io(_)) => None,
+            Err(error) => panic!("{} gave something else: {error}", self.server),
         }
-        line.truncate(line.len() - 2);
-        let kind = line.remove(0);
-        let count = || {
-            let text = std::str::from_utf8(&line)
-                .ok()
-                .and_then(|text| text.parse::<i64>().ok());
-            text.unwrap_or_else(|| panic!("{:?} is no count", line.escape_ascii().to_string()))
-        };
-        Some(match kind {
-            b'+' | b'-' | b':' | b',' | b'#' | b'_' | b'(' => Reply::Line(kind, line),
-            b'$' | b'*' if count() < 0 => Reply::Null(kind),
-            b'$' | b'=' => {
-                let mut bytes = vec![0; count() as usize + 2];
-                self.stream.read_exact(&mut bytes).expect("a bulk string comes whole");
-                bytes.truncate(bytes.len() - 2);
-                Reply::Bulk(kind, bytes)
-            }
-            b'*' | b'~' | b'>' => Reply::List(kind, (0..count()).map(|_| self.reply()).collect::<Option<_>>()?),
-            b'%' => Reply::List(kind, (0..2 * count()).map(|_| self.reply()).collect::<Option<_>>()?),
-            _ => panic!("{:?} begins no reply", kind as char),
-        })
     }
 }
 

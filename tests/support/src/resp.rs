@@ -1,8 +1,10 @@
 //! A tiny RESP client: enough to say a command and read any reply of either version.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+
+use cartwright_protocol::resp::{self, ParserLimits, ReplyReader, Scalar};
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,17 @@ pub enum Value {
 }
 
 impl Value {
+    fn of(value: &resp::Value<'_>) -> Self {
+        let owned = |text: &[u8]| String::from_utf8(text.to_vec()).expect("the shop's texts are UTF-8");
+        match value {
+            resp::Value::Many(_, values) => Self::Array(values.iter().map(Self::of).collect()),
+            resp::Value::One(Scalar::Error(text)) => Self::Error(owned(text)),
+            resp::Value::One(Scalar::Integer(integer)) => Self::Integer(*integer),
+            resp::Value::One(Scalar::Boolean(value)) => Self::Integer(i64::from(*value)),
+            resp::Value::One(scalar) => scalar.text().map_or(Self::Null, |text| Self::Text(owned(text))),
+        }
+    }
+
     /// The value after this name, in the array of pairs that a map is.
     pub fn field(&self, name: &str) -> &Self {
         let Self::Array(pairs) = self else {
@@ -51,7 +64,7 @@ pub fn texts(words: &[&str]) -> Value {
 
 /// A connection.
 pub struct Resp {
-    stream: BufReader<TcpStream>,
+    replies: ReplyReader<TcpStream>,
 }
 
 impl Resp {
@@ -67,7 +80,7 @@ impl Resp {
             .set_read_timeout(Some(Duration::from_secs(20)))
             .expect("a socket takes a timeout");
         Self {
-            stream: BufReader::new(stream),
+            replies: ReplyReader::new(stream, ParserLimits::REDIS.bulk_bytes_max),
         }
     }
 
@@ -90,7 +103,7 @@ impl Resp {
     /// Whether the server closes the connection, and says nothing before.
     pub fn is_closed(&mut self) -> bool {
         let mut byte = [0];
-        match self.stream.read(&mut byte) {
+        match self.replies.get_mut().read(&mut byte) {
             Ok(0) => true,
             Ok(_) => false,
             Err(error) => matches!(
@@ -102,7 +115,7 @@ impl Resp {
 
     /// The client's address, as the server sees it.
     pub fn local_address(&self) -> String {
-        self.stream
+        self.replies
             .get_ref()
             .local_addr()
             .expect("a connected socket has an address")
@@ -111,7 +124,7 @@ impl Resp {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).expect("the server reads");
+        self.replies.get_mut().write_all(bytes).expect("the server reads");
     }
 
     /// Says a command, and waits for its reply.
@@ -122,37 +135,9 @@ impl Resp {
 
     /// The next reply.
     pub fn receive(&mut self) -> Value {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a reply comes in time");
-        let line = line.trim_end_matches("\r\n");
-        assert!(!line.is_empty(), "the server closed the connection");
-        let (kind, rest) = line.split_at(1);
-        let number = || rest.parse::<i64>().unwrap_or_else(|_| panic!("{line:?} has no number"));
-        match kind {
-            "+" | "," => Value::Text(rest.to_owned()),
-            "-" => Value::Error(rest.to_owned()),
-            ":" => Value::Integer(number()),
-            "_" => Value::Null,
-            "$" => self.bulk(number()),
-            "*" | "%" if number() < 0 => Value::Null,
-            "#" => Value::Integer(i64::from(rest == "t")),
-            "=" => match self.bulk(number()) {
-                Value::Text(text) => Value::Text(text[4..].to_owned()),
-                other => other,
-            },
-            "*" | "~" | ">" => Value::Array((0..number()).map(|_| self.receive()).collect()),
-            "%" => Value::Array((0..2 * number()).map(|_| self.receive()).collect()),
-            _ => panic!("{line:?} is no reply"),
+        match self.replies.receive() {
+            Ok(reply) => Value::of(&reply.value()),
+            Err(error) => panic!("no reply came in time: {error}"),
         }
-    }
-
-    fn bulk(&mut self, length: i64) -> Value {
-        if length < 0 {
-            return Value::Null;
-        }
-        let mut bytes = vec![0; length as usize + 2];
-        self.stream.read_exact(&mut bytes).expect("a bulk string comes whole");
-        bytes.truncate(length as usize);
-        Value::Text(String::from_utf8(bytes).expect("the shop's texts are UTF-8"))
     }
 }

@@ -4,11 +4,8 @@
 //! walked over without being built.
 
 use cartwright_protocol::native::{FrameError, REQUEST_ID_CONNECTION, ReplyOpcode, decode_frame, decode_reply};
-use cartwright_protocol::resp::{parse_i64, parse_u64};
+use cartwright_protocol::resp::{self, ParserLimits, ReplyError, ReplyParser, Scalar, Token};
 use cartwright_protocol::{ErrorCode, Reply};
-
-/// Longest line of a RESP value, but for bulk strings: longer ones are no RESP.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Which protocol a run speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +51,8 @@ pub enum AnswerError {
     #[error("the server closes the connection: {0}")]
     Connection(String),
     /// No RESP.
-    #[error("the server's answer is no RESP: it has {0:?} where a value begins")]
-    Resp(String),
+    #[error("the server's answer is no RESP: {0}")]
+    Resp(#[from] ReplyError),
     /// Another server or another version.
     #[error("a frame with opcode 0x{0:02x} is no reply that this version knows; use the tools of the server's version")]
     Opcode(u8),
@@ -72,11 +69,34 @@ pub struct Answered<'a> {
     pub bytes: usize,
 }
 
-/// The answer at the start of `bytes`; `None` where more bytes are needed.
-pub fn read_answer(wire: Wire, bytes: &[u8]) -> Result<Option<Answered<'_>>, AnswerError> {
-    match wire {
-        Wire::Native => read_frame(bytes),
-        Wire::Resp => read_value(bytes),
+/// Reads one connection's answers.
+#[derive(Debug)]
+pub struct AnswerReader {
+    wire: Wire,
+    replies: ReplyParser,
+}
+
+impl AnswerReader {
+    /// Of a connection that speaks `wire`.
+    pub const fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            replies: ReplyParser::new(ParserLimits::REDIS.bulk_bytes_max),
+        }
+    }
+
+    /// What the connection speaks.
+    pub const fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// The answer at the start of `bytes`; `None` where more bytes are needed. Then the next call is for the same bytes
+    /// and more behind them.
+    pub fn read<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Answered<'a>>, AnswerError> {
+        match self.wire {
+            Wire::Native => read_frame(bytes),
+            Wire::Resp => Ok(self.replies.parse(bytes)?.map(|reply| answer_of(&reply))),
+        }
     }
 }
 
@@ -118,70 +138,27 @@ fn read_frame(bytes: &[u8]) -> Result<Option<Answered<'_>>, AnswerError> {
     }))
 }
 
-/// The line at `at`, without its end, and where the next begins.
-fn line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, AnswerError> {
-    let rest = &bytes[at..];
-    match rest.iter().position(|&byte| byte == b'\r') {
-        Some(length) if rest.len() > length + 1 => Ok(Some((&rest[..length], at + length + 2))),
-        None if rest.len() > LINE_BYTES_MAX => Err(no_resp(rest)),
-        _ => Ok(None),
-    }
-}
-
-fn no_resp(bytes: &[u8]) -> AnswerError {
-    AnswerError::Resp(String::from_utf8_lossy(&bytes[..bytes.len().min(20)]).into_owned())
-}
-
-fn read_value(bytes: &[u8]) -> Result<Option<Answered<'_>>, AnswerError> {
-    let mut at = 0;
-    let mut pending = 1u64;
-    let mut first_integer = None;
-    let mut answer = None;
-    while pending > 0 {
-        pending -= 1;
-        let begin = at;
-        let Some((value, next)) = line(bytes, at)? else {
-            return Ok(None);
-        };
-        at = next;
-        let [kind, text @ ..] = value else {
-            return Err(no_resp(&bytes[begin..]));
-        };
-        let length = || match text {
-            b"-1" => Some(None),
-            digits => parse_u64(digits).map(Some),
-        };
-        match kind {
-            b'-' if begin == 0 => answer = Some(refusal(text)),
-            b'+' | b'-' => {}
-            b':' => {
-                let integer = parse_i64(text).ok_or_else(|| no_resp(value))?;
-                first_integer = first_integer.or(Some(integer));
-            }
-            b'$' => match length().ok_or_else(|| no_resp(value))? {
-                Some(length) => {
-                    at += length as usize + 2;
-                    if at > bytes.len() {
-                        return Ok(None);
-                    }
-                }
-                None if begin == 0 => answer = Some(Answer::Null),
-                None => {}
-            },
-            b'*' => match length().ok_or_else(|| no_resp(value))? {
-                Some(count) => pending += count,
-                None if begin == 0 => answer = Some(Answer::Null),
-                None => {}
-            },
-            _ => return Err(no_resp(value)),
+fn answer_of<'a>(reply: &resp::Reply<'a>) -> Answered<'a> {
+    let mut tokens = reply.tokens();
+    let number = |integer| Answer::Done(u64::try_from(integer).unwrap_or(0));
+    let answer = match tokens.next() {
+        Some(Token::One(Scalar::Error(line))) => refusal(line),
+        Some(Token::One(Scalar::Integer(integer))) => number(integer),
+        Some(Token::One(scalar)) if scalar.is_null() => Answer::Null,
+        Some(Token::Begin(..)) => {
+            let first = tokens.find_map(|token| match token {
+                Token::One(Scalar::Integer(integer)) => Some(integer),
+                _ => None,
+            });
+            number(first.unwrap_or(0))
         }
-    }
-    let number = first_integer.and_then(|integer| u64::try_from(integer).ok());
-    Ok(Some(Answered {
+        _ => Answer::Done(0),
+    };
+    Answered {
         request_id: 0,
-        answer: answer.unwrap_or(Answer::Done(number.unwrap_or(0))),
-        bytes: at,
-    }))
+        answer,
+        bytes: reply.len(),
+    }
 }
 
 fn refusal(line: &[u8]) -> Answer<'_> {
@@ -198,15 +175,16 @@ mod tests {
     use super::*;
 
     fn whole(wire: Wire, bytes: &[u8]) -> Answer<'_> {
+        let mut reader = AnswerReader::new(wire);
         for length in 0..bytes.len() {
             assert_eq!(
-                read_answer(wire, &bytes[..length]).unwrap(),
+                reader.read(&bytes[..length]).unwrap(),
                 None,
                 "{length} of {} bytes are no answer yet",
                 bytes.len()
             );
         }
-        let answered = read_answer(wire, bytes).unwrap().unwrap();
+        let answered = reader.read(bytes).unwrap().unwrap();
         assert_eq!(answered.bytes, bytes.len());
         answered.answer
     }
@@ -247,7 +225,14 @@ mod tests {
         let mut bytes = Vec::new();
         encode_reply(&mut bytes, 5, &receipt);
         assert_eq!(whole(Wire::Native, &bytes), Answer::Done(id.to_integer()));
-        assert_eq!(read_answer(Wire::Native, &bytes).unwrap().unwrap().request_id, 5);
+        assert_eq!(
+            AnswerReader::new(Wire::Native)
+                .read(&bytes)
+                .unwrap()
+                .unwrap()
+                .request_id,
+            5
+        );
         bytes.clear();
         encode_reply(&mut bytes, 5, &Reply::Error(Error::new(ErrorCode::Busy, "later")));
         assert_eq!(
@@ -261,16 +246,20 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error_and_not_a_wait() {
-        assert!(read_answer(Wire::Resp, b"HTTP/1.1 400 Bad Request\r\n").is_err());
-        assert!(read_answer(Wire::Resp, b"$x\r\n").is_err());
-        assert!(read_answer(Wire::Native, b"HTTP/1.1").is_err());
+        assert!(
+            AnswerReader::new(Wire::Resp)
+                .read(b"HTTP/1.1 400 Bad Request\r\n")
+                .is_err()
+        );
+        assert!(AnswerReader::new(Wire::Resp).read(b"$x\r\n").is_err());
+        assert!(AnswerReader::new(Wire::Native).read(b"HTTP/1.1").is_err());
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_an_answer_an_error_or_a_wait(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
-            let _ = read_answer(Wire::Resp, &bytes);
-            let _ = read_answer(Wire::Native, &bytes);
+            let _ = AnswerReader::new(Wire::Resp).read(&bytes);
+            let _ = AnswerReader::new(Wire::Native).read(&bytes);
         }
     }
 }

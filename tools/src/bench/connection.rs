@@ -13,7 +13,7 @@ use cartwright_protocol::native::{
 };
 use cartwright_ring::RingError;
 
-use super::answer::{Answer, AnswerError, Wire, read_answer};
+use super::answer::{Answer, AnswerError, AnswerReader, Wire};
 use super::source::Tag;
 
 /// How long a connection may take to come about, and a server to say hello.
@@ -74,7 +74,7 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    wire: Wire,
+    answers: AnswerReader,
     /// To be sent.
     output: Vec<u8>,
     /// The begin of an answer.
@@ -94,7 +94,7 @@ impl Connection {
         stream.set_nodelay(true).map_err(io("setting up a connection"))?;
         let mut connection = Self {
             stream,
-            wire,
+            answers: AnswerReader::new(wire),
             output: Vec::new(),
             input: Vec::new(),
             slots: vec![None; depth],
@@ -166,7 +166,7 @@ impl Connection {
         };
         self.free.pop();
         self.slots[slot as usize] = Some(Pending { tag, since_ns });
-        if self.wire == Wire::Resp {
+        if self.answers.wire() == Wire::Resp {
             self.turns.push_back(slot);
         }
         true
@@ -194,9 +194,9 @@ impl Connection {
         mut hear: impl FnMut(&Pending, &Answer<'_>),
     ) -> Result<usize, ConnectionError> {
         let mut taken = 0;
-        while let Some(answered) = read_answer(self.wire, &bytes[taken..])? {
+        while let Some(answered) = self.answers.read(&bytes[taken..])? {
             let unasked = ConnectionError::Unasked(answered.request_id);
-            let slot = match self.wire {
+            let slot = match self.answers.wire() {
                 Wire::Native => (answered.request_id - 1) as usize,
                 Wire::Resp => match self.turns.pop_front() {
                     Some(slot) => slot as usize,

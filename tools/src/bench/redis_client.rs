@@ -2,9 +2,11 @@
 //!
 //! One request at a time, or many and then their answers. Never used while anything is measured.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
+
+use cartwright_protocol::resp::{self, ReadError, ReplyReader, Scalar};
 
 use crate::address::Address;
 
@@ -17,7 +19,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
 const BATCH: usize = 256;
 
 /// Longest bulk string that is taken, in bytes.
-const BULK_BYTES_MAX: u64 = 64 << 20;
+const BULK_BYTES_MAX: usize = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,17 @@ pub enum Value {
 }
 
 impl Value {
+    fn of(value: &resp::Value<'_>) -> Self {
+        let owned = |text| String::from_utf8_lossy(text).into_owned();
+        match value {
+            resp::Value::Many(_, values) => Self::Array(values.iter().map(Self::of).collect()),
+            resp::Value::One(Scalar::Error(text)) => Self::Error(owned(text)),
+            resp::Value::One(Scalar::Integer(integer)) => Self::Integer(*integer),
+            resp::Value::One(Scalar::Boolean(value)) => Self::Integer(i64::from(*value)),
+            resp::Value::One(scalar) => scalar.text().map_or(Self::Null, |text| Self::Text(owned(text))),
+        }
+    }
+
     /// The text, or nothing where it is none.
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -89,7 +102,7 @@ impl Value {
 #[derive(Debug)]
 pub struct RedisClient {
     address: Address,
-    stream: BufReader<TcpStream>,
+    replies: ReplyReader<TcpStream>,
 }
 
 impl RedisClient {
@@ -105,7 +118,7 @@ impl RedisClient {
         stream.set_read_timeout(Some(REPLY_TIMEOUT)).map_err(failed)?;
         Ok(Self {
             address: address.clone(),
-            stream: BufReader::new(stream),
+            replies: ReplyReader::new(stream, BULK_BYTES_MAX),
         })
     }
 
@@ -163,54 +176,18 @@ impl RedisClient {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), RedisError> {
-        let sent = self.stream.get_mut().write_all(bytes);
+        let sent = self.replies.get_mut().write_all(bytes);
         sent.map_err(|source| self.io("sending to", source))
     }
 
     fn receive(&mut self) -> Result<Value, RedisError> {
-        let line = self.line()?;
-        let no_resp = || RedisError::NoResp {
-            address: self.address.clone(),
-            said: line.chars().take(60).collect(),
-        };
-        let Some(kind) = line.chars().next().filter(char::is_ascii) else {
-            return Err(no_resp());
-        };
-        let text = &line[1..];
-        match kind {
-            '+' => Ok(Value::Text(text.to_owned())),
-            '-' => Ok(Value::Error(text.to_owned())),
-            ':' => text.parse().map(Value::Integer).map_err(|_| no_resp()),
-            '$' | '*' if text == "-1" => Ok(Value::Null),
-            '$' => {
-                let length: u64 = text.parse().map_err(|_| no_resp())?;
-                if length > BULK_BYTES_MAX {
-                    return Err(no_resp());
-                }
-                let mut bytes = vec![0; length as usize + 2];
-                let read = self.stream.read_exact(&mut bytes);
-                read.map_err(|source| self.io("receiving from", source))?;
-                bytes.truncate(length as usize);
-                Ok(Value::Text(String::from_utf8_lossy(&bytes).into_owned()))
-            }
-            '*' => {
-                let count: u32 = text.parse().map_err(|_| no_resp())?;
-                (0..count)
-                    .map(|_| self.receive())
-                    .collect::<Result<_, _>>()
-                    .map(Value::Array)
-            }
-            _ => Err(no_resp()),
-        }
-    }
-
-    fn line(&mut self) -> Result<String, RedisError> {
-        let mut bytes = Vec::new();
-        let read = self.stream.read_until(b'\n', &mut bytes);
-        match read {
-            Ok(0) => Err(self.io("receiving from", ErrorKind::UnexpectedEof.into())),
-            Ok(_) => Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned()),
-            Err(source) => Err(self.io("receiving from", source)),
+        match self.replies.receive() {
+            Ok(reply) => Ok(Value::of(&reply.value())),
+            Err(ReadError::NoReply { said, .. }) => Err(RedisError::NoResp {
+                address: self.address.clone(),
+                said,
+            }),
+            Err(ReadError::Io(source)) => Err(self.io("receiving from", source)),
         }
     }
 }
