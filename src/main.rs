@@ -1,10 +1,12 @@
 //! The command line: `serve` runs the server, `verify` reads a data directory and changes nothing.
 
-use std::io::IsTerminal;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
 
 use cartwright::config::{ServeConfig, VerifyConfig};
 use cartwright::runtime::{ExitCode, Verdict, VerifyError, serve, verify};
-use cartwright_tools::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
@@ -36,8 +38,13 @@ enum Command {
     Serve(ServeConfig),
     /// Reads a data directory and says what it holds, or where it is damaged
     Verify(VerifyConfig),
-    /// Plays a shop's orders, crashes the server in the middle, and proves that none was lost
-    Demo(DemoOptions),
+    /// Plays a shop's orders, crashes the server in the middle, and proves that none was lost: `cart demo`
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// As `cart demo` takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// A fault in a record is said once, with its place.
@@ -71,14 +78,19 @@ fn main() {
             Err(VerifyError::Data(error)) => error.exit_code().die(error),
             Err(error @ VerifyError::Report(_)) => ExitCode::Storage.die(error),
         },
-        Command::Demo(options) => {
-            let shown = std::env::current_exe()
-                .map_err(anyhow::Error::from)
-                .and_then(|server| cartwright_tools::demo::run(&DemoOptions { server, ..options }));
-            if let Err(error) = shown {
-                eprintln!("cartwright: {error:#}");
-                std::process::exit(1);
-            }
+        Command::Demo { arguments } => {
+            let Err(error) = become_cart_demo(&arguments);
+            eprintln!(
+                "cartwright: the demonstration is `cart demo`, and cart is not beside this program ({error}). `cargo xtask \
+                 demo` builds both and runs it"
+            );
+            std::process::exit(1);
         }
     }
+}
+
+/// Runs the `cart` beside this program in its place: a server knows nothing of shops that are made up.
+fn become_cart_demo(arguments: &[OsString]) -> io::Result<Infallible> {
+    let cart = std::env::current_exe()?.with_file_name("cart");
+    Err(std::process::Command::new(cart).arg("demo").args(arguments).exec())
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use cartwright_test_support::resp::{Resp, Value};
 use cartwright_test_support::{Site, binary, stop_cleanly};
+use cartwright_tools::demo::DemoOptions;
 use cartwright_tools::replay::ReplayArguments;
 
 const README: &str = include_str!("../../README.md");
@@ -48,19 +49,28 @@ fn server_help(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn the_flags_in_the_readme_are_those_of_the_programs() {
-    for (after, command) in [("`cartwright serve`;", "serve"), ("`cartwright demo`:", "demo")] {
-        let flags = flags_in_help(&server_help(command));
-        assert!(flags.len() > 3, "{command} has flags: {flags:?}");
-        assert_eq!(flags_in_readme(after), flags, "cartwright {command}");
-    }
-    let replay = <ReplayArguments as clap::Args>::augment_args(clap::Command::new("replay"));
-    let flags: BTreeSet<_> = replay
+fn flags_of<Arguments: clap::Args>() -> BTreeSet<String> {
+    Arguments::augment_args(clap::Command::new("cart"))
         .get_arguments()
         .filter_map(|flag| Some(format!("--{}", flag.get_long()?)))
-        .collect();
-    assert_eq!(flags_in_readme("## Replaying a real shop"), flags, "cart replay");
+        .collect()
+}
+
+#[test]
+fn the_flags_in_the_readme_are_those_of_the_programs() {
+    let flags = flags_in_help(&server_help("serve"));
+    assert!(flags.len() > 3, "serve has flags: {flags:?}");
+    assert_eq!(flags_in_readme("`cartwright serve`;"), flags, "cartwright serve");
+    assert_eq!(
+        flags_in_readme("## Replaying a real shop"),
+        flags_of::<ReplayArguments>(),
+        "cart replay"
+    );
+    assert_eq!(
+        flags_in_readme("`cart demo`, which"),
+        flags_of::<DemoOptions>(),
+        "cart demo"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use cartwright_protocol::{Amount, ItemGet, Operation, Reply};
 use cartwright_test_support::{Site, binary, clean_audit, connect, sku, stock, stop_cleanly};
+use cartwright_tools::demo::{self, DemoOptions};
 use cartwright_tools::generator::{GeneratorOptions, generate};
 use cartwright_tools::order_file::{OrderFile, Skipped};
 use cartwright_tools::play::PlayOptions;
@@ -137,12 +138,26 @@ fn stock_that_came_twice_is_noticed() {
     stop_cleanly(server);
 }
 
+/// Set for the process that shows the demo.
+const SHOWS: &str = "CARTWRIGHT_TEST_SHOWS_DEMO";
+
 #[test]
 fn the_demo_runs_to_its_end_and_leaves_nothing_behind() {
+    if std::env::var_os(SHOWS).is_some() {
+        let options = DemoOptions {
+            seed: 5,
+            count: 1500,
+            shards: Some(2),
+            ..DemoOptions::new(binary())
+        };
+        return demo::run(&options).unwrap();
+    }
     let temporary = tempfile::tempdir().unwrap();
-    let output = Command::new(binary())
-        .args(["demo", "--count", "1500", "--seed", "5", "--shards", "2"])
+    let test = "replay::the_demo_runs_to_its_end_and_leaves_nothing_behind";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
         .env("TMPDIR", temporary.path())
+        .env(SHOWS, "yes")
         .output()
         .unwrap();
     let said = format!(
@@ -169,4 +184,26 @@ fn the_demo_runs_to_its_end_and_leaves_nothing_behind() {
             String::from_utf8_lossy(&command_line)
         );
     }
+}
+
+#[test]
+fn the_servers_demo_is_that_of_the_cart_beside_it() {
+    // Links: a copy might still be open for writing in a process that another test has just forked.
+    let place = tempfile::tempdir_in(Path::new(binary()).parent().unwrap()).unwrap();
+    let (server, cart) = (place.path().join("cartwright"), place.path().join("cart"));
+    std::fs::hard_link(binary(), &server).unwrap();
+    let demo = || {
+        Command::new(&server)
+            .args(["demo", "--count", "7", "--help"])
+            .output()
+            .unwrap()
+    };
+    let output = demo();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("cargo xtask demo"), "{said}");
+
+    std::os::unix::fs::symlink("/bin/echo", &cart).unwrap();
+    let output = demo();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "demo --count 7 --help\n");
 }

@@ -1,6 +1,6 @@
 //! The main job in one command: a server, a shop's orders, a crash in the middle, and the proof that none was lost.
 //!
-//! Called by `cartwright demo`. Starts real server processes in a temporary directory and leaves nothing behind.
+//! Called by `cart demo`. Starts real server processes in a temporary directory and leaves nothing behind.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -36,12 +36,12 @@ const KILL_POLL_INTERVAL: Duration = Duration::from_micros(200);
 /// Most orders of a made-up shop.
 const ORDER_COUNT_MAX: u64 = 10_000_000;
 
-/// What to show; also the command line of `cartwright demo`, but for `server`.
+/// What to show; also the command line of `cart demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoOptions {
-    /// The `cartwright` program to start.
-    #[arg(skip)]
-    pub server: PathBuf,
+    /// The server's program, instead of the `cartwright` beside this one, or else on the PATH
+    #[arg(long, value_name = "PROGRAM")]
+    pub server: Option<PathBuf>,
     /// Play this order file (CSV, as the UCI Online Retail set) instead of a made-up shop
     #[arg(long, value_name = "FILE.csv")]
     pub orders: Option<PathBuf>,
@@ -60,12 +60,22 @@ impl DemoOptions {
     /// A made-up shop of the usual size.
     pub fn new(server: impl Into<PathBuf>) -> Self {
         Self {
-            server: server.into(),
+            server: Some(server.into()),
             orders: None,
             seed: 1,
             count: ORDER_COUNT_DEFAULT,
             shards: None,
         }
+    }
+
+    fn server_program(&self) -> PathBuf {
+        let name = Path::new("cartwright");
+        let beside = || {
+            let own = std::env::current_exe().ok()?;
+            Some(own.with_file_name(name)).filter(|program| program.exists())
+        };
+        let found = self.server.clone().or_else(beside);
+        found.unwrap_or_else(|| name.to_owned())
     }
 }
 
@@ -86,7 +96,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         stop,
         server: ServerOptions {
             shard_count: options.shards,
-            ..ServerOptions::new(&options.server, data.path().join("data"))
+            ..ServerOptions::new(options.server_program(), data.path().join("data"))
         },
     }
     .run(data.path())

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use cartwright_tools::bench::arguments::BenchArguments;
 use cartwright_tools::bench::command::{Verdict, bench};
+use cartwright_tools::demo::{self, DemoOptions};
 use cartwright_tools::order_file::OrderFile;
 use cartwright_tools::replay::{ReplayArguments, ReplayError, replay};
 use clap::{Parser, Subcommand};
@@ -41,12 +42,28 @@ enum Command {
     /// Use a server of its own: it puts items named b000000 and up, and the orders stay. Ends with 0 if the books
     /// balance after every run and every check holds, with 1 if not, with 4 if there is no server or it went away.
     Bench(Box<BenchArguments>),
+    /// Plays a shop's orders, crashes the server in the middle, and proves that none was lost.
+    ///
+    /// Starts servers of its own in a temporary directory, and leaves nothing behind. Ends with 0 if all is as it must
+    /// be, with 1 if not.
+    Demo(DemoOptions),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Replay(arguments) => run_replay(&arguments),
         Command::Bench(arguments) => run_bench(&arguments),
+        Command::Demo(options) => run_demo(&options),
+    }
+}
+
+fn run_demo(options: &DemoOptions) -> ExitCode {
+    match demo::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cart: {error:#}");
+            ExitCode::from(EXIT_WRONG)
+        }
     }
 }
 

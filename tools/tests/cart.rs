@@ -1,6 +1,7 @@
 //! The `cart` program's answers where there is nothing to play: each cause has its exit code and says what to do.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
@@ -67,4 +68,42 @@ fn a_bad_file_is_named_with_its_fault() {
 fn a_wrong_command_line_is_refused() {
     let (code, said) = replay(&["-", "--pipeline", "0"], "");
     assert_eq!(code, 2, "{said}");
+}
+
+#[test]
+fn a_demo_without_a_server_says_how_to_get_one() {
+    let cart = Path::new(env!("CARGO_BIN_EXE_cart"));
+    let nowhere = tempfile::tempdir_in(cart.parent().unwrap()).unwrap();
+    let demo = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .arg("demo")
+            .args(arguments)
+            .env("PATH", nowhere.path())
+            .env("TMPDIR", nowhere.path())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = demo(
+        env!("CARGO_BIN_EXE_cart"),
+        &["--count", "1", "--server", "/no/such/program"],
+    );
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("/no/such/program") && said.contains("cargo build"),
+        "{said}"
+    );
+
+    // Where none is beside it.
+    let alone = nowhere.path().join("cart");
+    std::fs::hard_link(cart, &alone).unwrap();
+    let (code, said) = demo(alone.to_str().unwrap(), &["--count", "1"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cannot run cartwright"), "{said}");
+    std::fs::remove_file(&alone).unwrap();
+    assert_eq!(
+        std::fs::read_dir(nowhere.path()).unwrap().count(),
+        0,
+        "it left files behind"
+    );
 }

@@ -45,6 +45,12 @@ const TASKS: &[Task] = &[
         run: simulate,
     },
     Task {
+        name: "demo",
+        arguments: "[ARGUMENTS …]",
+        summary: "builds server and tools, and shows a shop, a crash and no loss, as `cart demo ARGUMENTS`",
+        run: demo,
+    },
+    Task {
         name: "bench",
         arguments: "[ARGUMENTS …]",
         summary: "a server of its own under load, as `cart bench ARGUMENTS`; get-set unless told",
@@ -210,7 +216,7 @@ impl Drop for Server {
     }
 }
 
-fn bench(arguments: &[String]) -> Done {
+fn build() -> Done {
     run(&mut cargo(&[
         "build",
         "--release",
@@ -218,7 +224,16 @@ fn bench(arguments: &[String]) -> Done {
         "cartwright",
         "-p",
         "cartwright-tools",
-    ]))?;
+    ]))
+}
+
+fn demo(arguments: &[String]) -> Done {
+    build()?;
+    run(command("target/release/cart", &["demo"]).args(arguments))
+}
+
+fn bench(arguments: &[String]) -> Done {
+    build()?;
     let server = Server::start()?;
     let mut cart = command("target/release/cart", &["bench"]);
     if arguments.is_empty() {
