@@ -6,12 +6,14 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use serde_json::Value;
+use serde::Serialize;
 
 use super::answer::Wire;
 use super::arguments::{BenchArguments, BenchCommand, OutputArguments, RunArguments};
 use super::compare::{CompareError, compare};
+use super::json::{self, SessionForm};
 use super::machine::Machine;
+use super::page;
 use super::report::{Table, live_line};
 use super::session::{Session, SessionError, run_once};
 use super::target::Target;
@@ -22,7 +24,6 @@ use super::workload::hold::{HoldWorkload, Outcomes};
 use super::workload::keys::{KeyPattern, KeyWorkload};
 use super::workload::load::LoadWorkload;
 use super::workload::mixed::MixedWorkload;
-use super::{json, page};
 use crate::address::Address;
 
 /// How many buyers there are for each unit of a flash sale unless told.
@@ -117,8 +118,8 @@ pub fn bench(arguments: &BenchArguments, stop: &AtomicBool) -> Result<Verdict, B
         }
         BenchCommand::Compare(arguments) => {
             let comparison = compare(arguments, stop)?;
-            let values: Vec<Value> = comparison.sessions.iter().map(json::session).collect();
-            write_out(&values, &arguments.output, &Value::Array(values.clone()), &comparison)?;
+            let forms: Vec<_> = comparison.sessions.iter().map(json::session).collect();
+            write_out(&forms, &arguments.output, &forms, &comparison)?;
             Ok(verdict(comparison.is_clean()))
         }
     }
@@ -162,16 +163,16 @@ fn measure(workload: &mut dyn Workload, run: &RunArguments, stop: &AtomicBool) -
         load: run.load.clone(),
         runs,
     };
-    let value = json::session(&session);
-    write_out(std::slice::from_ref(&value), &run.output, &value, &Table(&session))?;
+    let form = json::session(&session);
+    write_out(std::slice::from_ref(&form), &run.output, &form, &Table(&session))?;
     Ok(verdict(session.is_clean()))
 }
 
-/// Writes the table, and the files that were asked for.
+/// Writes the table, and the files that were asked for: `form` as JSON.
 fn write_out(
-    sessions: &[Value],
+    sessions: &[SessionForm<'_>],
     output: &OutputArguments,
-    value: &Value,
+    form: &impl Serialize,
     table: &dyn std::fmt::Display,
 ) -> Result<(), BenchError> {
     let is_json_only = output.json.as_deref() == Some(Path::new("-"));
@@ -185,10 +186,13 @@ fn write_out(
     if let Some(path) = &output.html {
         std::fs::write(path, page::page(sessions)).map_err(failed(path))?;
     }
-    match &output.json {
-        Some(_) if is_json_only => println!("{value:#}"),
-        Some(path) => std::fs::write(path, format!("{value:#}\n")).map_err(failed(path))?,
-        None => {}
+    if let Some(path) = &output.json {
+        let text = serde_json::to_string_pretty(form).expect("the form has text for keys");
+        if is_json_only {
+            println!("{text}");
+        } else {
+            std::fs::write(path, text + "\n").map_err(failed(path))?;
+        }
     }
     Ok(())
 }

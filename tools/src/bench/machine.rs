@@ -5,13 +5,15 @@
 use std::str::FromStr;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
 
 /// What makes a figure comparable with another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// The processor's name.
     pub processor: String,
     /// Cores that this process may use.
+    #[serde(rename = "cores")]
     pub core_count: usize,
     /// Memory, in bytes.
     pub memory_bytes: u64,

@@ -1,6 +1,6 @@
 //! What sessions came to, as one page that needs nothing else: data, drawing code and styles are all in it.
 
-use serde_json::Value;
+use serde::Serialize;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -8,14 +8,17 @@ const PAGE: &str = include_str!("page.html");
 const MARK: &str = "/*DATA*/null";
 
 /// The page of these sessions, side by side.
-pub fn page(sessions: &[Value]) -> String {
+pub fn page(sessions: &[impl Serialize]) -> String {
+    let data = serde_json::to_string(sessions).expect("sessions have text for keys");
     // A `<` in the data could end the script element; JSON has no `<` outside of strings.
-    let data = Value::Array(sessions.to_vec()).to_string().replace('<', "\\u003c");
+    let data = data.replace('<', "\\u003c");
     PAGE.replacen(MARK, &data, 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

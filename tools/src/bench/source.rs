@@ -2,6 +2,8 @@
 //!
 //! One source for each worker thread, so that none shares anything with another.
 
+use serde::Serialize;
+
 use super::answer::Answer;
 
 /// What a request is, for whoever made it up: its class, by which latencies are told apart, and a number of its own.
@@ -14,7 +16,7 @@ pub struct Tag {
 }
 
 /// What the answers came to, over a whole run, warm-up and all: this is what the books must agree with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Carts that were accepted.
     pub carts: u64,
