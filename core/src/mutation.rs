@@ -59,11 +59,25 @@ pub enum Mutation {
     TruncateBehindNewest,
     /// Applying a movement of stock breaks an invariant.
     BreakInvariant,
+    /// A shard rests while mail that it has posted waits for room.
+    RestPastMail,
+    /// An answer reaches whoever has the asking connection's place by then.
+    AnswerByPlace,
+    /// A reply leaves before that of an earlier command.
+    OvertakeReplies,
+    /// `CLIENT PAUSE` does not hold transactions back.
+    PauseAroundTransactions,
+    /// A subscription begins before what was sent ahead of it is answered.
+    SubscribeAtOnce,
+    /// A message leaves before the writes sent ahead of it are answered.
+    PublishAtOnce,
+    /// `EXEC` runs though a watched key has changed.
+    ForgetWatched,
 }
 
 impl Mutation {
     /// All of them, with the names of the command line.
-    pub const ALL: [(&str, Self); 26] = [
+    pub const ALL: [(&str, Self); 33] = [
         ("keep-first-reservation", Self::KeepFirstReservation),
         ("prepare-in-part", Self::PrepareInPart),
         ("skip-sync", Self::SkipSync),
@@ -90,6 +104,13 @@ impl Mutation {
         ("skip-checkpoint-sync", Self::SkipCheckpointSync),
         ("truncate-behind-newest", Self::TruncateBehindNewest),
         ("break-invariant", Self::BreakInvariant),
+        ("rest-past-mail", Self::RestPastMail),
+        ("answer-by-place", Self::AnswerByPlace),
+        ("overtake-replies", Self::OvertakeReplies),
+        ("pause-around-transactions", Self::PauseAroundTransactions),
+        ("subscribe-at-once", Self::SubscribeAtOnce),
+        ("publish-at-once", Self::PublishAtOnce),
+        ("forget-watched", Self::ForgetWatched),
     ];
 }
 

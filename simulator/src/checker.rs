@@ -35,6 +35,8 @@ type ScopedKey = (Scope, Key);
 pub struct Checker {
     /// Requests that may be answered, by sequence number.
     attempts: BTreeMap<u64, Attempt>,
+    /// Those of them whose clients are gone: they may take effect, and nobody is told.
+    abandoned: BTreeSet<u64>,
     /// Every request ever sent with a key.
     bodies: BTreeMap<ScopedKey, Vec<Operation>>,
     /// Which request has been given its key's answer.
@@ -92,19 +94,36 @@ impl Checker {
         self.attempts.insert(sequence, Attempt { operation, sent });
     }
 
-    /// Requests that are not answered.
+    /// Requests that are not answered, and will be.
     pub fn open_count(&self) -> usize {
-        self.attempts.len()
+        self.attempts.len() - self.abandoned.len()
+    }
+
+    /// Nobody will be told the answer to this request, if it is one to the shop.
+    pub fn abandon(&mut self, sequence: u64) {
+        if self.attempts.contains_key(&sequence) {
+            self.abandoned.insert(sequence);
+        }
+    }
+
+    /// Nothing is in flight: what was abandoned takes no effect any more.
+    pub fn forget_abandoned(&mut self) {
+        for sequence in std::mem::take(&mut self.abandoned) {
+            self.attempts.remove(&sequence);
+        }
     }
 
     /// One of them, for a message.
     pub fn an_open_one(&self) -> Option<(&u64, &Attempt)> {
-        self.attempts.first_key_value()
+        self.attempts
+            .iter()
+            .find(|(sequence, _)| !self.abandoned.contains(sequence))
     }
 
     /// The server is gone: nothing in flight is answered any more.
     pub fn forget_open(&mut self) {
         self.attempts.clear();
+        self.abandoned.clear();
     }
 
     /// Decisions that name a request: there must be one.
@@ -228,7 +247,10 @@ impl Checker {
 
     /// An answer leaves the server.
     pub fn release(&mut self, sequence: u64, reply: &Reply, witness: &Witness) -> Checked {
-        let attempt = self.attempts.remove(&sequence);
+        let attempt = self
+            .attempts
+            .remove(&sequence)
+            .filter(|_| !self.abandoned.contains(&sequence));
         let attempt =
             attempt.ok_or_else(|| violation!("request {sequence} is answered twice, or was never sent: {reply:?}"))?;
         self.answer_count += 1;

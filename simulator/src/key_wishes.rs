@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use cartwright::engine::Timestamp;
-use cartwright::engine::entries::commands::{WATCH, hashes, keys, strings};
-use cartwright::engine::entries::{Answer, CommandSpec, Invocation, KeyPlaces, KeyRequest, OwnedArguments};
+use cartwright::engine::{Answer, Timestamp};
 
+use crate::client::Awaited;
 use crate::keys::{Held, KeyVersion, Keys, Seen, balance};
 use crate::random::Random;
 use crate::shop::Source;
@@ -20,6 +19,9 @@ pub const ACCOUNT: &[u8] = b"account-";
 
 /// What each account begins with.
 pub const OPENING_BALANCE: i64 = 1000;
+
+/// The channel on which marks are published.
+pub const NEWS: &str = "news";
 
 const ACCOUNTS: u64 = 5;
 const LEDGERS: u64 = 2;
@@ -34,13 +36,14 @@ const MARKS_KEPT: usize = 32;
 pub enum KeyWish {
     /// `MSET` of every account.
     Open,
-    /// `MULTI`, `DECRBY`, `INCRBY`, `HSET`, `EXEC`.
+    /// `MULTI`, `DECRBY`, `INCRBY`, `HSET`, maybe a `PUBLISH` of the mark, `EXEC`.
     Transfer {
         from: String,
         to: String,
         amount: i64,
         ledger: String,
         mark: String,
+        is_news: bool,
     },
     /// `HDEL` of an entry.
     Retire { ledger: String, mark: String },
@@ -48,18 +51,20 @@ pub enum KeyWish {
     Look,
     /// `HGET` of an entry.
     Entry { ledger: String, mark: String },
-    /// `SET`, with or without a time to live; the value is the mark, or as long as this, and begins with it.
+    /// `SET`, with or without a time to live; the value is the mark, or as long as this, and begins with it. Maybe a
+    /// `PUBLISH` of the mark behind it.
     Note {
         note: String,
         mark: String,
         expires_ms: Option<u64>,
         bytes: usize,
+        is_news: bool,
     },
     /// `GET`.
     Read { note: String },
     /// `DEL` of two notes.
     Forget { one: String, other: String },
-    /// `WATCH`, to have reads of versions in the mix.
+    /// `WATCH`: the next transfer on the connection is made only if nobody has changed these.
     Watch { one: String, other: String },
 }
 
@@ -70,18 +75,21 @@ pub struct KeyAttempt {
     pub wish: KeyWish,
     /// The keyspace's version when it was sent.
     pub sent: KeyVersion,
+    /// What was watched on the connection by then.
+    pub watched: Vec<Watched>,
 }
 
-fn invocation(command: &'static CommandSpec, words: &[&str], keys: (i16, i16, i16)) -> Invocation {
-    let arguments: Vec<_> = std::iter::once(command.name)
-        .chain(words.iter().copied())
-        .map(str::as_bytes)
-        .collect();
-    Invocation {
-        command,
-        arguments: OwnedArguments::of(&arguments),
-        keys: KeyPlaces::of_row(keys.0, keys.1, keys.2, arguments.len()),
-    }
+/// A key that a connection watches.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Which.
+    pub key: String,
+    /// The number of the attempt that was the `WATCH`.
+    pub watch: u64,
+    /// The keyspace's version when it was sent.
+    pub sent: KeyVersion,
+    /// And when it was answered.
+    pub answered: Option<KeyVersion>,
 }
 
 fn accounts() -> Vec<String> {
@@ -135,6 +143,7 @@ impl KeyWish {
                     amount: random.between(1, 50) as i64,
                     ledger,
                     mark,
+                    is_news: random.below(4) == 0,
                 }
             }
             (4, Some((ledger, mark))) => Self::Retire { ledger, mark },
@@ -144,6 +153,7 @@ impl KeyWish {
                 mark,
                 expires_ms: (random.below(2) == 0).then(|| random.between(1, 5000)),
                 bytes: 0,
+                is_news: random.below(3) == 0,
             },
             (7, _) => Self::Read { note: note(random) },
             (8, _) => match random.below(3) {
@@ -160,22 +170,21 @@ impl KeyWish {
         }
     }
 
-    /// The request that a session would make of it.
-    pub fn request(&self) -> Box<KeyRequest> {
-        const ONE: (i16, i16, i16) = (1, 1, 1);
-        const ALL: (i16, i16, i16) = (1, -1, 1);
-        let alone = |invocation: Invocation| {
-            KeyRequest::command(invocation.command, invocation.arguments.get(), invocation.keys)
-        };
-        let accounts = accounts();
+    /// The commands of it, and what they are to be answered; the attempt's number is `sequence`.
+    pub fn commands(&self, sequence: u64) -> Vec<(Vec<Vec<u8>>, Awaited)> {
+        fn words(words: &[&str]) -> Vec<Vec<u8>> {
+            words.iter().map(|word| word.as_bytes().to_vec()).collect()
+        }
+        let alone = |parts: &[&str]| vec![(words(parts), Awaited::Attempt(sequence))];
+        let news = |mark: &str| words(&["PUBLISH", NEWS, mark]);
         match self {
             Self::Open => {
                 let balance = OPENING_BALANCE.to_string();
-                let words: Vec<_> = accounts
-                    .iter()
-                    .flat_map(|account| [account.as_str(), &balance])
-                    .collect();
-                alone(invocation(&strings::MSET, &words, (1, -1, 2)))
+                let mut parts = words(&["MSET"]);
+                for account in accounts() {
+                    parts.extend([account.into_bytes(), balance.clone().into_bytes()]);
+                }
+                vec![(parts, Awaited::Attempt(sequence))]
             }
             Self::Transfer {
                 from,
@@ -183,36 +192,66 @@ impl KeyWish {
                 amount,
                 ledger,
                 mark,
+                is_news,
             } => {
                 let amount = amount.to_string();
-                let commands = [
-                    invocation(&strings::DECRBY, &[from, &amount], ONE),
-                    invocation(&strings::INCRBY, &[to, &amount], ONE),
-                    invocation(&hashes::HSET, &[ledger, mark, &amount], ONE),
+                let queued = || Awaited::Exactly(Answer::bulk(b"QUEUED"));
+                let mut commands = vec![
+                    (words(&["MULTI"]), Awaited::Exactly(Answer::Ok)),
+                    (words(&["DECRBY", from, &amount]), queued()),
+                    (words(&["INCRBY", to, &amount]), queued()),
+                    (words(&["HSET", ledger, mark, &amount]), queued()),
                 ];
-                KeyRequest::transaction(commands, Vec::new())
+                if *is_news {
+                    commands.push((news(mark), queued()));
+                }
+                commands.push((words(&["EXEC"]), Awaited::Attempt(sequence)));
+                commands
             }
-            Self::Retire { ledger, mark } => alone(invocation(&hashes::HDEL, &[ledger, mark], ONE)),
+            Self::Retire { ledger, mark } => alone(&["HDEL", ledger, mark]),
             Self::Look => {
-                let words: Vec<_> = accounts.iter().map(String::as_str).collect();
-                alone(invocation(&strings::MGET, &words, ALL))
+                let mut parts = words(&["MGET"]);
+                parts.extend(accounts().into_iter().map(String::into_bytes));
+                vec![(parts, Awaited::Attempt(sequence))]
             }
-            Self::Entry { ledger, mark } => alone(invocation(&hashes::HGET, &[ledger, mark], ONE)),
+            Self::Entry { ledger, mark } => alone(&["HGET", ledger, mark]),
             Self::Note {
                 note,
                 mark,
                 expires_ms,
                 bytes,
+                is_news,
             } => {
                 let value = lengthened(mark, *bytes);
-                match expires_ms {
-                    None => alone(invocation(&strings::SET, &[note, &value], ONE)),
-                    Some(ms) => alone(invocation(&strings::SET, &[note, &value, "PX", &ms.to_string()], ONE)),
+                let mut commands = match expires_ms {
+                    None => alone(&["SET", note, &value]),
+                    Some(ms) => alone(&["SET", note, &value, "PX", &ms.to_string()]),
+                };
+                if *is_news {
+                    commands.push((news(mark), Awaited::Receivers));
                 }
+                commands
             }
-            Self::Read { note } => alone(invocation(&strings::GET, &[note], ONE)),
-            Self::Forget { one, other } => alone(invocation(&keys::DEL, &[one, other], ALL)),
-            Self::Watch { one, other } => alone(invocation(&WATCH, &[one, other], ALL)),
+            Self::Read { note } => alone(&["GET", note]),
+            Self::Forget { one, other } => alone(&["DEL", one, other]),
+            Self::Watch { one, other } => alone(&["WATCH", one, other]),
+        }
+    }
+
+    /// Whether `CLIENT PAUSE ... WRITE` holds it back.
+    pub const fn writes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Look | Self::Entry { .. } | Self::Read { .. } | Self::Watch { .. }
+        )
+    }
+
+    /// The key that it is about, where it is about one alone.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Retire { ledger, .. } | Self::Entry { ledger, .. } => Some(ledger),
+            Self::Note { note, .. } | Self::Read { note } => Some(note),
+            _ => None,
         }
     }
 
@@ -240,8 +279,24 @@ impl Explained<'_> {
     pub fn check(&self, attempt: &KeyAttempt, answer: &Answer) -> Checked {
         let is_true = match (&attempt.wish, answer) {
             (KeyWish::Open, Answer::Ok) | (KeyWish::Forget { .. }, Answer::Integer(0..=2)) => true,
-            (KeyWish::Transfer { from, to, mark, .. }, Answer::Array(answers)) => {
-                self.is_transferred(from, to, mark, answers)?
+            (
+                KeyWish::Transfer {
+                    from,
+                    to,
+                    mark,
+                    is_news,
+                    ..
+                },
+                Answer::Array(answers),
+            ) => {
+                // What was published last is counted behind the keys.
+                let (keys, news) = answers.split_at(answers.len() - usize::from(*is_news));
+                news.iter().all(|count| matches!(count, Answer::Integer(0..)))
+                    && self.is_transferred(attempt, [from, to], mark, keys)?
+            }
+            (KeyWish::Transfer { mark, .. }, Answer::Nil) => {
+                self.check_refused([mark])?;
+                self.is_given_up(&attempt.watched)
             }
             (KeyWish::Note { mark, .. }, Answer::Ok) => self.is_written_once(mark)?.is_some(),
             (KeyWish::Retire { mark, .. }, Answer::Integer(1)) => {
@@ -264,7 +319,7 @@ impl Explained<'_> {
                 let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);
                 !seen.is_some_and(is_there)
             }),
-            (KeyWish::Watch { .. }, Answer::Versions(versions)) => versions.len() == 2,
+            (KeyWish::Watch { .. }, Answer::Ok) => true,
             _ => false,
         };
         promise!(
@@ -290,10 +345,25 @@ impl Explained<'_> {
         Ok((self.is_durable)(source).then_some(version))
     }
 
-    fn is_transferred(&self, from: &str, to: &str, mark: &str, answers: &[Answer]) -> Checked<bool> {
+    fn is_transferred(
+        &self,
+        attempt: &KeyAttempt,
+        [from, to]: [&str; 2],
+        mark: &str,
+        answers: &[Answer],
+    ) -> Checked<bool> {
         let Some(version) = self.is_written_once(mark)? else {
             return Ok(false);
         };
+        for watched in &attempt.watched {
+            // What was there before it was watched for certain may be what was seen.
+            let before = self.keys.at(watched.key.as_bytes(), version - 1);
+            let changed = before.filter(|seen| watched.answered.is_none_or(|answered| seen.version > answered));
+            promise!(
+                changed.is_none_or(|seen| seen.held.is_none()),
+                "a transfer is made at version {version} though {watched:?} has changed since it was watched"
+            );
+        }
         let balance_at = |account: &str| {
             let seen = self.keys.at(account.as_bytes(), version);
             let balance = seen.and_then(|seen| balance(seen.held.as_ref()?));
@@ -305,6 +375,16 @@ impl Explained<'_> {
                 .iter()
                 .zip(&wanted)
                 .all(|(answer, wanted)| Some(answer) == wanted.as_ref()))
+    }
+
+    /// Whether something that was watched may have changed since.
+    fn is_given_up(&self, watched: &[Watched]) -> bool {
+        let may_have_changed = |watched: &Watched| {
+            // A note may expire at any time, and one that is not there shares its version with others.
+            !watched.key.as_bytes().starts_with(ACCOUNT)
+                || self.keys.versions([watched.key.as_bytes()], watched.sent).len() > 1
+        };
+        watched.iter().any(may_have_changed)
     }
 
     /// Whether the key was at some version since `sent`, by what is on disk, as told.

@@ -29,7 +29,8 @@ pub enum Held {
 /// What a key held from a version on.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    version: KeyVersion,
+    /// From then on.
+    pub version: KeyVersion,
     /// The record that made it so.
     pub source: Source,
     /// `None`: the key was not there.

@@ -26,10 +26,11 @@ impl<T> Mailbox<T> {
         self.waiting.push_back(mail);
     }
 
-    /// Moves what waits into the queue, as far as there is room.
-    pub fn deliver(&mut self, capacity: usize) {
+    /// Moves what waits into the queue, as far as there is room; whether anything moved.
+    pub fn deliver(&mut self, capacity: usize) -> bool {
         let room = capacity.saturating_sub(self.queue.len()).min(self.waiting.len());
         self.queue.extend(self.waiting.drain(..room));
+        room > 0
     }
 
     /// The receiver takes the oldest that has come.

@@ -4,6 +4,7 @@
 
 use cartwright::config::SyncMode;
 use cartwright::engine::{EngineLimits, EntriesLimits, Limits, ShopLimits};
+use cartwright::session::SessionLimits;
 
 use crate::random::Random;
 
@@ -41,8 +42,12 @@ pub struct Parameters {
     pub mix: Mix,
     /// Of the steps, how many are a shard's turn; the rest are clients' and the world's.
     pub turns: PerMille,
-    /// How much of its mail a shard finds at a turn.
+    /// How much of its mail, and of what clients have sent, a shard finds at a turn.
     pub mail: PerMille,
+    /// How much of its output a client takes at a look.
+    pub taken: PerMille,
+    /// What one connection may take up.
+    pub session_limits: SessionLimits,
     /// How much mail one shard may have under way to another; the rest waits, and no requests are taken meanwhile.
     pub mail_capacity: usize,
     /// Whether a sync that runs has ended at its shard's turn.
@@ -199,13 +204,19 @@ impl Parameters {
             customers: random.between(1, 6) as usize,
             locations: random.between(1, 3).min(random.between(1, 3)) as usize,
             clients: random.between(1, 12) as usize,
-            pipeline: random.between(1, 4) as usize,
+            pipeline: random.between(1, 4).max(random.between(1, 8)) as usize,
             cart_lines_max: random.between(1, 40).min(random.between(1, 40)).min(lines_fit),
             line_units_max: random.between(1, 6),
             hot_item,
             mix,
             turns: random.between(300, 900) as PerMille,
             mail: random.between(100, 1000) as PerMille,
+            taken: random.between(30, 1000) as PerMille,
+            session_limits: SessionLimits {
+                in_flight_max: *random.pick(&[1, 3, 1024, 1024]),
+                output_bytes_max: *random.pick(&[300, 4000, 32 << 20]),
+                ..SessionLimits::DEFAULT
+            },
             mail_capacity: *random.pick(&[1, 3, 1000, 1000]),
             sync_ends: random.between(50, 1000) as PerMille,
             looks: random.between(100, 1000) as PerMille,

@@ -1,87 +1,56 @@
-//! A running server: the partitions and checkpoints that serve production, driven in one thread over simulated
-//! mailboxes, watermarks and syncs.
+//! A running server: the turns that serve production, taken one at a time over a simulated world.
 //!
-//! Does in a turn what the shard loop does in one, in the same order, and between turns what the threads that make
-//! segments and checkpoints do; how much of what has come a shard finds is drawn, and so is whether the process ends in
-//! the middle of what is done to files. Decides nothing: what a record means, when an answer may leave, what to sync and
-//! when a checkpoint stands is the code's own.
+//! Which shard takes a turn is the simulation's to say, and whether it rests is the turn's own; between turns happens
+//! what the system does, and the threads that make segments and checkpoints. How much of what has come a shard finds is
+//! drawn, and so is whether the process ends in the middle of what is done to files.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use cartwright::engine::{Ask, LogPosition, Question, ReplyTo, Response, ShardId, ShardMap, ShardMessage, Timestamp};
-use cartwright::log::{DataDirectory, Generation, MappedSegment, SegmentFactory, SegmentMemory, SyncPlan};
+use cartwright::engine::{LogPosition, ShardId, ShardMap, Timestamp};
+use cartwright::log::{DataDirectory, Generation, MappedSegment, SegmentFactory, SegmentMemory};
+use cartwright::net::{Cause, Parked};
+use cartwright::runtime::board::Board;
 use cartwright::runtime::checkpoint_keeper::{CheckpointKeeper, Done};
-use cartwright::runtime::checkpointing::{CheckpointMessage, CheckpointNews, CheckpointOrder, Checkpointing};
+use cartwright::runtime::checkpointing::{CheckpointNews, CheckpointOrder, Checkpointing};
+use cartwright::runtime::mailbox::Mail;
 use cartwright::runtime::prepare::Prepared;
-use cartwright::runtime::{Partition, SegmentWanted};
+use cartwright::runtime::turn::{Core, CoreParts, Event, Rest};
+use cartwright::session::{ServerCounters, ServerFacts, SessionContext, SessionLimits};
 
 use crate::disk::{Disk, shard_directory};
 use crate::mailbox::Mailbox;
+use crate::network::{Network, ServerEnd, Socket, Weather};
 use crate::parameters::Parameters;
 use crate::promise;
 use crate::random::Random;
 use crate::violation::Checked;
 use crate::witness::{Follower, Witness};
-
-/// What writes are refused with while the disk is full.
-const DISK_FULL: &str = "the disk is full";
-
-/// How many milliseconds a shard waits before it tries to make a segment again.
-const SEGMENT_RETRY_MS: u64 = 20;
-
-/// What shards send each other.
-#[derive(Debug)]
-enum Mail {
-    Request(Question),
-    Reply(ReplyTo, Response),
-    Message(ShardMessage),
-    Checkpoint(CheckpointMessage),
-}
-
-/// A sync under way.
-#[derive(Debug)]
-struct Sync {
-    plan: SyncPlan,
-    /// How many of its ranges are on disk.
-    done: usize,
-}
-
-/// What became of a segment that was ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SegmentOrder {
-    None,
-    UnderWay(SegmentWanted),
-    RetryAt(Timestamp),
-}
-
-/// Orders of a shard that may be on their way to the thread that writes checkpoints before it takes no more parts.
-const PARTS_IN_FLIGHT_MAX: usize = 4;
+use crate::world::{Doorbell, ShardWorld, UnderWay};
 
 /// After how many operations on files the process ends, or one fails, at most.
 const OPERATIONS_MAX: u64 = 30;
 
+/// Connections over all shards, at most: more than there are clients.
+const CONNECTIONS_MAX: usize = 1000;
+
 /// One shard.
-#[derive(Debug)]
 struct Node {
-    partition: Partition<MappedSegment<Disk>>,
+    core: Core<MappedSegment<Disk>, ServerEnd>,
+    context: Rc<SessionContext>,
+    network: Network,
     segments: SegmentFactory<Disk>,
-    checkpointing: Checkpointing,
-    /// What became of its checkpoint.
-    news: Option<CheckpointNews>,
+    under_way: UnderWay,
     follower: Follower,
-    sync: Option<Sync>,
-    order: SegmentOrder,
-    /// The others' watermarks as this shard has seen them.
-    seen: Vec<LogPosition>,
-    /// Requests of this shard's connections.
-    arrived: VecDeque<Question>,
     paused_until: u32,
-    /// Something came since the last turn ended: it may not rest.
-    is_stirred: bool,
+    /// Until when it rests, where nothing rings before.
+    wake_at: Option<Timestamp>,
+    is_over: bool,
 }
 
-/// The world around a shard's turn.
+/// The world around a server.
 pub struct World<'a> {
     /// The time.
     pub now: Timestamp,
@@ -99,31 +68,32 @@ pub struct World<'a> {
     pub published: u64,
 }
 
-/// What a turn gave.
-#[derive(Debug, Default)]
-pub struct Turn {
-    /// Answers that left the server's promise behind them: what they tell of is safe.
-    pub released: Vec<(ReplyTo, Response)>,
-    /// Answers that reached the shard of their connection.
-    pub delivered: Vec<(ReplyTo, Response)>,
-    /// Why the process ends, if it does.
-    pub ended: Option<&'static str>,
+/// What sessions are told of the server around them.
+struct Facts(Arc<Board>);
+
+impl ServerFacts for Facts {
+    fn counters(&self) -> ServerCounters {
+        ServerCounters::default()
+    }
+
+    fn request_checkpoint(&self, or_later: bool) -> bool {
+        self.0.request_checkpoint(or_later)
+    }
+
+    fn stop(&self) {}
 }
 
 /// A server.
-#[derive(Debug)]
 pub struct Server {
-    map: ShardMap,
     generation: Generation,
+    board: Arc<Board>,
     nodes: Vec<Node>,
     /// By sender and addressee.
-    mail: Vec<Mailbox<Mail>>,
-    watermarks: Vec<LogPosition>,
+    mail: Vec<Mailbox<Mail<ServerEnd>>>,
+    doorbells: Vec<Doorbell>,
     keeper: CheckpointKeeper<Disk>,
     /// What it has yet to do.
     orders: VecDeque<(ShardId, CheckpointOrder)>,
-    /// Nothing new is begun.
-    is_stopping: bool,
 }
 
 impl Server {
@@ -142,32 +112,39 @@ impl Server {
         } = prepared;
         let count = partitions.len();
         let map = ShardMap::new(count as u16);
+        let board = Arc::new(Board::new(count as u16));
         let identities = factories.iter().map(SegmentFactory::identity);
         let generation = factories[0].identity().generation;
         let keeper = CheckpointKeeper::new(data, identities, &pasts);
         let parts = partitions.into_iter().zip(factories).zip(pasts).zip(followers);
-        let node = |(((partition, segments), past), follower)| Node {
-            checkpointing: Checkpointing::new(&partition, map, parameters.checkpoint_bytes, past),
-            partition,
-            segments,
-            news: None,
-            follower,
-            sync: None,
-            order: SegmentOrder::None,
-            seen: vec![LogPosition::ZERO; count],
-            arrived: VecDeque::new(),
-            paused_until: 0,
-            is_stirred: true,
+        let node = |(((partition, segments), past), follower)| {
+            let context = Rc::new(context(&partition, count as u16, &board, parameters.session_limits));
+            let parts = CoreParts {
+                checkpointing: Checkpointing::new(&partition, map, parameters.checkpoint_bytes, past),
+                partition,
+                board: Arc::clone(&board),
+                connections_max: CONNECTIONS_MAX,
+            };
+            Node {
+                core: Core::new(parts, map, Rc::clone(&context)),
+                context,
+                network: Network::default(),
+                segments,
+                under_way: UnderWay::default(),
+                follower,
+                paused_until: 0,
+                wake_at: None,
+                is_over: false,
+            }
         };
         Self {
-            map,
             generation,
             nodes: parts.map(node).collect(),
+            board,
             mail: (0..count * count).map(|_| Mailbox::default()).collect(),
-            watermarks: vec![LogPosition::ZERO; count],
+            doorbells: (0..count).map(|_| Doorbell::default()).collect(),
             keeper,
             orders: VecDeque::new(),
-            is_stopping: false,
         }
     }
 
@@ -181,11 +158,10 @@ impl Server {
         self.generation
     }
 
-    /// A client's request comes in on the connection's shard.
-    pub fn send(&mut self, request: Question) {
-        let node = &mut self.nodes[request.reply_to.shard.index()];
-        node.arrived.push_back(request);
-        node.is_stirred = true;
+    /// A client connects.
+    pub fn connect(&mut self, socket: &Socket) {
+        let end = ServerEnd(socket.clone());
+        self.nodes[0].network.events.push_back(Event::Accepted(end));
     }
 
     /// A shard stops for a while.
@@ -193,262 +169,168 @@ impl Server {
         self.nodes[shard].paused_until = until;
     }
 
-    /// Whether a shard would take a turn by itself: what the shard loop looks at before it rests.
-    fn is_awake(&self, shard: usize, now: Timestamp) -> bool {
-        let (node, count) = (&self.nodes[shard], self.nodes.len());
-        let has_mail = (0..count).any(|from| self.mail[from * count + shard].has_come());
-        let is_waiting = (0..count).any(|to| self.mail[shard * count + to].is_waiting());
-        let has_moved = node.partition.awaits_peers()
-            && (0..count).any(|peer| peer != shard && node.seen[peer] != self.watermarks[peer]);
-        let is_due = node.partition.next_timer().is_some_and(|due| due <= now);
-        let may_order = match node.order {
-            SegmentOrder::None => false,
-            SegmentOrder::UnderWay(_) => true,
-            SegmentOrder::RetryAt(at) => at <= now,
-        };
-        let checkpoint = &node.checkpointing;
-        let takes_checkpoint = checkpoint.wants_parts(now, &node.partition)
-            || checkpoint.wants_to_begin(&node.partition)
-            || checkpoint.may_publish(&node.partition)
-            || checkpoint.next_timer(&node.partition).is_some_and(|due| due <= now)
-            || node.news.is_some();
-        node.is_stirred
-            || takes_checkpoint
-            || has_mail
-            || is_waiting
-            || has_moved
-            || is_due
-            || may_order
-            || node.sync.is_some()
-            || node.partition.has_work()
-            || (!node.arrived.is_empty() && node.partition.accepts_requests())
+    /// Whether nothing is in flight anywhere.
+    pub fn is_quiet(&mut self) -> bool {
+        self.mail.iter().all(Mailbox::is_empty)
+            && self.nodes.iter_mut().all(|node| {
+                let partition = node.core.partition();
+                partition.safe() == partition.log().last() && node.core.is_quiet() && node.network.is_quiet()
+            })
     }
 
-    /// Whether nothing is in flight anywhere.
-    pub fn is_quiet(&self) -> bool {
-        self.mail.iter().all(Mailbox::is_empty)
-            && self.nodes.iter().all(|node| {
-                node.arrived.is_empty()
-                    && node.sync.is_none()
-                    && node.partition.is_quiet()
-                    && node.partition.safe() == node.partition.log().last()
-            })
+    /// Whether some shard has no segment to write to, and has yet to try again.
+    pub fn is_blocked(&self) -> bool {
+        self.nodes.iter().any(|node| node.core.is_blocked())
     }
 
     /// The last position of every shard's log.
     pub fn log_ends(&self) -> Vec<LogPosition> {
-        self.nodes.iter().map(|node| node.partition.log().last()).collect()
+        let ends = self.nodes.iter().map(|node| node.core.partition().log().last());
+        ends.collect()
     }
 
     /// What is stuck, for a message.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            let Node { partition, .. } = node;
+            let partition = node.core.partition();
             let _ = write!(
                 text,
-                "shard {index}: quiet {}, in flight {}, log {} synced {}, arrived {}, accepts {}, sync {}, order {:?}; ",
+                "shard {index}: {:?}, quiet {}, in flight {}, log {} synced {}, accepts {}, under way {:?}, rests until \
+                 {:?} {}; ",
+                node.core,
                 partition.is_quiet(),
                 partition.shard().transactions_in_flight(),
                 partition.log().last(),
                 partition.log().synced(),
-                node.arrived.len(),
                 partition.accepts_requests(),
-                node.sync.is_some(),
-                node.order,
+                node.under_way,
+                node.wake_at,
+                self.doorbells[index].is_waited_for(),
             );
         }
         let mail: Vec<_> = self.mail.iter().map(Mailbox::waiting).collect();
         text + &format!("mail that waits for room {mail:?}")
     }
 
-    /// One turn of a shard, if it is awake.
-    pub fn turn(&mut self, shard: usize, step: u32, world: &mut World) -> Checked<Turn> {
-        let mut turn = Turn::default();
-        if self.nodes[shard].paused_until > step || (world.parameters.rests && !self.is_awake(shard, world.now)) {
-            return Ok(turn);
+    /// What the system and the maker of segments do meanwhile for a shard, and one turn of it if it does not rest. Why
+    /// the process ends, if it does.
+    pub fn turn(&mut self, shard: usize, step: u32, world: &mut World) -> Checked<Option<&'static str>> {
+        if self.nodes[shard].paused_until > step || self.nodes[shard].is_over {
+            return Ok(None);
         }
-        let now = world.now;
-        self.nodes[shard].is_stirred = false;
-        if !self.is_stopping {
-            self.nodes[shard].partition.tick(now);
-        }
-        self.end_sync(shard, world, &mut turn);
-        if turn.ended.is_some() {
-            self.follow(shard, world)?;
-            return Ok(turn);
-        }
-        self.take_mail(shard, world, &mut turn);
-        self.look(shard, world);
-        self.take_segment(shard, world, &mut turn);
-        if turn.ended.is_some() {
-            self.follow(shard, world)?;
-            return Ok(turn);
-        }
-        self.take_checkpoint_news(shard, now);
-        self.take_requests(shard, world);
         let node = &mut self.nodes[shard];
-        node.partition.settle(now);
-        self.order_segment(shard, world);
+        node.context.turn_us.set(world.now.unix_ms() * 1000);
+        let is_due = node.wake_at.is_some_and(|at| at <= world.now);
+        let rests = world.parameters.rests && self.doorbells[shard].is_waited_for() && !is_due;
+        if !rests {
+            node.network.look_after_touched();
+        }
+        node.network.complete(&mut Weather {
+            random: world.random,
+            hurries: world.hurries,
+            comes: world.parameters.mail,
+            taken: world.parameters.taken,
+        });
+        if let Some(why) = self.continue_sync(shard, world) {
+            return Ok(Some(why));
+        }
+        if let Some(why) = self.make_segment(shard, world) {
+            return Ok(Some(why));
+        }
+        if rests && self.doorbells[shard].is_waited_for() && self.nodes[shard].network.events.is_empty() {
+            return Ok(None);
+        }
+        self.doorbells[shard].announce(Parked::Not);
+        let node = &mut self.nodes[shard];
+        let mut shard_world = ShardWorld {
+            own: ShardId(shard as u16),
+            now_us: world.now.unix_ms() * 1000,
+            hurries: world.hurries,
+            mail_found: world.parameters.mail,
+            looks: world.parameters.looks,
+            mail_capacity: world.parameters.mail_capacity,
+            random: world.random,
+            network: &mut node.network,
+            mail: &mut self.mail,
+            doorbells: &self.doorbells,
+            under_way: &mut node.under_way,
+            orders: &mut self.orders,
+        };
+        match node.core.turn(&mut shard_world) {
+            Rest::Not => {}
+            Rest::Over => node.is_over = true,
+            Rest::Until(parked, wake_at) => {
+                self.doorbells[shard].announce(parked);
+                if node.core.has_news(&mut shard_world) {
+                    self.doorbells[shard].announce(Parked::Not);
+                }
+                node.wake_at = wake_at;
+            }
+        }
         self.follow(shard, world)?;
-        self.take_checkpoint_parts(shard, world);
-        let node = &mut self.nodes[shard];
-        if node.sync.is_none()
-            && let Some(plan) = node.partition.begin_sync(now)
-        {
-            node.sync = Some(Sync { plan, done: 0 });
-        }
-        self.send_out(shard, world.parameters.mail_capacity, &mut turn);
-        let safe = self.nodes[shard].partition.safe();
-        promise!(
-            self.watermarks[shard] <= safe,
-            "the watermark of shard {shard} goes back to {safe}"
-        );
-        self.watermarks[shard] = safe;
-        Ok(turn)
+        Ok(None)
     }
 
     /// The witness reads what the turn has appended.
     fn follow(&mut self, shard: usize, world: &mut World) -> Checked {
         let node = &mut self.nodes[shard];
-        let log = node.partition.log();
+        let log = node.core.partition().log();
         node.follower.follow(ShardId(shard as u16), world.witness, |number| {
             log.segment(number).map(SegmentMemory::bytes)
         })
     }
 
-    fn end_sync(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
+    fn continue_sync(&mut self, shard: usize, world: &mut World) -> Option<&'static str> {
         let node = &mut self.nodes[shard];
-        let Some(sync) = &mut node.sync else { return };
-        while sync.done < sync.plan.ranges.len() {
+        while let Some((part, range)) = node.under_way.sync.pop() {
             if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
-                node.is_stirred = true;
-                return;
+                node.under_way.sync.push((part, range));
+                return None;
             }
-            let range = &sync.plan.ranges[sync.done];
-            let mapped = node.partition.log().segment(range.segment);
+            let mapped = node.core.partition().log().segment(range.segment);
             let mapped = mapped
                 .expect("a segment of a plan stays until the plan is done")
                 .memory();
             if !world.hurries && world.random.chance(world.parameters.sync_fails) {
                 mapped.fail_sync_range(&range.bytes, world.random);
-                turn.ended = Some("a sync fails");
-                return;
+                return Some("a sync fails");
             }
             mapped.sync_range(&range.bytes);
-            sync.done += 1;
-        }
-        let sync = node.sync.take().expect("looked at above");
-        node.partition.sync_done(sync.plan);
-        drop(node.partition.take_retired());
-        world.witness.look_at_disk(world.disk, ShardId(shard as u16));
-    }
-
-    fn take_mail(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
-        let count = self.nodes.len();
-        for from in 0..count {
-            let queue = &mut self.mail[from * count + shard];
-            let node = &mut self.nodes[shard];
-            while queue.has_come() {
-                if !world.hurries && !world.random.chance(world.parameters.mail) {
-                    node.is_stirred = true;
-                    break;
-                }
-                match queue.take().expect("looked at above") {
-                    Mail::Request(request) => node.partition.request(world.now, request),
-                    Mail::Message(message) => node.partition.message(world.now, ShardId(from as u16), message),
-                    Mail::Checkpoint(message) => {
-                        node.checkpointing
-                            .receive(ShardId(from as u16), message, &mut node.partition);
-                    }
-                    Mail::Reply(reply_to, reply) => turn.delivered.push((reply_to, reply)),
-                }
+            node.network.events.push_back(Event::Synced(part));
+            if node.under_way.sync.is_empty() {
+                world.witness.look_at_disk(world.disk, ShardId(shard as u16));
             }
         }
+        None
     }
 
-    fn look(&mut self, shard: usize, world: &mut World) {
-        if !world.hurries && !world.random.chance(world.parameters.looks) {
-            return;
+    fn make_segment(&mut self, shard: usize, world: &mut World) -> Option<&'static str> {
+        let node = &mut self.nodes[shard];
+        let wanted = node.under_way.wanted?;
+        if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
+            return None;
         }
-        let node = &mut self.nodes[shard];
-        for (peer, &position) in self.watermarks.iter().enumerate() {
-            if peer != shard && node.seen[peer] != position {
-                node.seen[peer] = position;
-                node.partition.peer_safe(world.now, ShardId(peer as u16), position);
-            }
+        world.may_end_process();
+        let made = node.segments.create_of(wanted.number, wanted.bytes_min);
+        if world.has_ended() {
+            return Some("it was making a segment");
         }
+        node.under_way.wanted = None;
+        node.under_way.made = Some(made);
+        self.doorbells[shard].ring(Cause::Mail);
+        None
     }
 
-    fn take_segment(&mut self, shard: usize, world: &mut World, turn: &mut Turn) {
-        let node = &mut self.nodes[shard];
-        if let SegmentOrder::UnderWay(SegmentWanted { number, bytes_min }) = node.order {
-            if !world.hurries && !world.random.chance(world.parameters.sync_ends) {
-                node.is_stirred = true;
-            } else {
-                world.may_end_process();
-                let made = node.segments.create_of(number, bytes_min);
-                if world.has_ended() {
-                    turn.ended = Some("it was making a segment");
-                    return;
-                }
-                if let Ok(segment) = made {
-                    node.partition.offer_segment(world.now, segment);
-                    node.order = SegmentOrder::None;
-                } else {
-                    node.partition.block(world.now, DISK_FULL);
-                    node.order = SegmentOrder::RetryAt(world.now.plus_ms(SEGMENT_RETRY_MS));
-                }
-            }
-        }
+    /// Somebody wants a checkpoint of every shard.
+    pub fn request_checkpoint(&mut self) {
+        self.board.request_checkpoint(true);
+        self.ring_all();
     }
 
-    fn order_segment(&mut self, shard: usize, world: &World) {
-        let node = &mut self.nodes[shard];
-        let is_retried = match node.order {
-            SegmentOrder::None => false,
-            SegmentOrder::RetryAt(at) if at <= world.now || world.hurries => true,
-            SegmentOrder::UnderWay(_) | SegmentOrder::RetryAt(_) => return,
-        };
-        if let Some(wanted) = node.partition.wants_segment() {
-            node.order = SegmentOrder::UnderWay(wanted);
-        } else if is_retried {
-            node.order = SegmentOrder::None;
-            node.partition.unblock(world.now);
-        }
-    }
-
-    /// Somebody wants a checkpoint of a shard.
-    pub fn request_checkpoint(&mut self, shard: usize) {
-        let node = &mut self.nodes[shard];
-        node.checkpointing.request();
-        node.is_stirred = true;
-    }
-
-    fn take_checkpoint_news(&mut self, shard: usize, now: Timestamp) {
-        let node = &mut self.nodes[shard];
-        match node.news.take() {
-            Some(CheckpointNews::Published { bytes }) => node.checkpointing.published(bytes),
-            Some(CheckpointNews::Failed) => node.checkpointing.failed(now),
-            None => {}
-        }
-    }
-
-    fn take_checkpoint_parts(&mut self, shard: usize, world: &mut World) {
-        let own = ShardId(shard as u16);
-        let node = &mut self.nodes[shard];
-        node.checkpointing.advance(world.now, &mut node.partition);
-        loop {
-            self.orders
-                .extend(node.checkpointing.orders().map(|order| (own, order)));
-            let in_flight = self.orders.iter().filter(|(shard, _)| *shard == own).count();
-            if !node.checkpointing.wants_parts(world.now, &node.partition) || in_flight >= PARTS_IN_FLIGHT_MAX {
-                break;
-            }
-            if !world.hurries && !world.random.chance(world.parameters.mail) {
-                break;
-            }
-            node.checkpointing.take_part(&mut node.partition, Vec::new());
+    fn ring_all(&self) {
+        for doorbell in &self.doorbells {
+            doorbell.ring(Cause::Mail);
         }
     }
 
@@ -472,70 +354,22 @@ impl Server {
             return Ok(true);
         }
         let node = &mut self.nodes[shard.index()];
-        node.is_stirred = true;
         match done {
             Ok(Done::Quickly | Done::Synced(_)) => {}
             Ok(Done::Published { bytes }) => {
-                node.news = Some(CheckpointNews::Published { bytes });
+                node.under_way.news = Some(CheckpointNews::Published { bytes });
                 world.published += 1;
             }
-            Err(_) => node.news = Some(CheckpointNews::Failed),
+            Err(_) => node.under_way.news = Some(CheckpointNews::Failed),
         }
+        self.doorbells[shard.index()].ring(Cause::Mail);
         Ok(false)
-    }
-
-    fn take_requests(&mut self, shard: usize, world: &mut World) {
-        let (map, count) = (self.map, self.nodes.len());
-        let node = &mut self.nodes[shard];
-        let waiting_max = world.parameters.mail_capacity;
-        while node.partition.accepts_requests() && !node.arrived.is_empty() {
-            // As the shard loop: what others have no room for is not added to.
-            if self.mail[shard * count..][..count]
-                .iter()
-                .any(|mail| mail.waiting() > waiting_max)
-            {
-                return;
-            }
-            if !world.hurries && !world.random.chance(world.parameters.mail) {
-                node.is_stirred = true;
-                return;
-            }
-            let request = node.arrived.pop_front().expect("looked at above");
-            let home = home_of(map, &request.ask).index();
-            if home == shard {
-                node.partition.request(world.now, request);
-            } else {
-                self.mail[shard * count + home].post(Mail::Request(request));
-            }
-        }
-    }
-
-    fn send_out(&mut self, shard: usize, mail_capacity: usize, turn: &mut Turn) {
-        let count = self.nodes.len();
-        let node = &mut self.nodes[shard];
-        for (to, message) in node.partition.messages() {
-            self.mail[shard * count + to.index()].post(Mail::Message(message));
-        }
-        for (to, message) in node.checkpointing.messages() {
-            self.mail[shard * count + to.index()].post(Mail::Checkpoint(message));
-        }
-        for (reply_to, reply) in node.partition.released() {
-            turn.released.push((reply_to, reply.clone()));
-            if reply_to.shard.index() == shard {
-                turn.delivered.push((reply_to, reply));
-            } else {
-                self.mail[shard * count + reply_to.shard.index()].post(Mail::Reply(reply_to, reply));
-            }
-        }
-        for mail in &mut self.mail[shard * count..][..count] {
-            mail.deliver(mail_capacity);
-        }
     }
 
     /// The system writes a part of what one shard stored back by itself.
     pub fn write_back(&self, shard: usize, world: &mut World) {
         let own = ShardId(shard as u16);
-        let log = self.nodes[shard].partition.log();
+        let log = self.nodes[shard].core.partition().log();
         for name in world.disk.segments(self.generation, own) {
             if let Some(mapped) = log.segment(name.number) {
                 mapped.memory().flush();
@@ -556,7 +390,7 @@ impl Server {
     /// The process ends, maybe in the middle of what it does to files: all that is left of it is what it stored.
     pub fn end(mut self, disk: &Disk, random: &mut Random) {
         for node in &self.nodes {
-            if let SegmentOrder::UnderWay(wanted) = node.order
+            if let Some(wanted) = node.under_way.wanted
                 && random.chance(300)
             {
                 disk.set_faults(Some(random.below(OPERATIONS_MAX)), None);
@@ -576,39 +410,51 @@ impl Server {
 
     /// Hash of the decided state of all shards.
     pub fn state_hash(&self) -> u64 {
-        let hashes = self.nodes.iter().map(|node| node.partition.shard().state_hash());
+        let hashes = self.nodes.iter().map(|node| node.core.partition().shard().state_hash());
         hashes.fold(0, u64::wrapping_add)
     }
 
     /// Whether every checkpoint that was asked for stands.
     pub fn has_checkpoints(&self) -> bool {
-        let is_done =
-            |node: &Node| node.news.is_none() && !node.checkpointing.is_running() && !node.checkpointing.is_requested();
-        self.orders.is_empty() && self.nodes.iter().all(is_done)
+        let is_done = |node: &Node| {
+            let checkpointing = node.core.checkpointing();
+            node.under_way.news.is_none() && !checkpointing.is_running() && !checkpointing.is_requested()
+        };
+        self.orders.is_empty() && !self.board.is_checkpointing() && self.nodes.iter().all(is_done)
     }
 
-    /// From now on shards only write their last checkpoints.
-    pub fn begin_stop(&mut self) {
-        self.is_stopping = true;
-        for node in &mut self.nodes {
-            node.checkpointing.end();
-            node.is_stirred = true;
-        }
+    /// From now on shards finish what is in flight, write their last checkpoints, and end.
+    pub fn stop(&mut self) {
+        self.board.stop();
+        self.ring_all();
     }
 
-    /// Whether nothing is left to do after [`Self::begin_stop`].
-    pub fn is_stopped(&self) -> bool {
-        let is_over = |node: &Node| node.sync.is_none() && node.checkpointing.is_over(&node.partition);
-        self.orders.is_empty() && self.nodes.iter().all(is_over)
+    /// Whether every shard has ended after [`Self::stop`].
+    pub fn is_over(&self) -> bool {
+        self.orders.is_empty() && self.nodes.iter().all(|node| node.is_over)
     }
 
     /// The orderly end.
     pub fn finish(self) -> Checked {
         for node in self.nodes {
-            let ended = node.partition.sync_and_end();
+            let ended = node.core.into_partition().sync_and_end();
             promise!(ended.is_ok(), "a stop cannot sync its log: {ended:?}");
         }
         Ok(())
+    }
+}
+
+fn context(
+    partition: &cartwright::runtime::Partition<MappedSegment<Disk>>,
+    shard_count: u16,
+    board: &Arc<Board>,
+    limits: SessionLimits,
+) -> SessionContext {
+    let shard = partition.log().identity().shard;
+    let facts = Box::new(Facts(Arc::clone(board)));
+    SessionContext {
+        limits,
+        ..SessionContext::new(shard.0, shard_count, 0, String::new(), facts)
     }
 }
 
@@ -632,9 +478,4 @@ impl World<'_> {
         }
         is_gone
     }
-}
-
-/// The shard that coordinates a request.
-pub fn home_of(map: ShardMap, ask: &Ask) -> ShardId {
-    ask.home().map_or(ShardId(0), |slot| map.shard_of(slot))
 }

@@ -2,19 +2,18 @@
 //!
 //! One thing happens at a time, and chance says which. At the end the faults stop, and whatever is in flight must end.
 
-use std::collections::BTreeMap;
-
 use cartwright::config::SyncMode;
-use cartwright::engine::{Answer, Ask, Question, RECORD_BYTES_MAX, ReplyTo, Response, ShardId, Timestamp};
+use cartwright::engine::{RECORD_BYTES_MAX, Timestamp};
+use cartwright::session::SessionLimits;
 use cartwright_protocol::{ErrorCode, ItemGet, Operation, OrderGet, OrderList, Reply, StockGet};
 
 use crate::checker::Checker;
 use crate::damage::{check_damage, check_damaged_checkpoint};
 use crate::disk::{Crash, Disk};
-use crate::key_wishes::{Explained, KeyAttempt, KeyAttempts, KeyWish};
+use crate::key_wishes::{KeyAttempts, KeyWish};
 use crate::parameters::Parameters;
 use crate::random::Random;
-use crate::server::{Server, Turn, World};
+use crate::server::{Server, World};
 use crate::start::{Failed, Start};
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
@@ -22,13 +21,20 @@ use crate::witness::Witness;
 use crate::workload::Workload;
 use crate::{promise, violation};
 
+mod conversation;
 mod ending;
+
+use conversation::{Conversation, Seat};
 
 /// When every run begins, in Unix milliseconds.
 const BEGINS_AT_MS: u64 = 1_700_000_000_000;
 
 /// In how many rounds everything in flight must end once the faults have stopped. A round is a turn of every shard.
 const DRAIN_ROUNDS_MAX: u32 = 400;
+
+/// A round takes a millisecond for so long, and so much longer then: what is tried again in a second is waited for.
+const QUICK_ROUNDS: u32 = 100;
+const SLOW_ROUND_MS: u64 = 20;
 
 /// How many times in a row a start is interrupted at most.
 const INTERRUPTIONS_MAX: u32 = 4;
@@ -56,13 +62,6 @@ pub struct Outcome {
     pub violation: Option<Violation>,
 }
 
-#[derive(Debug)]
-struct Client {
-    shard: ShardId,
-    generation: u32,
-    open: usize,
-}
-
 /// A run under way.
 pub struct Simulation {
     parameters: Parameters,
@@ -74,7 +73,10 @@ pub struct Simulation {
     witness: Witness,
     checker: Checker,
     server: Option<Server>,
-    clients: Vec<Client>,
+    seats: Vec<Seat>,
+    conversation: Conversation,
+    /// The server is to end in order.
+    is_stopping: bool,
     shard_count: u16,
     now: u64,
     step: u32,
@@ -88,15 +90,10 @@ pub struct Simulation {
     key_attempts: KeyAttempts,
     /// Entries of ledgers that were asked for.
     key_marks: Vec<(String, String)>,
-    /// Answers to the run's own requests, made while nothing else is asked.
-    own_answers: Option<BTreeMap<u64, Reply>>,
 }
 
 /// Sets the wishes to the keyspace apart from everything else that is drawn.
 const KEY_SEED: u64 = 0x6b65_7973_7061_6365;
-
-/// Of a thousand requests, how many are to the keyspace.
-const KEY_WISHES: u32 = 400;
 
 /// Of how many seeds one has large notes, and of a thousand notes there how many. They make a seed slow.
 const LARGE_NOTES_EVERY: u64 = 128;
@@ -116,6 +113,9 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     // Every other seed: the others show the shop by itself.
     simulation.key_random = (seed % 2 == 1).then(|| Random::new(seed ^ KEY_SEED));
     simulation.has_large_notes = seed % LARGE_NOTES_EVERY == 1;
+    if simulation.has_large_notes {
+        simulation.parameters.session_limits = SessionLimits::DEFAULT;
+    }
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.go()));
     let violation = match result {
         Ok(result) => result.err(),
@@ -149,12 +149,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 impl Simulation {
     fn new(parameters: Parameters, mut random: Random, is_told: bool) -> Self {
         let workload = Workload::new(&parameters);
-        let client = |_| Client {
-            shard: ShardId(random.below(u64::from(parameters.shard_count)) as u16),
-            generation: 0,
-            open: 0,
-        };
-        let clients = (0..parameters.clients).map(client).collect();
         Self {
             workload,
             disk: Disk::new(Random::new(random.bits())),
@@ -163,14 +157,15 @@ impl Simulation {
             witness: Witness::new(parameters.sync),
             checker: Checker::default(),
             server: None,
-            clients,
+            seats: Vec::new(),
+            conversation: Conversation::default(),
+            is_stopping: false,
             shard_count: parameters.shard_count,
             now: BEGINS_AT_MS,
             step: 0,
             next_sequence: 0,
             crashes: 0,
             trace: Trace::new(is_told),
-            own_answers: None,
             key_random: None,
             has_large_notes: false,
             key_attempts: KeyAttempts::default(),
@@ -215,20 +210,19 @@ impl Simulation {
             self.trace.event(format_args!("shard {shard} stops until step {until}"));
             self.server().pause(shard, until);
         } else if self.random.chance(parameters.disconnect) {
-            let client = self.random.index(self.clients.len());
-            self.disconnect(client);
+            self.leave();
         } else if self.random.chance(parameters.write_back) {
             let (server, mut world) = self.world(false);
             server.write_back(shard, &mut world);
         } else if self.random.chance(parameters.checkpoint) {
-            self.trace
-                .event(format_args!("somebody wants a checkpoint of shard {shard}"));
-            self.server().request_checkpoint(shard);
+            self.trace.event(format_args!("somebody wants a checkpoint"));
+            self.server().request_checkpoint();
         } else if self.random.chance(parameters.disk_full) {
             self.set_disk_full(!self.disk_is_full);
         } else if self.random.chance(parameters.clock_jump) {
             let jump = self.random.between(0, 100_000_000);
             self.now = if self.random.below(3) == 0 {
+                self.conversation.forget_pauses();
                 self.now - jump / 1000
             } else {
                 self.now + jump
@@ -263,24 +257,9 @@ impl Simulation {
     fn turn(&mut self, shard: usize, hurries: bool) -> Checked {
         let step = if hurries { u32::MAX } else { self.step };
         let (server, mut world) = self.world(hurries);
-        let Turn {
-            released,
-            delivered,
-            ended,
-        } = server.turn(shard, step, &mut world)?;
+        let ended = server.turn(shard, step, &mut world)?;
         self.checker.check_news(&mut self.witness, false)?;
-        for (reply_to, reply) in released {
-            self.trace
-                .event(format_args!("shard {shard} answers {}: {reply:?}", reply_to.sequence));
-            match reply {
-                Response::Shop(reply) => self.checker.release(reply_to.sequence, &reply, &self.witness)?,
-                Response::Keys(answer) => self.release_keys(reply_to.sequence, &answer)?,
-                Response::Together(answer) => return Err(violation!("nobody asked for {answer:?}")),
-            }
-        }
-        for (reply_to, reply) in delivered {
-            self.deliver(reply_to, reply);
-        }
+        self.hear_all()?;
         if let Some(why) = ended {
             self.trace.event(format_args!("shard {shard} ends the process: {why}"));
             return self.crash_and_start();
@@ -323,144 +302,6 @@ impl Simulation {
         self.checker.disk_was_full |= is_full;
     }
 
-    /// An answer of the keyspace leaves the server.
-    fn release_keys(&mut self, sequence: u64, answer: &Answer) -> Checked {
-        let attempt = self.key_attempts.open.remove(&sequence);
-        let attempt =
-            attempt.ok_or_else(|| violation!("request {sequence} is answered twice, or was never sent: {answer:?}"))?;
-        self.checker.answer_count += 1;
-        let witness = &self.witness;
-        let explained = Explained {
-            keys: &witness.keys,
-            is_durable: &|source| witness.is_durable(source),
-            latest: witness.latest,
-        };
-        let Answer::Error(text) = answer else {
-            return explained.check(&attempt, answer);
-        };
-        self.checker.busy_count += 1;
-        promise!(
-            text.starts_with("BUSY ") || (text.starts_with("READONLY ") && self.checker.disk_was_full),
-            "{:?} is refused with {text}",
-            attempt.wish
-        );
-        if let Some(mark) = attempt.wish.mark() {
-            self.key_attempts.refused.insert(mark.to_owned());
-            explained.check_refused([&mark.to_owned()])?;
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self, reply_to: ReplyTo, reply: Response) {
-        if let Some(answers) = &mut self.own_answers {
-            if let Response::Shop(reply) = reply {
-                answers.insert(reply_to.sequence, reply);
-            }
-            return;
-        }
-        if let Some(client) = self.clients.get_mut(reply_to.connection as usize)
-            && client.generation == reply_to.generation
-        {
-            client.open -= 1;
-        }
-    }
-
-    fn disconnect(&mut self, index: usize) {
-        let shard = ShardId(self.random.below(self.shard_count.into()) as u16);
-        let client = &mut self.clients[index];
-        client.generation += 1;
-        client.open = 0;
-        client.shard = shard;
-        self.trace
-            .event(format_args!("client {index} comes back on shard {shard}"));
-    }
-
-    fn send_something(&mut self) {
-        let index = self.random.index(self.clients.len());
-        if self.clients[index].open >= self.parameters.pipeline {
-            return;
-        }
-        let asks_keys = self.key_random.as_mut().is_some_and(|random| random.chance(KEY_WISHES));
-        if asks_keys {
-            return self.wish_for_keys(index);
-        }
-        let operation = self
-            .workload
-            .next(&self.parameters, &self.witness.shop, &mut self.random);
-        let client = &mut self.clients[index];
-        client.open += 1;
-        let (shard, generation) = (client.shard, client.generation);
-        self.send(shard, index as u32, generation, operation);
-    }
-
-    fn send(&mut self, shard: ShardId, connection: u32, generation: u32, operation: Operation) -> u64 {
-        self.next_sequence += 1;
-        let sequence = self.next_sequence;
-        self.trace.event(format_args!(
-            "client {connection} on shard {shard} sends {sequence}: {operation:?}"
-        ));
-        self.checker.send(sequence, operation.clone(), &self.witness.shop);
-        let reply_to = ReplyTo {
-            shard,
-            connection,
-            generation,
-            sequence,
-        };
-        let ask = Ask::Shop(operation);
-        self.server().send(Question { reply_to, ask });
-        sequence
-    }
-
-    fn wish_for_keys(&mut self, index: usize) {
-        let mark = self.workload.mark();
-        let random = self.key_random.as_mut().expect("only called where there is one");
-        let mut wish = KeyWish::draw(mark, &mut self.key_marks, random);
-        if let KeyWish::Note { bytes, .. } = &mut wish
-            && self.has_large_notes
-            && random.chance(LARGE_NOTES)
-        {
-            *bytes = random.between(LARGE_BYTES, 2 * LARGE_BYTES) as usize;
-        }
-        let client = &mut self.clients[index];
-        client.open += 1;
-        let (shard, generation) = (client.shard, client.generation);
-        self.send_keys(shard, index as u32, generation, wish);
-    }
-
-    fn send_keys(&mut self, shard: ShardId, connection: u32, generation: u32, wish: KeyWish) {
-        self.next_sequence += 1;
-        let sequence = self.next_sequence;
-        self.trace.event(format_args!(
-            "client {connection} on shard {shard} sends {sequence}: {wish:?}"
-        ));
-        let reply_to = ReplyTo {
-            shard,
-            connection,
-            generation,
-            sequence,
-        };
-        let ask = Ask::Keys(wish.request());
-        let sent = self.witness.keys.version;
-        self.key_attempts.open.insert(sequence, KeyAttempt { wish, sent });
-        self.server().send(Question { reply_to, ask });
-    }
-
-    /// Asks all of this with nothing else in flight, and waits for the answers, which are checked as they come.
-    fn ask_keys(&mut self, wishes: Vec<KeyWish>) -> Checked {
-        let was_full = self.disk_is_full;
-        self.set_disk_full(false);
-        self.drain()?;
-        self.own_answers = Some(BTreeMap::new());
-        for wish in wishes {
-            let shard = ShardId(self.next_sequence as u16 % self.shard_count);
-            self.send_keys(shard, u32::MAX, 0, wish);
-            self.drain()?;
-        }
-        self.own_answers = None;
-        self.set_disk_full(was_full);
-        Ok(())
-    }
-
     /// Looks at every account, every note and the entries that were asked for last.
     fn read_keys(&mut self) -> Checked {
         if self.key_random.is_none() {
@@ -489,15 +330,12 @@ impl Simulation {
     fn end_process(&mut self, crash: Crash) {
         self.crashes += 1;
         self.trace.event(format_args!("the server is gone: {crash:?}"));
-        self.checker.forget_open();
-        self.key_attempts.open.clear();
+        self.forget_connections();
+        self.is_stopping = false;
         if let Some(server) = self.server.take() {
             server.end(&self.disk, &mut self.random);
         }
         self.disk.crash(crash, &mut self.random);
-        for index in 0..self.clients.len() {
-            self.disconnect(index);
-        }
     }
 
     fn crash_and_start(&mut self) -> Checked {
@@ -521,17 +359,18 @@ impl Simulation {
         Ok(())
     }
 
-    /// The server stops in good order, and the power goes: everything is on disk. Then it starts again.
+    /// The server stops in good order, whatever is in flight, and the power goes: everything is on disk. Then it starts
+    /// again.
     fn stop_and_start(&mut self) -> Checked {
-        self.drain()?;
         self.trace.event(format_args!("the server stops"));
-        self.server().begin_stop();
+        self.is_stopping = true;
+        self.server().stop();
         for round in 0.. {
             promise!(round < DRAIN_ROUNDS_MAX, "a stop never ends");
             for shard in 0..self.server().shard_count() {
                 self.turn(shard, true)?;
             }
-            if self.server().is_stopped() {
+            if self.server().is_over() {
                 break;
             }
             self.now += 1;
@@ -569,9 +408,7 @@ impl Simulation {
                     self.disk.set_full(self.disk_is_full);
                     self.trace.event(format_args!("serving"));
                     self.server = Some(server);
-                    for client in &mut self.clients {
-                        client.shard = ShardId(client.shard.0 % self.shard_count);
-                    }
+                    self.connect_all();
                     return Ok(());
                 }
                 Err(Failed::Violation(violation)) => return Err(violation),
@@ -587,56 +424,35 @@ impl Simulation {
 
     /// Without faults everything in flight ends, in a bounded number of rounds.
     fn drain(&mut self) -> Checked {
-        for _ in 0..DRAIN_ROUNDS_MAX {
+        self.now = self.now.max(self.conversation.pauses_end_ms());
+        for round in 0..DRAIN_ROUNDS_MAX {
             for shard in 0..self.server().shard_count() {
                 self.turn(shard, true)?;
             }
-            if self.server().is_quiet() && self.checker.open_count() == 0 && self.key_attempts.open.is_empty() {
+            let may_write = self.disk_is_full || !self.server().is_blocked();
+            if self.server().is_quiet() && self.is_all_answered() && may_write {
+                self.checker.forget_abandoned();
+                self.conversation.settle();
                 return Ok(());
             }
-            self.now += 1;
+            self.now += if round < QUICK_ROUNDS { 1 } else { SLOW_ROUND_MS };
         }
         let open = self.checker.an_open_one();
         Err(violation!(
-            "stuck: after {DRAIN_ROUNDS_MAX} rounds {} requests are open, one is {open:?}; {}",
+            "stuck: after {DRAIN_ROUNDS_MAX} rounds {} requests are open, one is {open:?}; {:?}; {}",
             self.checker.open_count(),
+            self.seats
+                .iter()
+                .map(|seat| &seat.client)
+                .find(|client| client.open() > 0),
             self.server.as_ref().map_or_else(String::new, Server::describe)
         ))
     }
 
-    /// Sends all of this at once, and waits for the answers.
-    fn ask_at_once(&mut self, operations: Vec<Operation>) -> Checked<Vec<Reply>> {
-        self.own_answers = Some(BTreeMap::new());
-        let mut sequences = Vec::new();
-        for operation in operations {
-            let shard = ShardId(self.random.below(self.shard_count.into()) as u16);
-            sequences.push(self.send(shard, u32::MAX, 0, operation));
-        }
-        self.drain()?;
-        self.take_own_answers(&sequences)
-    }
-
-    fn take_own_answers(&mut self, sequences: &[u64]) -> Checked<Vec<Reply>> {
-        let mut answers = self.own_answers.take().expect("set when the requests were sent");
-        let answers: Option<Vec<_>> = sequences.iter().map(|sequence| answers.remove(sequence)).collect();
-        answers.ok_or_else(|| violation!("an answer did not reach its client"))
-    }
-
-    /// Asks all of this with nothing else in flight, and waits for the answers.
-    fn ask(&mut self, operations: Vec<Operation>) -> Checked<Vec<Reply>> {
-        let was_full = self.disk_is_full;
-        self.set_disk_full(false);
-        self.drain()?;
-        self.own_answers = Some(BTreeMap::new());
-        let mut sequences = Vec::new();
-        for operation in operations {
-            let shard = ShardId(self.random.below(self.shard_count.into()) as u16);
-            sequences.push(self.send(shard, u32::MAX, 0, operation));
-            // A bounded number at a time: limits are small.
-            self.drain()?;
-        }
-        self.set_disk_full(was_full);
-        self.take_own_answers(&sequences)
+    fn is_all_answered(&self) -> bool {
+        self.checker.open_count() == 0
+            && self.key_attempts.open.is_empty()
+            && self.seats.iter().all(|seat| seat.client.open() == 0)
     }
 
     /// Reads all there is; the checker compares it with the sequential shop.

@@ -27,6 +27,7 @@ use super::checkpointing::Checkpointing;
 use super::mailbox::Mail;
 use super::partition::Partition;
 use super::watermark::WatermarkView;
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{LOOK_AHEAD_MAX, LogPosition, Question, ReplyTo, Response, ShardId, ShardMap, Timestamp};
 use crate::log::{SegmentMemory, SyncPlan};
 use crate::net::{Cause, ConnectionId, Parked};
@@ -38,7 +39,7 @@ use crate::session::settings::Number;
 const REQUESTS_IN_FLIGHT_MAX: usize = 65_536;
 
 /// After how long making a segment is tried again.
-pub const SEGMENT_RETRY_MS: u64 = 1000;
+const SEGMENT_RETRY_MS: u64 = 1000;
 
 /// Why writes are refused, as clients are told.
 const DISK_FULL: &str = "the disk is full; they are taken again once there is space";
@@ -189,6 +190,11 @@ impl<M: SegmentMemory, S> Core<M, S> {
         self.in_flight == 0 && self.ready.is_empty() && self.sync.is_none() && self.partition.is_quiet()
     }
 
+    /// Whether no log segment could be made, and it is yet to be tried again.
+    pub const fn is_blocked(&self) -> bool {
+        self.segment_retry_at.is_some()
+    }
+
     /// The shard and its log, once the last turn is taken.
     pub fn into_partition(self) -> Partition<M> {
         self.partition
@@ -196,6 +202,20 @@ impl<M: SegmentMemory, S> Core<M, S> {
 
     fn tally(&self) -> &Tally {
         &self.board.tallies[self.id.index()]
+    }
+}
+
+impl<M, S> std::fmt::Debug for Core<M, S> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Core")
+            .field("id", &self.id)
+            .field("stage", &self.stage)
+            .field("in_flight", &self.in_flight)
+            .field("ready", &self.ready.len())
+            .field("sync", &self.sync)
+            .field("segment_retry_at", &self.segment_retry_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,7 +279,7 @@ impl<W: World> Turn<'_, W> {
         self.world.connections().has_submissions()
             || (!self.core.ready.is_empty() && self.may_take_requests())
             || self.core.partition.has_work()
-            || self.world.is_mail_waiting()
+            || (self.world.is_mail_waiting() && !is_on(Mutation::RestPastMail))
             || self.core.takes_checkpoint_part(self.now, self.world)
             || self.core.checkpointing.wants_to_begin(&self.core.partition)
             || self.core.checkpointing.may_publish(&self.core.partition)

@@ -16,6 +16,7 @@ use cartwright_protocol::shop::answer::SMALL_REPLY_BYTES;
 
 use super::context::SessionLimits;
 use super::server_task::{ServerTask, ShardQuery};
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{Ask, KeyRequest};
 
 /// What a session asks for.
@@ -200,7 +201,9 @@ impl Queue {
                 return None;
             }
         } else {
-            if ordered && (front.class != self.class || front.class == Class::Alone) {
+            let is_in_order = front.class == self.class && front.class != Class::Alone;
+            let is_hasty = front.class == Class::Publish && is_on(Mutation::PublishAtOnce);
+            if ordered && !is_in_order && !is_hasty {
                 return None;
             }
             if output_bytes + self.reply_bytes + front.reply_bytes > limits.output_bytes_max {

@@ -19,6 +19,7 @@ use super::report::{Started, kept_argument};
 use super::server_task::{PendingTask, Render, ShardResult};
 use super::subscriptions::Address;
 use super::transaction::{self, Execution, Step, Verb};
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{Answer as KeyAnswer, Ask, KeyRequest, Response, ValueBytes};
 
 /// A request whose reply has not been written to the output.
@@ -277,7 +278,7 @@ impl Dialogue {
 
     /// What holds a command back, if something does.
     fn bar_for(&self, command: &Command, context: &SessionContext) -> Option<Bar> {
-        let in_turn = command.flags.has(Flags::IN_TURN)
+        let in_turn = (command.flags.has(Flags::IN_TURN) && !is_on(Mutation::SubscribeAtOnce))
             || (self.connection.watches_awaited > 0 && command.flags.has(Flags::NOT_QUEUED));
         if in_turn && !self.replies.is_empty() {
             return Some(Bar::Turn);
@@ -287,7 +288,8 @@ impl Dialogue {
             || command.flags.has(Flags::MAY_REPLICATE)
             || (matches!(command.handler, Handler::Transaction(Verb::Exec)) && self.connection.transaction_writes());
         let held = !command.flags.has(Flags::ADMIN) && (writes || !pause.writes_only);
-        (held && self.connection.authenticated).then_some(Bar::Pause)
+        let is_let_through = self.connection.transaction.is_some() && is_on(Mutation::PauseAroundTransactions);
+        (held && self.connection.authenticated && !is_let_through).then_some(Bar::Pause)
     }
 
     /// Why the connection's state does not allow a command, if it does not.
@@ -468,6 +470,10 @@ impl Dialogue {
         self.queue.answered();
         let answer = std::mem::replace(&mut self.replies[index].answer, Answer::Awaited);
         self.replies[index].answer = match answer {
+            Answer::Awaited if index > 0 && is_on(Mutation::OvertakeReplies) => {
+                write_response(&mut Writer::new(output, self.connection.version), &response);
+                Answer::Bytes(Vec::new())
+            }
             Answer::Awaited => Answer::Engine(response),
             Answer::Watch(keys) => {
                 self.connection.watches_awaited -= 1;

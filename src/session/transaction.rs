@@ -17,6 +17,7 @@ use super::resp::Resolved;
 use super::server_task::{Message, PendingTask, ServerTask, ShardQuery, ShardResult, sums};
 use super::settings::Number;
 use crate::engine::entries::commands::WATCH;
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{
     Answer, Ask, Invocation, KeyPlaces, KeyRequest, OwnedArguments, Response, Together, ValueBytes, Watched,
 };
@@ -203,7 +204,14 @@ pub(super) fn begin(
                 Some(transaction) if transaction.is_spoiled => {
                     error("EXECABORT Transaction discarded because of previous errors.")
                 }
-                Some(transaction) => Step::Execute(Box::new(Execution::new(*transaction, watched))),
+                Some(transaction) => {
+                    let watched = if is_on(Mutation::ForgetWatched) {
+                        Vec::new()
+                    } else {
+                        watched
+                    };
+                    Step::Execute(Box::new(Execution::new(*transaction, watched)))
+                }
             }
         }
     }

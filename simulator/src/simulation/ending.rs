@@ -99,9 +99,7 @@ impl Simulation {
     /// segment, and one put by.
     fn check_disk_use(&mut self) -> Checked {
         for _ in 0..CHECKPOINTS_KEPT {
-            for shard in 0..self.server().shard_count() {
-                self.server().request_checkpoint(shard);
-            }
+            self.server().request_checkpoint();
             for round in 0.. {
                 promise!(round < DRAIN_ROUNDS_MAX, "a checkpoint never ends");
                 for shard in 0..self.server().shard_count() {

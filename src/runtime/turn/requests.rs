@@ -1,6 +1,7 @@
 //! A turn's part in requests: taken from sessions, brought to their shards, and answered.
 
 use super::{Connections, REQUESTS_IN_FLIGHT_MAX, Stage, Turn, World, connection_of};
+use crate::engine::mutation::{Mutation, is_on};
 use crate::engine::{Ask, LOOK_AHEAD_MAX, Question, ReplyTo, Response, ShardId, ShardMap, Upcoming};
 use crate::net::ConnectionId;
 use crate::runtime::mailbox::Mail;
@@ -104,7 +105,11 @@ impl<W: World> Turn<'_, W> {
     /// Hands an answer to the connection that asked, if it is still there.
     pub(super) fn answer(&mut self, reply_to: ReplyTo, reply: Response) {
         self.core.in_flight -= 1;
-        let id = connection_of(reply_to);
+        let mut id = connection_of(reply_to);
+        if is_on(Mutation::AnswerByPlace) {
+            let mut all = self.world.connections().identified().map(|(other, _)| other);
+            id = all.find(|other| other.index == id.index).unwrap_or(id);
+        }
         if let Some(client) = self.world.connections().client(id) {
             client.session.complete(reply_to.sequence, reply);
             self.world.connections().touch(id);
