@@ -324,10 +324,12 @@ impl Explained<'_> {
         };
         promise!(
             is_true,
-            "at no moment since it was sent (version {} to {}), and as far as the disk has it, was {:?} to be answered {answer:?}",
+            "at no moment since it was sent (version {} to {}), and as far as the disk has it, was {:?} to be answered \
+             {answer:?}; its key has held {:?}",
             attempt.sent,
             self.keys.version,
-            attempt.wish
+            attempt.wish,
+            attempt.wish.key().map(|key| self.keys.history(key.as_bytes()))
         );
         Ok(())
     }

@@ -146,6 +146,11 @@ impl Keys {
         place.checked_sub(1).map(|place| &versions[place])
     }
 
+    /// Everything that a key has held, for a message.
+    pub fn history(&self, key: &[u8]) -> &[Seen] {
+        self.by_name.get(key).map_or(&[], Vec::as_slice)
+    }
+
     /// Where this mark was written, and at which version.
     pub fn written(&self, mark: &[u8]) -> Option<(KeyVersion, Source, u32)> {
         self.marks.get(mark).copied()

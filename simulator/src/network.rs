@@ -144,7 +144,7 @@ impl Network {
             let connection = place.connection.as_mut().expect("a listed connection exists");
             connection.listed = false;
             let link = Rc::clone(&connection.socket().0.0);
-            if let Some(bytes) = connection.begin_send() {
+            if let Some((_, bytes)) = connection.begin_send() {
                 link.borrow_mut().to_client.extend_from_slice(bytes);
                 place.sending = Some(bytes.len());
             }
@@ -232,7 +232,7 @@ fn send(connection: &mut Live, sending: &mut Option<usize>, weather: &mut Weathe
         weather.some(weather.taken, bytes)
     };
     let Some(taken) = taken else { return false };
-    *sending = connection.sent(taken).map(<[u8]>::len);
+    *sending = connection.sent(taken).map(|(_, rest)| rest.len());
     true
 }
 

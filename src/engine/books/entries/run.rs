@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use cartwright_core::prng::{Random, SplitMix64};
 use cartwright_protocol::command::KeyPlaces;
 use cartwright_protocol::{Error, ErrorCode, Slot};
+use hashbrown::HashSet;
 
 use super::answer::Answer;
 use super::bytes::ValueBytes;
@@ -18,6 +19,7 @@ use super::records::EntriesRecord;
 use super::request::{Invocation, KeyRequest};
 use super::slot::Expiry;
 use crate::engine::books::BookRecord;
+use crate::engine::kernel::hashing::TableHasher;
 use crate::engine::kernel::ids::{LogPosition, ShardId, Timestamp};
 use crate::engine::kernel::message::Ask;
 use crate::engine::kernel::reply_to::ReplyTo;
@@ -38,8 +40,10 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 pub struct Keyspace {
     /// Who has which keys.
     pub locks: Locks,
-    /// Changes that wait for the end of an audit.
+    /// Changes that wait for the end of an audit, and reads behind them.
     paused: VecDeque<(ReplyTo, Box<KeyRequest>)>,
+    /// Hashes of the keys that these change.
+    paused_keys: HashSet<u64, TableHasher>,
     /// Active expiry found no room: it is not tried before.
     pub expiry_retry_at: Timestamp,
     /// What is drawn.
@@ -48,11 +52,20 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
+    /// Whether a change of one of these keys waits for the end of an audit: who sent both sees the change.
+    fn is_behind_paused(&self, request: &KeyRequest) -> bool {
+        !self.paused_keys.is_empty()
+            && request
+                .keys()
+                .any(|(key, _)| self.paused_keys.contains(&Name::of(key).hash))
+    }
+
     /// Nothing in flight.
     pub fn new(seed: u64) -> Self {
         Self {
             locks: Locks::default(),
             paused: VecDeque::new(),
+            paused_keys: HashSet::default(),
             expiry_retry_at: Timestamp::default(),
             dice: Random::new(seed),
             buffer: Vec::new(),
@@ -173,7 +186,7 @@ impl<'a> Keys<'a> {
 impl Step<'_> {
     /// A request to the keyspace whose home is this shard.
     pub fn on_keys(&mut self, reply_to: ReplyTo, request: Box<KeyRequest>) {
-        if self.shard.auditing.is_paused() && request.writes() {
+        if self.shard.auditing.is_paused() && (request.writes() || self.shard.books.entries.is_behind_paused(&request)) {
             return self.pause_keys(reply_to, request);
         }
         if !self.shard.runs_here(&request) {
@@ -217,11 +230,17 @@ impl Step<'_> {
             let error = self.shard.busy("changes waiting for an audit", limit);
             return self.answer_keys(reply_to, refusal(&error), LogPosition::ZERO);
         }
-        self.shard.books.entries.paused.push_back((reply_to, request));
+        let entries = &mut self.shard.books.entries;
+        if request.writes() {
+            let hashes = request.keys().map(|(key, _)| Name::of(key).hash);
+            entries.paused_keys.extend(hashes);
+        }
+        entries.paused.push_back((reply_to, request));
     }
 
     /// An audit is over: what waited for its end goes on.
     pub(in crate::engine) fn resume_keys(&mut self) {
+        self.shard.books.entries.paused_keys.clear();
         for (reply_to, request) in std::mem::take(&mut self.shard.books.entries.paused) {
             self.on_keys(reply_to, request);
         }

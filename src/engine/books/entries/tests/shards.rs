@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use cartwright_protocol::Slot;
+use cartwright_protocol::{Operation, Slot};
 use proptest::prelude::*;
 
 use super::{Client, request, shown, transaction, words};
 use crate::engine::books::entries::Answer;
 use crate::engine::books::entries::scan::CURSOR_SLOT_SHIFT;
 use crate::engine::kernel::cluster_tests::Dice;
-use crate::engine::{Ask, EngineLimits, Input, recovery};
+use crate::engine::{Ask, EngineLimits, Input, ShardId, recovery};
 
 #[test]
 fn a_transaction_sees_its_own_changes_and_fails_command_by_command() {
@@ -78,6 +78,27 @@ fn a_watched_key_that_changed_stops_the_transaction() {
         );
         client.check();
     }
+}
+
+#[test]
+fn a_read_waits_behind_a_change_of_its_key_that_an_audit_pauses_and_others_do_not() {
+    let mut client = Client::new(2);
+    let map = client.cluster.map;
+    let mut here = (0..)
+        .map(|number| format!("key-{number}"))
+        .filter(|key| map.shard_of(Slot::of(key.as_bytes())) == ShardId(0));
+    let (key, other) = (here.next().unwrap(), here.next().unwrap());
+    client.cluster.ask(Ask::Shop(Operation::Audit));
+    let mut ask = |command: &str| client.cluster.ask(Ask::Keys(request(&words(command))));
+    let change = ask(&format!("SET {key} 1"));
+    let (behind, beside) = (ask(&format!("GET {key}")), ask(&format!("GET {other}")));
+    client.cluster.sync(0);
+    let answer = |client: &Client, sequence: u64| client.cluster.answers.get(&sequence).map(shown);
+    assert_eq!(answer(&client, beside), Some("nil".to_owned()));
+    assert_eq!((answer(&client, change), answer(&client, behind)), (None, None));
+    client.cluster.drain();
+    assert_eq!(answer(&client, behind), Some("\"1\"".to_owned()));
+    client.check();
 }
 
 #[test]
