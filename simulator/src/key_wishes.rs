@@ -358,8 +358,9 @@ impl Explained<'_> {
             return Ok(false);
         };
         for watched in &attempt.watched {
-            // What was there before it was watched for certain may be what was seen.
-            let before = self.keys.at(watched.key.as_bytes(), version - 1);
+            // What changed before WATCH was answered may have been seen, and what changed after EXEC was sent may have
+            // changed behind it.
+            let before = self.keys.at(watched.key.as_bytes(), attempt.sent.min(version - 1));
             let changed = before.filter(|seen| watched.answered.is_none_or(|answered| seen.version > answered));
             promise!(
                 changed.is_none_or(|seen| seen.held.is_none()),

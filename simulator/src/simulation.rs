@@ -32,7 +32,8 @@ const BEGINS_AT_MS: u64 = 1_700_000_000_000;
 /// In how many rounds everything in flight must end once the faults have stopped. A round is a turn of every shard.
 const DRAIN_ROUNDS_MAX: u32 = 400;
 
-/// A round takes a millisecond for so long, and so much longer then: what is tried again in a second is waited for.
+/// A round takes a millisecond for so long, and so much longer then, from the latest time that was: what is tried again
+/// in a second is waited for.
 const QUICK_ROUNDS: u32 = 100;
 const SLOW_ROUND_MS: u64 = 20;
 
@@ -435,7 +436,10 @@ impl Simulation {
                 self.conversation.settle();
                 return Ok(());
             }
-            self.now += if round < QUICK_ROUNDS { 1 } else { SLOW_ROUND_MS };
+            self.now += 1;
+            if round >= QUICK_ROUNDS {
+                self.now = self.witness.latest.unix_ms().max(self.now) + SLOW_ROUND_MS;
+            }
         }
         let open = self.checker.an_open_one();
         Err(violation!(

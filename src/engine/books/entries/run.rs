@@ -186,7 +186,8 @@ impl<'a> Keys<'a> {
 impl Step<'_> {
     /// A request to the keyspace whose home is this shard.
     pub fn on_keys(&mut self, reply_to: ReplyTo, request: Box<KeyRequest>) {
-        if self.shard.auditing.is_paused() && (request.writes() || self.shard.books.entries.is_behind_paused(&request)) {
+        if self.shard.auditing.is_paused() && (request.writes() || self.shard.books.entries.is_behind_paused(&request))
+        {
             return self.pause_keys(reply_to, request);
         }
         if !self.shard.runs_here(&request) {
