@@ -62,6 +62,10 @@ pub enum Wire {
 
 /// One client, on one connection.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the connection"
+)]
 pub struct Client {
     /// Its connection.
     pub socket: Socket,

@@ -277,51 +277,51 @@ pub struct Explained<'a> {
 impl Explained<'_> {
     /// The answer must be true at some moment since the request was sent, and by then on disk.
     pub fn check(&self, attempt: &KeyAttempt, answer: &Answer) -> Checked {
-        let is_true = match (&attempt.wish, answer) {
-            (KeyWish::Open, Answer::Ok) | (KeyWish::Forget { .. }, Answer::Integer(0..=2)) => true,
-            (
-                KeyWish::Transfer {
-                    from,
-                    to,
-                    mark,
-                    is_news,
-                    ..
-                },
-                Answer::Array(answers),
-            ) => {
-                // What was published last is counted behind the keys.
-                let (keys, news) = answers.split_at(answers.len() - usize::from(*is_news));
-                news.iter().all(|count| matches!(count, Answer::Integer(0..)))
-                    && self.is_transferred(attempt, [from, to], mark, keys)?
-            }
-            (KeyWish::Transfer { mark, .. }, Answer::Nil) => {
-                self.check_refused([mark])?;
-                self.is_given_up(&attempt.watched)
-            }
-            (KeyWish::Note { mark, .. }, Answer::Ok) => self.is_written_once(mark)?.is_some(),
-            (KeyWish::Retire { mark, .. }, Answer::Integer(1)) => {
-                let source = self.keys.retired(mark.as_bytes());
-                source.is_some_and(self.is_durable)
-            }
-            (KeyWish::Retire { ledger, mark }, Answer::Integer(0)) | (KeyWish::Entry { ledger, mark }, Answer::Nil) => {
-                self.is_missing(attempt.sent, ledger, mark)
-            }
-            (KeyWish::Look, Answer::Array(answers)) => self.is_look(attempt.sent, answers),
-            (KeyWish::Entry { ledger, mark }, Answer::Bulk(value)) => self.holds(attempt.sent, ledger, |seen| {
-                let field = seen.and_then(|seen| field(seen, mark));
-                field.is_some_and(|field| *field == **value)
-            }),
-            (KeyWish::Read { note }, Answer::Bulk(value)) => self.holds(attempt.sent, note, |seen| {
-                let held = seen.and_then(|seen| seen.held.as_ref());
-                matches!(held, Some(Held::String(text)) if *text == condensed(value))
-            }),
-            (KeyWish::Read { note }, Answer::Nil) => self.holds(attempt.sent, note, |seen| {
-                let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);
-                !seen.is_some_and(is_there)
-            }),
-            (KeyWish::Watch { .. }, Answer::Ok) => true,
-            _ => false,
-        };
+        let is_true =
+            match (&attempt.wish, answer) {
+                (KeyWish::Open | KeyWish::Watch { .. }, Answer::Ok)
+                | (KeyWish::Forget { .. }, Answer::Integer(0..=2)) => true,
+                (
+                    KeyWish::Transfer {
+                        from,
+                        to,
+                        mark,
+                        is_news,
+                        ..
+                    },
+                    Answer::Array(answers),
+                ) => {
+                    // What was published last is counted behind the keys.
+                    let (keys, news) = answers.split_at(answers.len() - usize::from(*is_news));
+                    news.iter().all(|count| matches!(count, Answer::Integer(0..)))
+                        && self.is_transferred(attempt, [from, to], mark, keys)?
+                }
+                (KeyWish::Transfer { mark, .. }, Answer::Nil) => {
+                    self.check_refused([mark])?;
+                    self.is_given_up(&attempt.watched)
+                }
+                (KeyWish::Note { mark, .. }, Answer::Ok) => self.is_written_once(mark)?.is_some(),
+                (KeyWish::Retire { mark, .. }, Answer::Integer(1)) => {
+                    let source = self.keys.retired(mark.as_bytes());
+                    source.is_some_and(self.is_durable)
+                }
+                (KeyWish::Retire { ledger, mark }, Answer::Integer(0))
+                | (KeyWish::Entry { ledger, mark }, Answer::Nil) => self.is_missing(attempt.sent, ledger, mark),
+                (KeyWish::Look, Answer::Array(answers)) => self.is_look(attempt.sent, answers),
+                (KeyWish::Entry { ledger, mark }, Answer::Bulk(value)) => self.holds(attempt.sent, ledger, |seen| {
+                    let field = seen.and_then(|seen| field(seen, mark));
+                    field.is_some_and(|field| *field == **value)
+                }),
+                (KeyWish::Read { note }, Answer::Bulk(value)) => self.holds(attempt.sent, note, |seen| {
+                    let held = seen.and_then(|seen| seen.held.as_ref());
+                    matches!(held, Some(Held::String(text)) if *text == condensed(value))
+                }),
+                (KeyWish::Read { note }, Answer::Nil) => self.holds(attempt.sent, note, |seen| {
+                    let is_there = |seen: &Seen| seen.held.is_some() && !self.may_have_expired(seen);
+                    !seen.is_some_and(is_there)
+                }),
+                _ => false,
+            };
         promise!(
             is_true,
             "at no moment since it was sent (version {} to {}), and as far as the disk has it, was {:?} to be answered \

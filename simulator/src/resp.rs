@@ -29,7 +29,7 @@ pub fn encode_command(output: &mut Vec<u8>, words: &[&[u8]]) {
 pub fn parse(bytes: &[u8]) -> Checked<Option<(Value, usize)>> {
     let mut reader = Reader { bytes, at: 0 };
     if bytes.first() == Some(&b'>') {
-        let parts = reader.line()?.map(|count| reader.many(count)).transpose()?.flatten();
+        let parts = reader.line().map(|count| reader.many(count)).transpose()?.flatten();
         return Ok(parts.map(|parts| (Value::Push(parts), reader.at)));
     }
     Ok(reader.answer()?.map(|answer| (Value::Answer(answer), reader.at)))
@@ -42,13 +42,11 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// The rest of the line behind its first byte.
-    fn line(&mut self) -> Checked<Option<&'a [u8]>> {
+    fn line(&mut self) -> Option<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        let Some(end) = rest.windows(2).position(|two| two == b"\r\n") else {
-            return Ok(None);
-        };
+        let end = rest.windows(2).position(|two| two == b"\r\n")?;
         self.at += end + 2;
-        Ok(Some(&rest[1..end]))
+        Some(&rest[1..end])
     }
 
     fn many(&mut self, count: &[u8]) -> Checked<Option<Vec<Answer>>> {
@@ -59,7 +57,7 @@ impl<'a> Reader<'a> {
         let Some(&kind) = self.bytes.get(self.at) else {
             return Ok(None);
         };
-        let Some(line) = self.line()? else { return Ok(None) };
+        let Some(line) = self.line() else { return Ok(None) };
         let text = || String::from_utf8_lossy(line).into_owned();
         Ok(Some(match kind {
             b'+' if line == b"OK" => Answer::Ok,

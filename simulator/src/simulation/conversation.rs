@@ -220,17 +220,17 @@ impl Simulation {
         let operation = self
             .workload
             .next(&self.parameters, &self.witness.shop, &mut self.random);
-        self.send(index, operation);
+        self.send(index, &operation);
     }
 
-    pub(super) fn send(&mut self, index: usize, operation: Operation) -> u64 {
+    pub(super) fn send(&mut self, index: usize, operation: &Operation) -> u64 {
         self.next_sequence += 1;
         let sequence = self.next_sequence;
         self.trace
             .event(format_args!("client {index} sends {sequence}: {operation:?}"));
         self.checker.send(sequence, operation.clone(), &self.witness.shop);
         self.note_pause(sequence, operation.writes());
-        self.seats[index].client.ask(sequence, &operation);
+        self.seats[index].client.ask(sequence, operation);
         sequence
     }
 
@@ -378,7 +378,7 @@ impl Simulation {
                 self.trace.event(format_args!("client {index} hears {heard:?}"));
                 match heard {
                     Heard::Shop(sequence, reply) => self.hear_shop(sequence, reply)?,
-                    Heard::Answer(awaited, answer) => self.hear_answer(index, awaited, &answer)?,
+                    Heard::Answer(awaited, answer) => self.hear_answer(index, &awaited, &answer)?,
                     Heard::Message(payload) => messages.push((index, payload)),
                 }
             }
@@ -418,8 +418,8 @@ impl Simulation {
         Ok(())
     }
 
-    fn hear_answer(&mut self, index: usize, awaited: Awaited, answer: &Answer) -> Checked {
-        match awaited {
+    fn hear_answer(&mut self, index: usize, awaited: &Awaited, answer: &Answer) -> Checked {
+        match *awaited {
             Awaited::Attempt(sequence) => self.hear_attempt(index, sequence, answer),
             Awaited::Receivers => {
                 promise!(
@@ -586,7 +586,7 @@ impl Simulation {
         let index = self.own_shop_client();
         let sequences: Vec<_> = operations
             .into_iter()
-            .map(|operation| self.send(index, operation))
+            .map(|operation| self.send(index, &operation))
             .collect();
         self.conversation.own = sequences.iter().map(|&sequence| (sequence, None)).collect();
         self.drain()?;
