@@ -1,6 +1,6 @@
 //! How a command is declared, and what a declaration comes to.
 //!
-//! [`command!`] is called once for each command, by the files beside this one. The list of all is in
+//! `command!` is called once for each command, by the files beside this one. The list of all is in
 //! [`crate::operation`].
 
 use crate::command::Flags;
@@ -129,7 +129,7 @@ pub struct Spec {
     pub parse: fn(Arguments<'_>) -> Result<Operation, Reply>,
 }
 
-/// A command as a type. Written by [`command!`] alone.
+/// A command as a type. Written by `command!` alone.
 pub trait Command: Into<Operation> {
     /// The type of its answer.
     type Answer: Answer;

@@ -2,7 +2,7 @@
 //!
 //! The cut: every shard stops taking on changes and says so once its own are over; then every shard counts, as soon as
 //! nothing of others pends on it. What must add up over all shards is each book's to say, in a
-//! [`Balance`](crate::engine::kernel::balance::Balance). No list of things is ever exchanged.
+//! [`Balance`]. No list of things is ever exchanged.
 
 use std::collections::VecDeque;
 

@@ -105,7 +105,7 @@ pub struct Request {
     pub operation: Operation,
 }
 
-/// One input of [`super::Shard::step`].
+/// One input of [`crate::engine::Shard::step`].
 #[derive(Debug)]
 pub enum Input {
     /// A client's request whose home is this shard.
@@ -129,11 +129,11 @@ pub enum Input {
         /// How far.
         position: LogPosition,
     },
-    /// Time has passed. The driver sends one at least every few milliseconds while [`super::Shard::next_timer`] is due.
+    /// Time has passed. The driver sends one at least every few milliseconds while [`crate::engine::Shard::next_timer`] is due.
     Tick,
     /// How many bytes of log can still be appended, and, where that is not enough, why.
     LogSpace {
-        /// Payload bytes certain to be appendable, in records of up to [`super::RECORD_BYTES_MAX`].
+        /// Payload bytes certain to be appendable, in records of up to [`crate::engine::RECORD_BYTES_MAX`].
         bytes: u64,
         /// Up to here one record may be larger; what it leaves of this is then all that is certain.
         piece_bytes: u64,
