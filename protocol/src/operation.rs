@@ -177,7 +177,8 @@ operations! {
     OrderGet(OrderGet),
     OrderList(OrderList),
     OrderConfirm(OrderConfirm),
-    OrderCancel(OrderCancel);
+    OrderCancel(OrderCancel),
+    OrderExtend(OrderExtend);
     Audit
 }
 

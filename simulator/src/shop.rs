@@ -342,6 +342,15 @@ impl Shop {
                     self.change_order(source, change, latest)?;
                     self.keep(source, key.as_ref(), latest)?;
                 }
+                &Record::Book(BookRecord::Shop(ShopRecord::OrderExtended {
+                    id,
+                    at,
+                    expires_at,
+                    ref key,
+                })) => {
+                    self.extend(source, id, (at, expires_at), latest)?;
+                    self.keep(source, key.as_ref(), latest)?;
+                }
                 Record::Answered { key } => self.keep(source, Some(key), latest)?,
                 Record::KeysForgotten { slot, before } => self.forget(*slot, *before, latest)?,
                 other => return Err(violation!("{other:?} is no decision by itself")),

@@ -205,6 +205,13 @@ fn records() -> Vec<Record> {
             key: None,
         }
         .into(),
+        ShopRecord::OrderExtended {
+            id: OrderId::new(Slot::of(b"ann"), 7),
+            at,
+            expires_at: Timestamp(1_800_000_099_000),
+            key: None,
+        }
+        .into(),
         EntriesRecord::Changed { at, effects: effects() }.into(),
     ]
 }

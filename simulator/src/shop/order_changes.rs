@@ -4,7 +4,9 @@
 //! here, and the checker asks here.
 
 use cartwright::engine::{KeptReply, OrderChange, Timestamp};
-use cartwright_protocol::{ErrorCode, Key, Operation, OrderCancel, OrderConfirm, OrderId, OrderState, Reply};
+use cartwright_protocol::{
+    ErrorCode, Key, Operation, OrderCancel, OrderConfirm, OrderExtend, OrderId, OrderState, Reply,
+};
 
 use super::{Order, Shop, Source, Version, Versioned};
 use crate::random::Random;
@@ -14,7 +16,10 @@ use crate::{promise, violation};
 /// A request to change this order, some with this mark for a key; `keeps` leads to more orders that stay.
 pub fn draw(keeps: bool, id: OrderId, mark: &str, random: &mut Random) -> Operation {
     let key: Option<Key> = random.chance(400).then(|| mark.parse().expect("a mark is a key"));
-    if keeps {
+    if keeps && random.below(3) == 0 {
+        let ms = *random.pick(&[1, 50, 500, 604_800_000]);
+        OrderExtend { id, ms, key }.into()
+    } else if keeps {
         OrderConfirm { id, key }.into()
     } else {
         OrderCancel { id, key }.into()
@@ -26,6 +31,12 @@ pub fn with_other_body(operation: Operation) -> Operation {
     match operation {
         Operation::OrderConfirm(OrderConfirm { id, key }) => OrderCancel { id, key }.into(),
         Operation::OrderCancel(OrderCancel { id, key }) => OrderConfirm { id, key }.into(),
+        Operation::OrderExtend(OrderExtend { id, ms, key }) => OrderExtend {
+            id,
+            ms: if ms == 1 { 2 } else { ms - 1 },
+            key,
+        }
+        .into(),
         other => other,
     }
 }
@@ -41,13 +52,18 @@ fn target(operation: &Operation) -> Option<(OrderId, OrderState)> {
 
 /// Whether a refusal was right at some moment from `sent` on.
 pub fn is_explained(operation: &Operation, code: ErrorCode, sent: Version, shop: &Shop) -> bool {
-    let Some((id, to)) = target(operation) else {
-        return false;
+    let (id, to) = match (target(operation), operation) {
+        (Some((id, to)), _) => (id, Some(to)),
+        (None, Operation::OrderExtend(OrderExtend { id, .. })) => (*id, None),
+        _ => return false,
     };
     let mut orders = shop.order_since(id, sent);
     match code {
         ErrorCode::NoOrder => orders.any(|order| order.is_none()),
-        ErrorCode::State => orders.flatten().any(|order| !order.value.can_become(to)),
+        ErrorCode::State => orders.flatten().any(|order| match to {
+            Some(to) => !order.value.can_become(to),
+            None => order.value.state != OrderState::Held,
+        }),
         _ => false,
     }
 }
@@ -65,6 +81,17 @@ pub fn is_true(
             let mut orders = shop.order_since(id, sent).flatten();
             *state == to && orders.any(|order| order.value.state == to && holds(order.source))
         }
+        (None, Reply::Integer(expires_at)) => {
+            let Operation::OrderExtend(OrderExtend { id, ms, .. }) = operation else {
+                return false;
+            };
+            let mut orders = shop.order_since(*id, sent).flatten();
+            orders.any(|order| {
+                let is_due = order.value.updated_at.plus_ms(u64::from(*ms));
+                let expires_at = Timestamp(expires_at.cast_unsigned());
+                order.value.expires_at == Some(expires_at) && expires_at == is_due && holds(order.source)
+            })
+        }
         _ => false,
     }
 }
@@ -72,6 +99,23 @@ pub fn is_true(
 /// Whether the answer that is kept with a request's key is one that the request explains.
 pub fn is_kept(operation: &Operation, kept: &KeptReply, sent: Version, shop: &Shop) -> bool {
     is_true(operation, &kept.to_reply(), sent, shop, &|_| true)
+}
+
+/// The order with another end: it was held, and its time was not over.
+fn extended(id: OrderId, mut order: Order, at: Timestamp, expires_at: Timestamp) -> Checked<Order> {
+    promise!(
+        order.state == OrderState::Held && order.expires_at.is_some_and(|before| before > at),
+        "order {id} is {} until {:?}, and extended at {at:?}",
+        order.state,
+        order.expires_at
+    );
+    promise!(
+        expires_at > at,
+        "order {id} is extended to {expires_at:?}, which is over at {at:?}"
+    );
+    order.expires_at = Some(expires_at);
+    order.updated_at = at;
+    Ok(order)
 }
 
 impl Order {
@@ -111,6 +155,26 @@ impl Shop {
             source,
             value: order,
         });
+        Ok(())
+    }
+
+    /// Takes another end of a held order.
+    pub(super) fn extend(
+        &mut self,
+        source: Source,
+        id: OrderId,
+        (at, expires_at): (Timestamp, Timestamp),
+        latest: Timestamp,
+    ) -> Checked {
+        let order = self.order(id);
+        let order = order
+            .ok_or_else(|| violation!("order {id} is extended, but was never made"))?
+            .clone();
+        promise!(at <= latest, "order {id} was extended in the future");
+        let value = extended(id, order, at, expires_at)?;
+        let version = self.version;
+        let versions = self.orders.get_mut(&id).expect("looked up above");
+        versions.push(Versioned { version, source, value });
         Ok(())
     }
 

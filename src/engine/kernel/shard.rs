@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use cartwright_protocol::{
-    Error, ErrorCode, ItemGet, Operation, OrderCancel, OrderConfirm, OrderGet, OrderList, Reply,
+    Error, ErrorCode, ItemGet, Operation, OrderCancel, OrderConfirm, OrderExtend, OrderGet, OrderList, Reply,
 };
 use compact_str::format_compact;
 use hashbrown::HashMap;
@@ -364,7 +364,9 @@ impl Step<'_> {
                 let key = key.expect("a checkout has a key");
                 self.checkout(reply_to, *checkout, key);
             }
-            Operation::OrderConfirm(OrderConfirm { id, .. }) | Operation::OrderCancel(OrderCancel { id, .. }) => {
+            Operation::OrderConfirm(OrderConfirm { id, .. })
+            | Operation::OrderCancel(OrderCancel { id, .. })
+            | Operation::OrderExtend(OrderExtend { id, .. }) => {
                 self.change_order_state(Request { reply_to, operation }, id, key);
             }
             _ => unreachable!("reads are answered before"),

@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 
-use cartwright_protocol::{Amount, Customer, Error, ErrorCode, Operation, OrderId, OrderState, Reply, Slot};
+use cartwright_protocol::{
+    Amount, Customer, Error, ErrorCode, Operation, OrderExtend, OrderId, OrderState, Reply, Slot,
+};
 use compact_str::format_compact;
 
 use crate::engine::books::Purpose;
@@ -48,7 +50,7 @@ impl Step<'_> {
         self.answer(reply_to, Reply::Orders(orders), after);
     }
 
-    /// `ORDER.CONFIRM` and `ORDER.CANCEL`.
+    /// `ORDER.CONFIRM`, `ORDER.CANCEL` and `ORDER.EXTEND`.
     pub fn change_order_state(&mut self, request: Request, id: OrderId, key: Option<KeyUse>) {
         let reply_to = request.reply_to;
         if let Some(queue) = self.shard.books.shop.locked_orders.get_mut(&id) {
@@ -60,10 +62,6 @@ impl Step<'_> {
             }
             return queue.push_back(request);
         }
-        let to = match request.operation {
-            Operation::OrderConfirm(_) => OrderState::Placed,
-            _ => OrderState::Cancelled,
-        };
         let reveals = self.shard.state.slot(id.slot()).changed_at;
         let Some(order) = self.shard.state.order(id) else {
             let error = Error::new(ErrorCode::NoOrder, format_compact!("there is no order {id}"));
@@ -79,6 +77,11 @@ impl Step<'_> {
             }
             return self.on_mutation(request);
         }
+        let to = match request.operation {
+            Operation::OrderConfirm(_) => OrderState::Placed,
+            Operation::OrderExtend(OrderExtend { ms, .. }) => return self.extend_order(reply_to, id, ms, key),
+            _ => OrderState::Cancelled,
+        };
         if from == to {
             let (reply, after) = match key {
                 Some(key) => self.keep_answer(key, KeptReply::State(to)),
@@ -107,6 +110,32 @@ impl Step<'_> {
         if let Err(error) = self.begin_order_change(Some(reply_to), key, id, to, stock) {
             self.answer(reply_to, Reply::Error(error), LogPosition::ZERO);
         }
+    }
+
+    /// Has an order that is there expire so many milliseconds from now, if it is held. Its items have no part in it.
+    fn extend_order(&mut self, reply_to: ReplyTo, id: OrderId, ms: u32, key: Option<KeyUse>) {
+        let state = self.existing(id).state();
+        if state != OrderState::Held {
+            let text = format_compact!("order {id} is {state} and cannot be extended");
+            let reveals = self.shard.state.slot(id.slot()).changed_at;
+            let (reply, after) = self.refuse(key, Error::new(ErrorCode::State, text), reveals);
+            return self.answer(reply_to, reply, after);
+        }
+        let at = self.shard.now;
+        let expires_at = at.plus_ms(ms.into());
+        let reply = KeptReply::Integer(expires_at.unix_ms().cast_signed());
+        let answer = reply.to_reply();
+        let record = ShopRecord::OrderExtended {
+            id,
+            at,
+            expires_at,
+            key: key.map(|key| key.answered(at, reply)),
+        };
+        let (reply, after) = match self.append_if_room(record) {
+            Ok((position, _)) => (answer, position),
+            Err(error) => (Reply::Error(error), LogPosition::ZERO),
+        };
+        self.answer(reply_to, reply, after);
     }
 
     /// A held order's time is over. `false`: there was no room; to be tried again.
@@ -204,6 +233,87 @@ impl Step<'_> {
             if let Some(locked_again) = self.shard.books.shop.locked_orders.get_mut(&id) {
                 locked_again.append(&mut queue);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwright_protocol::{ErrorCode, Operation, OrderState, Reply};
+
+    use crate::engine::kernel::cluster_tests::Cluster;
+    use crate::engine::kernel::message::{Ask, Input};
+
+    fn call(cluster: &mut Cluster, words: &str) -> Reply {
+        let words: Vec<_> = words.split(' ').collect();
+        let operation = Operation::of_words(&words).expect("a command");
+        let sequence = cluster.ask(Ask::Shop(operation));
+        cluster.drain();
+        cluster.replies[&sequence].clone()
+    }
+
+    fn time_passes(cluster: &mut Cluster, ms: u64) {
+        cluster.now += ms;
+        for shard in 0..cluster.shards.len() {
+            cluster.input(shard, Input::Tick);
+        }
+        cluster.drain();
+    }
+
+    fn code_of(reply: &Reply) -> Option<ErrorCode> {
+        match reply {
+            Reply::Error(error) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_extended_order_is_held_until_its_new_end_also_after_a_restart() {
+        for shard_count in [1, 3] {
+            let mut cluster = Cluster::new(shard_count);
+            for sku in ["a", "b", "c"] {
+                call(&mut cluster, &format!("ITEM.PUT {sku} 100 GBP"));
+                call(&mut cluster, &format!("STOCK.ADD {sku} 5"));
+            }
+            let cart = "CHECKOUT ann KEY k HOLD 1000 LINES 3 a 2 b 1 c 1";
+            let Reply::Receipt(receipt) = call(&mut cluster, cart) else {
+                panic!("there is stock")
+            };
+            let id = receipt.id;
+            let extend = format!("ORDER.EXTEND {id} 5000 KEY e");
+            time_passes(&mut cluster, 400);
+            let expires_at = cluster.now + 5000;
+            let extended = call(&mut cluster, &extend);
+            assert_eq!(extended, Reply::Integer(expires_at as i64));
+            time_passes(&mut cluster, 2000);
+            assert_eq!(call(&mut cluster, &extend), extended, "a retry extends nothing");
+            assert_eq!(call(&mut cluster, cart), Reply::Receipt(receipt), "a receipt stays");
+            assert_eq!(
+                code_of(&call(&mut cluster, &format!("ORDER.EXTEND {id} 1 KEY e"))),
+                Some(ErrorCode::Conflict)
+            );
+            // Once from the log alone, and once from a checkpoint.
+            cluster.check_books();
+            cluster.checkpoint_all();
+            cluster.check_books();
+            let state = |cluster: &mut Cluster| match call(cluster, &format!("ORDER.GET {id}")) {
+                Reply::Order(order) => (order.state, order.expires_at_ms),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(state(&mut cluster), (OrderState::Held, expires_at));
+            let left = expires_at - cluster.now;
+            time_passes(&mut cluster, left - 1);
+            assert_eq!(state(&mut cluster).0, OrderState::Held);
+            time_passes(&mut cluster, 1);
+            assert_eq!(state(&mut cluster), (OrderState::Expired, 0));
+            cluster.check_books();
+            let late = call(&mut cluster, &format!("ORDER.EXTEND {id} 1000"));
+            assert_eq!(code_of(&late), Some(ErrorCode::State), "{late:?}");
+            let unknown = call(
+                &mut cluster,
+                &format!("ORDER.EXTEND {} 1000", id.to_integer() + (1 << 20)),
+            );
+            assert_eq!(code_of(&unknown), Some(ErrorCode::NoOrder), "{unknown:?}");
         }
     }
 }

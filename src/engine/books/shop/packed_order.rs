@@ -34,6 +34,8 @@ const STATE_AT: usize = 50;
 const CUSTOMER_LENGTH_AT: usize = 51;
 const KEY_LENGTH_AT: usize = 52;
 const CURRENCY_AT: usize = 53;
+/// When a held order expires, where that was put off; 0: it was not.
+const EXTENDED_TO_AT: usize = 56;
 const HEADER_BYTES: usize = 64;
 
 /// See the module's text.
@@ -202,6 +204,10 @@ impl PackedOrder {
     /// When it expires, while it is held.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.hold_ends_at()
+            .map(|ends_at| match self.u64_at(EXTENDED_TO_AT) {
+                0 => ends_at,
+                extended_to => Timestamp(extended_to),
+            })
             .filter(|_| self.0[STATE_AT] == OrderState::Held as u8)
     }
 
@@ -301,6 +307,17 @@ impl PackedOrder {
             "an order cannot go from {from} to {to}"
         );
         self.0[STATE_AT] = to as u8;
+        put_u64(&mut self.0, UPDATED_AT, at.unix_ms());
+    }
+
+    /// Has it expire at another time.
+    pub fn extend_to(&mut self, expires_at: Timestamp, at: Timestamp) {
+        let state = self.state();
+        assert!(
+            state == OrderState::Held,
+            "an order that is {state} does not expire at any time"
+        );
+        put_u64(&mut self.0, EXTENDED_TO_AT, expires_at.unix_ms());
         put_u64(&mut self.0, UPDATED_AT, at.unix_ms());
     }
 

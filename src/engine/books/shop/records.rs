@@ -56,6 +56,17 @@ pub enum ShopRecord {
         /// The key it came with.
         key: Option<KeyRecord>,
     },
+    /// `ORDER.EXTEND`: a held order expires at another time; its units stay where they are.
+    OrderExtended {
+        /// The order.
+        id: OrderId,
+        /// When this was decided.
+        at: Timestamp,
+        /// When it expires.
+        expires_at: Timestamp,
+        /// The key it came with.
+        key: Option<KeyRecord>,
+    },
 }
 
 const fn kind(kind: u8, version: u8) -> RecordKind {
@@ -70,6 +81,7 @@ const ITEM_PUT_1: RecordKind = kind(1, 1);
 const STOCK_ADDED_1: RecordKind = kind(2, 1);
 const ORDER_MADE_1: RecordKind = kind(3, 1);
 const ORDER_MOVED_1: RecordKind = kind(4, 1);
+const ORDER_EXTENDED_1: RecordKind = kind(5, 1);
 
 #[derive(rkyv::Archive, rkyv::Serialize)]
 struct ItemPut1<'a> {
@@ -114,6 +126,15 @@ struct OrderMoved1<'a> {
     at: u64,
     #[rkyv(with = InlineAsBox)]
     lines: &'a [u8],
+    #[rkyv(with = InlineAsBox)]
+    key: &'a [u8],
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize)]
+struct OrderExtended1<'a> {
+    id: u64,
+    at: u64,
+    expires_at: u64,
     #[rkyv(with = InlineAsBox)]
     key: &'a [u8],
 }
@@ -202,6 +223,22 @@ impl ShopRecord {
                 encode(&record, buffer);
                 ORDER_MOVED_1
             }
+            Self::OrderExtended {
+                id,
+                at,
+                expires_at,
+                key,
+            } => {
+                put_key_if_any(scratch, key.as_ref());
+                let record = OrderExtended1 {
+                    id: id.to_integer(),
+                    at: at.unix_ms(),
+                    expires_at: expires_at.unix_ms(),
+                    key: scratch,
+                };
+                encode(&record, buffer);
+                ORDER_EXTENDED_1
+            }
         }
     }
 
@@ -212,6 +249,7 @@ impl ShopRecord {
             STOCK_ADDED_1 => read(payload).and_then(stock_added),
             ORDER_MADE_1 => read(payload).and_then(order_made),
             ORDER_MOVED_1 => read(payload).and_then(order_moved),
+            ORDER_EXTENDED_1 => read(payload).and_then(order_extended),
             _ => return None,
         })
     }
@@ -261,6 +299,15 @@ fn order_moved(record: &ArchivedOrderMoved1<'_>) -> Result<ShopRecord, String> {
     )?;
     Ok(ShopRecord::OrderChanged {
         change,
+        key: read_key_if_any(&record.key)?,
+    })
+}
+
+fn order_extended(record: &ArchivedOrderExtended1<'_>) -> Result<ShopRecord, String> {
+    Ok(ShopRecord::OrderExtended {
+        id: OrderId::from_integer(record.id.to_native()).ok_or("an order's id is none")?,
+        at: Timestamp(record.at.to_native()),
+        expires_at: Timestamp(record.expires_at.to_native()),
         key: read_key_if_any(&record.key)?,
     })
 }

@@ -206,6 +206,16 @@ impl State {
                 self.keep(position, key);
                 lines
             }
+            ShopRecord::OrderExtended {
+                id,
+                at,
+                expires_at,
+                key,
+            } => {
+                self.extend_order(position, id, (at, expires_at));
+                self.keep(position, key);
+                None
+            }
         }
     }
 
@@ -267,6 +277,22 @@ impl State {
         let number = slot.books.shop.insert_order(order);
         let is_kept = with_key && slot.request_keys.insert_held(number, &slot.books);
         self.counts.request_keys += u64::from(is_kept);
+    }
+
+    fn extend_order(&mut self, position: LogPosition, id: OrderId, (at, expires_at): (Timestamp, Timestamp)) {
+        self.latest = self.latest.max(at);
+        if !self.order_is_new_to(id, position) {
+            return;
+        }
+        let slot = self.slot_mut(id.slot());
+        slot.changed_at = position;
+        let order = slot.books.shop.order_mut(id);
+        let order = order.unwrap_or_else(|| panic!("a record names order {id}, which no record before it made"));
+        let before = order.expires_at();
+        let before = before.unwrap_or_else(|| panic!("a record extends order {id}, which is not held"));
+        order.extend_to(expires_at, at);
+        self.books.shop.expirations.remove(&(before, id));
+        self.books.shop.expirations.insert((expires_at, id));
     }
 
     pub(in crate::engine) fn change_order(&mut self, position: LogPosition, change: OrderChange, with_key: bool) {
