@@ -262,10 +262,16 @@ impl Shard {
         (self.transactions_in_flight() as u64 + 1) * SETTLEMENT_BYTES + FRAME_BYTES_MAX
     }
 
-    /// Whether a record of so many bytes finds room beside those that this step will log.
-    pub(in crate::engine) fn has_room(&self, bytes: usize) -> bool {
+    /// Whether what takes so many bytes can go into one record, and finds room beside what this step will log.
+    pub(in crate::engine) fn check_room(&self, bytes: usize) -> Result<(), Error> {
+        if bytes > RECORD_BYTES_MAX {
+            return Err(too_big(bytes));
+        }
         let staged = self.preparing.bytes() + self.commits.deciding_bytes();
-        self.log_space_bytes >= (staged + bytes) as u64 + self.reserved_bytes() + 2 * FRAME_BYTES_MAX
+        if self.log_space_bytes < (staged + bytes) as u64 + self.reserved_bytes() + 2 * FRAME_BYTES_MAX {
+            return Err(self.no_room());
+        }
+        Ok(())
     }
 
     /// Bytes of effects that a record can log now: what an archive takes around them is left out.
@@ -588,7 +594,7 @@ impl Step<'_> {
 }
 
 /// A change is too large for one record.
-pub(in crate::engine) fn too_big(bytes: usize) -> Error {
+fn too_big(bytes: usize) -> Error {
     let text = format_compact!("the change takes {bytes} bytes of log, the limit is {RECORD_BYTES_MAX}");
     Error::new(ErrorCode::TooBig, text)
 }

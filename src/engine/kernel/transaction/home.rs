@@ -98,7 +98,6 @@ pub struct InFlight {
     unwritten: Option<Error>,
     /// Changes of keys of the home, to be logged with the decision.
     own_effects: Vec<u8>,
-    is_writing: bool,
 }
 
 impl InFlight {
@@ -118,12 +117,9 @@ impl InFlight {
             outcome: None,
             unwritten: None,
             own_effects: Vec::new(),
-            is_writing: false,
         }
     }
-}
 
-impl InFlight {
     /// What is answered is known before the decision.
     pub fn answer(&mut self, answer: Outcome) {
         self.outcome = Some(answer);
@@ -421,7 +417,6 @@ impl Step<'_> {
         }
         assert!(effects.is_empty(), "a transaction changes keys that it has locked");
         in_flight.missing = missing;
-        in_flight.is_writing = missing > 0;
         if missing == 0 {
             self.decide(sequence);
         }
@@ -509,14 +504,7 @@ impl Step<'_> {
         if self.shard.commits.deciding_bytes + bytes > RECORD_BYTES_MAX {
             self.log_decided();
         }
-        let refused = if bytes > RECORD_BYTES_MAX {
-            Some(crate::engine::kernel::shard::too_big(bytes))
-        } else if self.shard.has_room(bytes) {
-            None
-        } else {
-            Some(self.shard.no_room())
-        };
-        if let Some(error) = refused {
+        if let Err(error) = self.shard.check_room(bytes) {
             self.shard.in_flight.insert(sequence, in_flight);
             return self.refuse_written(sequence, error);
         }

@@ -343,11 +343,8 @@ impl Step<'_> {
         if self.shard.preparing.bytes + bytes > RECORD_BYTES_MAX {
             self.log_prepared();
         }
-        if bytes > RECORD_BYTES_MAX {
-            return Err((prepared, crate::engine::kernel::shard::too_big(bytes)));
-        }
-        if !self.shard.has_room(bytes) {
-            return Err((prepared, self.shard.no_room()));
+        if let Err(error) = self.shard.check_room(bytes) {
+            return Err((prepared, error));
         }
         self.shard.preparing.bytes += bytes;
         self.shard.preparing.transactions.push(prepared);
